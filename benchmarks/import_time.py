@@ -1,0 +1,88 @@
+"""Start-up: our package against transformers' own seq2seq classes.
+
+Each measurement is the wall time and the CPU time of a fresh interpreter that runs one import and ends. The
+three are interleaved (ours, ours with its classes, Marian, ours, ...), so that a busy machine hits all of
+them alike, and what counts is the ratio within a round.
+
+    python benchmarks/import_time.py --rounds 10
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+REFERENCE = "transformers' Marian classes"
+IMPORTS = {
+    "import vanilla_transformer": "import vanilla_transformer",
+    "vanilla_transformer's classes": (
+        "from vanilla_transformer import "
+        "VanillaTransformerConfig, VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer"
+    ),
+    REFERENCE: "from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast",
+}
+
+
+def seconds_to_run(statement: str) -> tuple[float, float]:
+    """Return the wall time and the CPU time in seconds of a fresh interpreter that executes `statement`."""
+    start, used = time.perf_counter(), _cpu_seconds_of_children()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return time.perf_counter() - start, _cpu_seconds_of_children() - used
+
+
+def _cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Return wall and CPU seconds of each import in each round; an extra first round warms the file cache."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in IMPORTS}
+    for number in range(rounds + 1):
+        for name, statement in IMPORTS.items():
+            seconds = seconds_to_run(statement)
+            if number > 0:
+                times[name].append(seconds)
+    return times
+
+
+def summarise(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
+    """Return a row per import and clock: median seconds, and the ratio to Marian's in the same round."""
+    rows = []
+    for number, clock in enumerate(("wall", "CPU")):
+        reference = [round_[number] for round_ in times[REFERENCE]]
+        for name, rounds in times.items():
+            seconds = [round_[number] for round_ in rounds]
+            ratios = [ours / theirs for ours, theirs in zip(seconds, reference, strict=True)]
+            row: dict[str, Any] = {"import": name, "clock": clock, "seconds": statistics.median(seconds)}
+            row |= {"ratio": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+            rows.append(row)
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print a table, or JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each import (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args(argv)
+    rows = summarise(measure(arguments.rounds))
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    print(f"{'import':<32}{'clock':<5}{'seconds':>9}{'ratio':>8}{'min':>7}{'max':>7}")
+    for row in rows:
+        figures = f"{row['seconds']:>9.2f}{row['ratio']:>8.2f}{row['min']:>7.2f}{row['max']:>7.2f}"
+        print(f"{row['import']:<32}{row['clock']:<5}{figures}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

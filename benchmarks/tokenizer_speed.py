@@ -1,0 +1,162 @@
+"""Encoding and decoding speed of our tokenizer against transformers' own fast tokenizers.
+
+All are trained on the same synthetic text (words of Latin letters with Zipf's frequencies, or Chinese
+characters without spaces) with the same vocabulary size, then take turns at sentences that they have not
+seen, new ones in each round, on one thread. What counts is the ratio ours / theirs within a round, of
+characters per second of processor time.
+
+    python benchmarks/tokenizer_speed.py
+    python benchmarks/tokenizer_speed.py --file corpus.en --vocab-size 8000
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+TRAINING_SHARE = 0.4
+
+
+def latin_sentences(count: int, seed: int = 1) -> Iterator[str]:
+    """Yield sentences of made-up words in Latin letters, 20 words on average."""
+    draw = random.Random(seed)
+    onsets = ["b", "br", "c", "d", "f", "g", "h", "l", "m", "n", "p", "r", "s", "st", "t", "th", "v", "w", ""]
+    syllables = [a + v + e for a in onsets for v in "aeiou" for e in ("", "n", "r", "s", "t")]
+    words = ["".join(draw.choices(syllables, k=draw.choice((1, 1, 2, 2, 3, 4)))) for _ in range(20_000)]
+    weights = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
+    for _ in range(count):
+        sentence = draw.choices(words, cum_weights=weights, k=draw.randint(5, 35))
+        sentence[0] = sentence[0].capitalize()
+        if draw.random() < 0.3:
+            sentence[len(sentence) // 2] += ","
+        if draw.random() < 0.1:
+            sentence.append(str(draw.randrange(3000)))
+        yield " ".join(sentence) + draw.choice(".....?!")
+
+
+def chinese_sentences(count: int, seed: int = 1) -> Iterator[str]:
+    """Yield sentences of made-up words in Chinese characters, 12 words on average, without spaces."""
+    draw = random.Random(seed)
+    characters = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
+    words = ["".join(draw.choices(characters, k=draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
+    weights = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
+    for _ in range(count):
+        sentence = draw.choices(words, cum_weights=weights, k=draw.randint(4, 20))
+        if draw.random() < 0.3:
+            sentence.insert(len(sentence) // 2, "，")
+        yield "".join(sentence) + draw.choice("。。。？！")
+
+
+def train(name: str, lines: Sequence[str], vocab_size: int) -> Any:
+    """Return the tokenizer of that class, trained on `lines`."""
+    import transformers
+
+    from vanilla_transformer import VanillaTransformerTokenizer
+
+    if name == "ours":
+        return VanillaTransformerTokenizer.train_from_iterator(lines, vocab_size=vocab_size)
+    empty = getattr(transformers, name)()
+    return empty.train_new_from_iterator(lines, vocab_size=vocab_size, show_progress=False)
+
+
+def compare(lines: Sequence[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return, for each peer, the ratios ours / theirs of encoding and decoding, and our and their speeds."""
+    first = int(len(lines) * TRAINING_SHARE)
+    names = ["ours", *arguments.peers]
+    tokenizers = {name: train(name, lines[:first], arguments.vocab_size) for name in names}
+    size = (len(lines) - first) // (arguments.rounds + 1)
+    encoding: dict[str, list[float]] = {name: [] for name in names}
+    decoding: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(arguments.rounds + 1):
+        batch = list(lines[first + number * size : first + (number + 1) * size])
+        for name in random.Random(number).sample(names, k=len(names)):
+            encode, decode = _speeds(tokenizers[name], batch)
+            if number > 0:  # the first round warms up
+                encoding[name].append(encode)
+                decoding[name].append(decode)
+    return {
+        name: {"encode": _ratio(encoding, name), "decode": _ratio(decoding, name)} for name in arguments.peers
+    }
+
+
+def _speeds(tokenizer: Any, batch: list[str]) -> tuple[float, float]:
+    """Encode and decode a batch; return characters per second of both."""
+    characters = sum(map(len, batch))
+    ids, encoding = _timed(lambda: tokenizer(batch)["input_ids"])
+    _, decoding = _timed(lambda: tokenizer.batch_decode(ids, skip_special_tokens=True))
+    return characters / encoding, characters / decoding
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+def _ratio(speeds: dict[str, list[float]], peer: str) -> dict[str, float]:
+    ratios = [ours / theirs for ours, theirs in zip(speeds["ours"], speeds[peer], strict=True)]
+    return {
+        "ours": statistics.median(speeds["ours"]),
+        "theirs": statistics.median(speeds[peer]),
+        "ratio": statistics.median(ratios),
+        "min": min(ratios),
+        "max": max(ratios),
+    }
+
+
+def report(results: dict[str, dict[str, Any]]) -> str:
+    """Return the results as a table of text; speeds in millions of characters per second."""
+    rows = [f"{'text':<10}{'peer':<18}{'':<8}{'ours':>7}{'theirs':>8}{'ratio':>8}{'min':>7}{'max':>7}"]
+    for text, peers in results.items():
+        for peer, jobs in peers.items():
+            for job, figures in jobs.items():
+                speeds = f"{figures['ours'] / 1e6:>7.2f}{figures['theirs'] / 1e6:>8.2f}"
+                ratios = f"{figures['ratio']:>8.2f}{figures['min']:>7.2f}{figures['max']:>7.2f}"
+                rows.append(f"{text:<10}{peer:<18}{job:<8}{speeds}{ratios}")
+    return "\n".join(rows)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--file", type=Path, help="text to use instead of the synthetic ones, a sentence a line")
+    add("--sentences", type=int, default=40_000, help="synthetic sentences of each kind (default: 40000)")
+    add("--vocab-size", type=int, default=8000, help="entries of each vocabulary (default: 8000)")
+    add("--rounds", type=int, default=7, help="timed rounds (default: 7)")
+    add(
+        "--peers",
+        nargs="+",
+        default=["GemmaTokenizer", "LlamaTokenizer", "GPT2Tokenizer", "T5Tokenizer"],
+        help="classes of transformers (default: %(default)s)",
+    )
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print a table, or JSON."""
+    arguments = parse_arguments(argv)
+    if arguments.file:
+        texts = {arguments.file.name: arguments.file.read_text(encoding="utf-8").splitlines()}
+    else:
+        count = arguments.sentences
+        texts = {"latin": list(latin_sentences(count)), "chinese": list(chinese_sentences(count))}
+    results = {name: compare(lines, arguments) for name, lines in texts.items()}
+    print(json.dumps(results, indent=2) if arguments.json else report(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Cross-entropy with label smoothing (section 5.4), from logits or fused with the projection to them."""
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+IGNORED = -100
+# Rows of logits held at once: on a CPU few enough to stay in its caches, elsewhere enough to fill the device.
+CPU_CHUNK, DEVICE_CHUNK = 128, 4096
+
+
+def cross_entropy_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Cross-entropy in nats with label smoothing, over all labels that are not -100.
+
+    Args:
+        logits: (N, S, V).
+        labels: (N, S).
+        num_items_in_batch: divisor of the summed loss, the labels of the whole update under gradient
+            accumulation; by default those of this batch.
+        label_smoothing: epsilon_ls, the probability mass spread evenly over the vocabulary.
+    """
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    labels = labels.to(logits.device)
+    total = F.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), reduction="sum", label_smoothing=label_smoothing
+    )
+    return total / _divisor(labels, num_items_in_batch)
+
+
+def linear_cross_entropy_loss(
+    hidden_states: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """`cross_entropy_loss(hidden_states @ weight.T, ...)` without ever holding all logits.
+
+    The gradient is computed chunk by chunk in the forward pass, while a chunk's logits are at hand.
+
+    Args:
+        hidden_states: (N, S, E).
+        weight: (V, E), the matrix of the pre-softmax projection.
+        labels, num_items_in_batch, label_smoothing: as in `cross_entropy_loss`.
+    """
+    labels = labels.to(hidden_states.device)
+    divisor = _divisor(labels, num_items_in_batch)
+    hidden_states, labels = hidden_states.flatten(0, -2), labels.flatten()
+    if hidden_states.device.type == "cpu":
+        # Elsewhere choosing rows would wait for the device to count them.
+        kept = labels != IGNORED
+        hidden_states, labels = hidden_states[kept], labels[kept]
+    total: torch.Tensor = _LinearCrossEntropy.apply(hidden_states, weight, labels, label_smoothing)
+    return total / divisor
+
+
+def _divisor(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:
+    if num_items_in_batch is None:
+        return labels.ne(IGNORED).sum().clamp(min=1)
+    if isinstance(num_items_in_batch, torch.Tensor):
+        return num_items_in_batch.to(labels.device)
+    return num_items_in_batch
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum over rows of -sum_v q(v) log softmax(x W^T)_v, with q = (1 - epsilon) onehot + epsilon / V.
+
+    With p the softmax, the gradient by the logits is p - q: the chunk's logits are overwritten by it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, epsilon: float
+    ) -> torch.Tensor:
+        chunk = CPU_CHUNK if hidden_states.device.type == "cpu" else DEVICE_CHUNK
+        precise = torch.promote_types(hidden_states.dtype, torch.float32)
+        total = torch.zeros((), dtype=precise, device=hidden_states.device)
+        hidden_gradient = torch.empty_like(hidden_states)
+        weight_gradient = torch.zeros_like(weight, dtype=precise)
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            cast_weight = weight.to(hidden_states.dtype)
+            for start in range(0, len(labels), chunk):
+                part = slice(start, start + chunk)
+                inputs = hidden_states[part]
+                logits = (inputs @ cast_weight.t()).to(precise)  # (chunk, V)
+                total += _replace_by_gradient(logits, labels[part], epsilon)
+                gradient = logits.to(inputs.dtype)
+                torch.mm(gradient, cast_weight, out=hidden_gradient[part])
+                weight_gradient += gradient.t() @ inputs
+        ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        scale = gradients[0]
+        return (
+            hidden_gradient * scale.to(hidden_gradient.dtype),
+            weight_gradient * scale.to(weight_gradient.dtype),
+            None,
+            None,
+        )
+
+
+def _replace_by_gradient(logits: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """The summed loss of (n, V) logits, which become the gradient of that sum."""
+    counted = (labels != IGNORED).unsqueeze(1)  # (n, 1)
+    targets = labels.clamp(min=0).unsqueeze(1)
+    spread = epsilon / logits.shape[1]
+    log_sum = logits.logsumexp(dim=1, keepdim=True)
+    losses = log_sum - (1 - epsilon) * logits.gather(1, targets)
+    if epsilon:
+        losses -= spread * logits.sum(dim=1, keepdim=True)
+    logits.sub_(log_sum).exp_()
+    if epsilon:
+        logits.sub_(spread)
+    logits.scatter_add_(1, targets, logits.new_full(targets.shape, epsilon - 1))
+    logits.mul_(counted)
+    return (losses * counted).sum()

@@ -1,0 +1,918 @@
+"""The encoder-decoder of "Attention Is All You Need" (Vaswani et al., 2017, arXiv:1706.03762).
+
+Shapes in trailing comments: N batch, S target length, T source length (or any key length), H heads,
+K width of a head, E model width, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    Seq2SeqLMOutput,
+    Seq2SeqModelOutput,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple, is_torchdynamo_compiling, logging
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
+from .dropout_vanilla_transformer import dropout
+from .loss_vanilla_transformer import cross_entropy_loss, linear_cross_entropy_loss
+
+logger = logging.get_logger(__name__)
+
+# Section 6.1: "we set the maximum output length during inference to input length + 50".
+MAX_LENGTH_BEYOND_SOURCE = 50
+
+
+def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
+    """Decoder inputs for teacher forcing: the labels, one place later, behind the start token.
+
+    Args:
+        labels: (N, S) token ids, -100 where no loss is taken.
+
+    Returns:
+        (N, S) token ids, `pad_token_id` in place of -100.
+    """
+    shifted = labels.new_full(labels.shape, decoder_start_token_id)
+    shifted[:, 1:] = labels[:, :-1]
+    return shifted.masked_fill_(shifted == -100, pad_token_id)
+
+
+def count_positions(
+    attention_mask: torch.Tensor | None, length: int, past_length: int | torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    """Positions of the last `length` tokens, where the first real token of each row is 0.
+
+    Args:
+        attention_mask: (N, past + S), 1 at real tokens; or an (N, 1, S, T) causal mask, where a position is
+            the number of visible tokens before it; `None` where nothing is padded.
+        length: S, the number of tokens to place.
+        past_length: number of tokens the cache holds already.
+        device: where the positions are needed.
+
+    Returns:
+        (N, S), or (1, S) where it is the same for all rows. Padding gets a valid position that nothing reads.
+    """
+    if attention_mask is not None and attention_mask.ndim == 2:
+        return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
+    if attention_mask is not None:
+        visible = attention_mask if attention_mask.dtype == torch.bool else attention_mask == 0
+        return (visible[:, 0].long().sum(-1) - 1).clamp(min=0)
+    return torch.arange(length, device=device)[None] + past_length
+
+
+class VanillaTransformerPositionalEncoding(nn.Module):
+    """Sinusoids of the position (section 3.5).
+
+    PE(pos, 2i) = sin(pos / 10000^(2i/d)) and PE(pos, 2i+1) = cos(pos / 10000^(2i/d)).
+
+    Nothing is stored, so any position can be encoded. The angles are computed in float64 (float32 where a
+    device has none): a float32 angle is already off by 3e-5 at position 512.
+    """
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__()
+        self.dim = config.d_model
+        self.layout = config.sinusoidal_layout
+
+    def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Encodes `position_ids` of any shape (...) as (..., E) in `dtype`."""
+        precise = torch.float32 if position_ids.device.type == "mps" else torch.float64
+        pair = torch.arange(self.dim // 2, device=position_ids.device, dtype=precise)
+        # Half a step fewer than pairs makes tensor2tensor's last wavelength exactly 10000 * 2 pi.
+        steps = self.dim // 2 - 1 if self.layout == "tensor2tensor" else self.dim / 2
+        angles = position_ids[..., None].to(precise) * torch.exp(pair * (-math.log(10000.0) / steps))
+        sine, cosine = angles.sin().to(dtype), angles.cos().to(dtype)
+        if self.layout == "interleaved":
+            return torch.stack((sine, cosine), dim=-1).flatten(-2)  # (..., E/2, 2) -> (..., E)
+        return torch.cat((sine, cosine), dim=-1)
+
+
+class VanillaTransformerLearnedPositionalEmbedding(nn.Embedding):
+    """A learned vector for each position (Table 3, row E)."""
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config.max_position_embeddings, config.d_model)
+
+    def forward(  # type: ignore[override]
+        self, position_ids: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Looks up `position_ids` (...) as (..., E); a position past the table raises `ValueError`."""
+        if not is_torchdynamo_compiling() and position_ids.device.type != "meta":
+            longest = int(position_ids.max()) if position_ids.numel() else 0
+            if longest >= self.num_embeddings:
+                raise ValueError(
+                    f"`position_ids` must be below `max_position_embeddings` ({self.num_embeddings}) for"
+                    f" learned positions, but reach {longest}."
+                )
+        return super().forward(position_ids).to(dtype)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scaled dot-product attention (equation 1): softmax(Q K^T / sqrt(d_k)) V, and the weights beside it.
+
+    Args:
+        query, key, value: (N, H, S, K), (N, H, T, K), (N, H, T, V).
+        attention_mask: added to the scores, broadcast to (N, H, S, T); `None` where all is visible.
+
+    Returns:
+        (N, S, H, V) and the weights (N, H, S, T).
+    """
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query, key.transpose(-2, -1)) * scaling  # (N, H, S, T)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.dropout(scores.softmax(dim=-1), p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+def unpad_keys(
+    key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor, query_length: int
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    """The keys and values of real tokens laid end to end, as flash attention reads them without a mask.
+
+    The library's own unpadding drops queries by the keys' mask too, which is right for self-attention alone.
+
+    Args:
+        key, value: (N, H, T, K).
+        attention_mask: (N, T), 1 at real tokens.
+        query_length: S, none of whose queries is dropped.
+
+    Returns:
+        Keys and values (1, H, real tokens of the batch, K), and keywords that say where each sentence begins.
+    """
+    real = attention_mask.bool()
+    lengths = real.sum(-1, dtype=torch.int32)
+    places = {
+        "cu_seq_lens_q": torch.arange(len(real) + 1, dtype=torch.int32, device=key.device) * query_length,
+        "cu_seq_lens_k": F.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)),
+        "max_length_q": query_length,
+        "max_length_k": int(lengths.max()),
+    }
+    key, value = (states.transpose(1, 2)[real].transpose(0, 1)[None] for states in (key, value))
+    return key, value, places
+
+
+class VanillaTransformerAttention(nn.Module):
+    """Multi-head attention (section 3.2.2): h heads of d_k and d_v, concatenated and projected by W^O."""
+
+    def __init__(
+        self,
+        config: VanillaTransformerConfig,
+        *,
+        is_decoder: bool,
+        is_causal: bool = False,
+        layer_idx: int,
+    ):
+        super().__init__()
+        heads = config.decoder_attention_heads if is_decoder else config.encoder_attention_heads
+        self.head_dim, self.value_head_dim = (
+            config.decoder_head_dims if is_decoder else config.encoder_head_dims
+        )
+        self.config = config
+        self.num_heads = heads
+        self.is_causal = is_causal
+        self.layer_idx = layer_idx
+        self.scaling = self.head_dim**-0.5
+        self.dropout = config.attention_dropout
+        self.q_proj = nn.Linear(config.d_model, heads * self.head_dim, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.d_model, heads * self.head_dim, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.d_model, heads * self.value_head_dim, bias=config.attention_bias)
+        self.out_proj = nn.Linear(heads * self.value_head_dim, config.d_model, bias=config.attention_bias)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attends from `hidden_states` (N, S, E) to `key_value_states` (N, T, E), by default to itself.
+
+        Returns:
+            (N, S, E), and the weights (N, H, S, T) where the attention implementation gives them.
+        """
+        query = self._split_heads(self.q_proj(hidden_states), self.head_dim)
+        key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)
+        if (
+            key_value_states is not None
+            and isinstance(attention_mask, torch.Tensor)
+            and attention_mask.ndim == 2
+        ):
+            # Only flash attention keeps a mask of two dimensions.
+            key, value, places = unpad_keys(key, value, attention_mask, query.shape[2])
+            attention_mask, kwargs = None, {**kwargs, **places}
+        output, weights = self._attention_interface()(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        output = output.reshape(*hidden_states.shape[:-1], -1)  # (N, S, H, V) -> (N, S, H * V)
+        return self.out_proj(output), weights
+
+    def _split_heads(self, projected: torch.Tensor, width: int) -> torch.Tensor:
+        return projected.unflatten(-1, (-1, width)).transpose(1, 2)  # (N, S, H * K) -> (N, H, S, K)
+
+    def _project(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        key = self._split_heads(self.k_proj(states), self.head_dim)
+        value = self._split_heads(self.v_proj(states), self.value_head_dim)
+        return key, value
+
+    def _keys_and_values(
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor | None,
+        past_key_values: Cache | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if past_key_values is None:
+            return self._project(hidden_states if key_value_states is None else key_value_states)
+        if key_value_states is None:
+            if isinstance(past_key_values, EncoderDecoderCache):
+                past_key_values = past_key_values.self_attention_cache
+            return past_key_values.update(*self._project(hidden_states), self.layer_idx)
+        return self._cached_cross_keys_and_values(key_value_states, past_key_values)
+
+    def _cached_cross_keys_and_values(
+        self, key_value_states: torch.Tensor, past_key_values: Cache
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not isinstance(past_key_values, EncoderDecoderCache):
+            raise ValueError(
+                "`past_key_values` must be an `EncoderDecoderCache` beside an encoder, but is a"
+                f" `{type(past_key_values).__name__}` instead."
+            )
+        cache = past_key_values.cross_attention_cache
+        if past_key_values.is_updated.get(self.layer_idx):
+            # The encoder's output never changes while a sentence is decoded.
+            layer: Any = cache.layers[self.layer_idx]
+            return layer.keys, layer.values
+        key, value = cache.update(*self._project(key_value_states), self.layer_idx)
+        past_key_values.is_updated[self.layer_idx] = True
+        return key, value
+
+    def _attention_interface(self) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
+        implementation = self.config._attn_implementation
+        if self.head_dim != self.value_head_dim and "flash" in (implementation or ""):
+            raise ValueError(
+                f"`{implementation}` needs `head_dim` equal to `value_head_dim`, but they are"
+                f" {self.head_dim} and {self.value_head_dim}; use `sdpa`."
+            )
+        return ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+
+
+class VanillaTransformerLayer(GradientCheckpointingLayer):
+    """What both kinds of layer share: residuals around sub-layers, and the feed-forward network (3.3)."""
+
+    def __init__(self, config: VanillaTransformerConfig, ffn_dim: int):
+        super().__init__()
+        self.pre_norm = config.norm_position == "pre"
+        self.dropout = config.dropout
+        self.activation_dropout = config.activation_dropout
+        self.activation_fn = ACT2FN[config.activation_function]
+        self.fc1 = nn.Linear(config.d_model, ffn_dim)
+        self.fc2 = nn.Linear(ffn_dim, config.d_model)
+        self.final_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+
+    def enter(self, norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What a sub-layer reads: its input, normalised first in a pre-norm model."""
+        return norm(hidden_states) if self.pre_norm else hidden_states
+
+    def leave(self, norm: nn.LayerNorm, residual: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """x + Dropout(Sublayer(x)) (section 5.4), normalised in a post-norm model (3.1)."""
+        hidden_states = residual + dropout(output, self.dropout, self.training)
+        return hidden_states if self.pre_norm else norm(hidden_states)
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """max(0, x W1 + b1) W2 + b2 (equation 2), with its residual."""
+        inner = self.activation_fn(self.fc1(self.enter(self.final_layer_norm, hidden_states)))
+        inner = dropout(inner, self.activation_dropout, self.training)
+        return self.leave(self.final_layer_norm, hidden_states, self.fc2(inner))
+
+
+class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
+    """Self-attention, then the feed-forward network (section 3.1)."""
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
+        super().__init__(config, config.encoder_ffn_dim)
+        self.self_attn = VanillaTransformerAttention(config, is_decoder=False, layer_idx=layer_idx)
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """(N, T, E) -> (N, T, E)."""
+        entered = self.enter(self.self_attn_layer_norm, hidden_states)
+        attended, _ = self.self_attn(entered, attention_mask=attention_mask, **kwargs)
+        return self.feed_forward(self.leave(self.self_attn_layer_norm, hidden_states, attended))
+
+
+class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
+    """Masked self-attention, attention to the encoder's output, then feed-forward (section 3.1)."""
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
+        super().__init__(config, config.decoder_ffn_dim)
+        self.self_attn = VanillaTransformerAttention(
+            config, is_decoder=True, is_causal=True, layer_idx=layer_idx
+        )
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.encoder_attn = VanillaTransformerAttention(config, is_decoder=True, layer_idx=layer_idx)
+        self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """(N, S, E) beside an encoder output of (N, T, E) -> (N, S, E)."""
+        entered = self.enter(self.self_attn_layer_norm, hidden_states)
+        attended, _ = self.self_attn(
+            entered, attention_mask=attention_mask, past_key_values=past_key_values, **kwargs
+        )
+        hidden_states = self.leave(self.self_attn_layer_norm, hidden_states, attended)
+        if encoder_hidden_states is not None:
+            entered = self.enter(self.encoder_attn_layer_norm, hidden_states)
+            attended, _ = self.encoder_attn(
+                entered,
+                key_value_states=encoder_hidden_states,
+                attention_mask=encoder_attention_mask,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+            hidden_states = self.leave(self.encoder_attn_layer_norm, hidden_states, attended)
+        return self.feed_forward(hidden_states)
+
+
+class VanillaTransformerPreTrainedModel(PreTrainedModel):
+    """Initialisation, and what transformers may do with every model of the family."""
+
+    config: VanillaTransformerConfig
+    config_class = VanillaTransformerConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["VanillaTransformerEncoderLayer", "VanillaTransformerDecoderLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Xavier-uniform projections; embeddings of deviation d^-0.5, which scaling brings to 1."""
+        super()._init_weights(module)
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.Linear):
+            if module is self.get_output_embeddings():
+                init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
+            else:
+                init.xavier_uniform_(module.weight)
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Which parameters are one and the same (target -> source), read from the configuration as it is now.
+
+        The library's own method knows one switch; here `share_encoder_decoder_embeddings` and
+        `tie_word_embeddings` are independent.
+        """
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        return self._tied_keys()
+
+    def _tied_keys(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        """A padded batch of two sentences."""
+        input_ids = torch.tensor([[5, 6, 7, 2], [8, 2, 0, 0]], device=self.device)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": input_ids.ne(0).long(),
+            "decoder_input_ids": input_ids.roll(1, dims=1),
+        }
+
+
+class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
+    """What encoder and decoder share: scaled embeddings plus positions (3.4, 3.5), and the final norm."""
+
+    def __init__(self, config: VanillaTransformerConfig, vocab_size: int):
+        super().__init__(config)
+        self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+        self.embed_tokens = nn.Embedding(vocab_size, config.d_model, config.pad_token_id)
+        self.embed_positions: nn.Module | None = None
+        if config.position_embedding == "sinusoidal":
+            self.embed_positions = VanillaTransformerPositionalEncoding(config)
+        elif config.position_embedding == "learned":
+            self.embed_positions = VanillaTransformerLearnedPositionalEmbedding(config)
+        self.layer_norm = (
+            nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.norm_position == "pre" else None
+        )
+        self.gradient_checkpointing = False
+
+    def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """(N, S) ids, or (N, S, E) embeddings, as embeddings times sqrt(d_model)."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given to a stack.")
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        return inputs_embeds * self.embed_scale
+
+    def add_positions(
+        self,
+        embeddings: torch.Tensor,
+        position_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        past_length: int | torch.Tensor = 0,
+    ) -> torch.Tensor:
+        """Adds positions to (N, S, E), counted from the mask where none are given, and applies dropout."""
+        if (encode := self.embed_positions) is not None:
+            embeddings = embeddings + self._positions(
+                encode, embeddings, position_ids, attention_mask, past_length
+            )
+        return dropout(embeddings, self.config.dropout, self.training)
+
+    def _positions(
+        self,
+        encode: nn.Module,
+        embeddings: torch.Tensor,
+        position_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        past_length: int | torch.Tensor,
+    ) -> torch.Tensor:
+        length, device, dtype = embeddings.shape[1], embeddings.device, embeddings.dtype
+        if position_ids is not None:
+            return encode(position_ids.to(device), dtype)
+        position_ids = count_positions(attention_mask, length, past_length, device).to(device)
+        whole = attention_mask is not None and attention_mask.ndim == 2 and attention_mask.shape[1] == length
+        if not whole or self.config.position_embedding == "learned":
+            return encode(position_ids, dtype)
+        # A whole padded batch: compute each sinusoid once, then look it up for every row.
+        return F.embedding(position_ids, encode(torch.arange(length, device=device), dtype))
+
+    def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The final norm of a pre-norm stack."""
+        return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
+
+
+class VanillaTransformerEncoder(VanillaTransformerStack):
+    """N layers over the source (section 3.1)."""
+
+    _can_record_outputs = {
+        "hidden_states": VanillaTransformerEncoderLayer,
+        "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
+    }
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config, config.vocab_size)
+        self.layers = nn.ModuleList(
+            VanillaTransformerEncoderLayer(config, layer_idx) for layer_idx in range(config.encoder_layers)
+        )
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Encodes a batch of sources.
+
+        Args:
+            input_ids: (N, T) token ids, or instead `inputs_embeds` (N, T, E), which are scaled alike.
+            attention_mask: (N, T), 1 at real tokens and 0 at padding on either side; or a 4-dimensional mask.
+            position_ids: (N, T) positions; by default the first real token of each row is 0.
+        """
+        embeddings = self.embed(input_ids, inputs_embeds)
+        positions_mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
+        hidden_states = self.add_positions(embeddings, position_ids, positions_mask)
+        mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=self.finish(hidden_states))
+
+
+class VanillaTransformerDecoder(VanillaTransformerStack):
+    """N layers over the target, each attending to the encoder's output too (section 3.1)."""
+
+    _can_record_outputs = {
+        "hidden_states": VanillaTransformerDecoderLayer,
+        "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
+        "cross_attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="encoder_attn"),
+    }
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config, config.decoder_vocab_size or config.vocab_size)
+        self.layers = nn.ModuleList(
+            VanillaTransformerDecoderLayer(config, layer_idx) for layer_idx in range(config.decoder_layers)
+        )
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Decodes a batch of targets, or their next tokens behind what `past_key_values` holds.
+
+        Args:
+            input_ids: (N, S) token ids, or instead `inputs_embeds` (N, S, E), which are scaled alike.
+            attention_mask: (N, past + S), 1 at real tokens; or a 4-dimensional mask.
+            encoder_hidden_states: (N, T, E), the encoder's output.
+            encoder_attention_mask: (N, T), 1 at the source's real tokens.
+            past_key_values: keys and values of earlier calls, extended in place.
+            position_ids: (N, S) positions; by default the first real token of each row is 0.
+            use_cache: keep keys and values for the next call (defaults to the configuration's `use_cache`).
+        """
+        embeddings = self.embed(input_ids, inputs_embeds)
+        if use_cache and past_key_values is None:
+            past_key_values = self._new_cache(encoder_hidden_states)
+        self_cache = past_key_values
+        if isinstance(past_key_values, EncoderDecoderCache):
+            self_cache = past_key_values.self_attention_cache
+        past_length = 0 if self_cache is None else self_cache.get_seq_length()
+        positions_mask = attention_mask if isinstance(attention_mask, torch.Tensor) else None
+        hidden_states = self.add_positions(embeddings, position_ids, positions_mask, past_length)
+        causal_mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            past_key_values=self_cache,
+            position_ids=position_ids,
+        )
+        cross_mask = None
+        if encoder_hidden_states is not None:
+            cross_mask = create_bidirectional_mask(
+                config=self.config,
+                inputs_embeds=embeddings,
+                attention_mask=encoder_attention_mask,
+                encoder_hidden_states=encoder_hidden_states,
+            )
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                causal_mask,
+                # By position, as gradient checkpointing follows positional arguments alone.
+                encoder_hidden_states,
+                encoder_attention_mask=cross_mask,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=self.finish(hidden_states), past_key_values=past_key_values
+        )
+
+    def _new_cache(self, encoder_hidden_states: torch.Tensor | None) -> Cache:
+        own = DynamicCache(config=self.config)
+        return (
+            own
+            if encoder_hidden_states is None
+            else EncoderDecoderCache(own, DynamicCache(config=self.config))
+        )
+
+
+class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
+    """Encoder and decoder, without the projection to the vocabulary."""
+
+    _tied_weights_keys = {
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+    }
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        if config.share_encoder_decoder_embeddings:
+            self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        self.encoder = VanillaTransformerEncoder(config)
+        self.decoder = VanillaTransformerDecoder(config)
+        self.post_init()
+
+    def _tied_keys(self) -> dict[str, str]:
+        return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The source's embeddings, which are the target's too where they are shared."""
+        return self.shared if self.config.share_encoder_decoder_embeddings else self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the source's embeddings, and the target's where they are shared."""
+        value = cast(nn.Embedding, value)
+        self.encoder.embed_tokens = value
+        if self.config.share_encoder_decoder_embeddings:
+            self.shared = value
+            self.decoder.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqModelOutput:
+        """Runs the encoder, unless `encoder_outputs` are given, and the decoder.
+
+        Args:
+            input_ids: (N, T) source tokens, or instead `inputs_embeds` (N, T, E).
+            attention_mask: (N, T), 1 at the source's real tokens.
+            decoder_input_ids: (N, S) target tokens behind the start token, or instead `decoder_inputs_embeds`
+                (N, S, E). Where neither is given, the source is shifted right, as BART does.
+            decoder_attention_mask: (N, past + S), 1 at the target's real tokens.
+            encoder_outputs: what the encoder returned for this source.
+            past_key_values: keys and values of earlier calls, extended in place.
+            position_ids, decoder_position_ids: (N, T) and (N, S); by default counted from the masks.
+            use_cache: keep keys and values for the next call.
+        """
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError(
+                    "`decoder_input_ids` or `decoder_inputs_embeds` must be given beside `inputs_embeds`."
+                )
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(input_ids)
+        encoded: Any = encoder_outputs
+        if encoder_outputs is None:
+            encoded = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                position_ids=position_ids,
+                **kwargs,
+            )
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoded = BaseModelOutput(*encoded)
+        decoder_outputs = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=encoded.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            position_ids=decoder_position_ids,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoder_outputs.last_hidden_state,
+            past_key_values=decoder_outputs.past_key_values,
+            decoder_hidden_states=decoder_outputs.hidden_states,
+            decoder_attentions=decoder_outputs.attentions,
+            cross_attentions=decoder_outputs.cross_attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
+        )
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """(N, S) labels as decoder inputs, see `shift_tokens_right`."""
+        config = self.config
+        if config.decoder_start_token_id is None:
+            raise ValueError("`decoder_start_token_id` must be set to shift labels, but is None instead.")
+        return shift_tokens_right(labels, config.pad_token_id or 0, config.decoder_start_token_id)
+
+
+class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedModel, GenerationMixin):
+    """The Transformer of Figure 1: encoder, decoder and the linear projection to the vocabulary.
+
+    `generate()` translates as section 6.1 does, with 4 beams and at most 50 tokens more than the longest
+    source of the batch, unless told otherwise.
+    """
+
+    _tied_weights_keys = {
+        "model.encoder.embed_tokens.weight": "model.shared.weight",
+        "model.decoder.embed_tokens.weight": "model.shared.weight",
+        "lm_head.weight": "model.shared.weight",
+    }
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    # `forward` takes `label_smoothing` and `return_logits`; the trainer asks.
+    accepts_label_smoothing = True
+    generate: Callable[..., Any]
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.model = VanillaTransformerModel(config)
+        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False)
+        self.generation_config.num_beams = 4
+        self.generation_config.length_penalty = 0.6
+        self.post_init()
+
+    def _tied_keys(self) -> dict[str, str]:
+        tied = {f"model.{target}": f"model.{source}" for target, source in self.model._tied_keys().items()}
+        if self.config.tie_word_embeddings:
+            shared = self.config.share_encoder_decoder_embeddings
+            tied["lm_head.weight"] = "model.shared.weight" if shared else "model.decoder.embed_tokens.weight"
+        return tied
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The source's embeddings, which are the target's too where they are shared."""
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the source's embeddings, and the target's where they are shared."""
+        self.model.set_input_embeddings(value)
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """Resizes the vocabulary, see `PreTrainedModel.resize_token_embeddings`.
+
+        Raises:
+            ValueError: source and target have a vocabulary each, and it is not clear which one is meant.
+        """
+        if not self.config.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "`resize_token_embeddings` needs one vocabulary, but `share_encoder_decoder_embeddings`"
+                " is False."
+            )
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        self.config.decoder_vocab_size = self.config.vocab_size
+        return embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool = True,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Predicts the target's next tokens, and the loss where `labels` are given.
+
+        Args:
+            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs,
+            past_key_values,
+                inputs_embeds, decoder_inputs_embeds, position_ids, decoder_position_ids, use_cache: as in
+                `VanillaTransformerModel`, but the decoder's inputs default to the shifted labels (teacher
+                forcing).
+            labels: (N, S) target tokens, ending in the end token, -100 where no loss is taken.
+            logits_to_keep: project only the last so many positions, or those of a 1-dimensional index; 0 for
+                all.
+            num_items_in_batch: divisor of the summed loss; by default the labels of this batch that are not
+                -100.
+            return_logits: `False` computes the loss alone, in far less memory and about half the time of the
+                projection; only beside `labels`.
+            kwargs: `label_smoothing`, epsilon_ls of section 5.4 (default 0, the paper trains with 0.1), and
+                what transformers' models take, `output_attentions` for instance.
+
+        Returns:
+            `loss` in nats per token where labels are given, `logits` (N, S, V), and what the model returns.
+
+        Raises:
+            ValueError: there is nothing for the decoder to read.
+        """
+        # Not a parameter of its own: transformers takes each whose name has "label" in it for labels.
+        label_smoothing = kwargs.pop("label_smoothing", 0.0)
+        if labels is not None:
+            use_cache = False
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        elif decoder_input_ids is None and decoder_inputs_embeds is None:
+            raise ValueError(
+                "`labels` or `decoder_input_ids` must be given, but neither is. (A Trainer that smooths"
+                " labels by itself takes the labels away: use a collator that adds `decoder_input_ids`.)"
+            )
+        outputs: Seq2SeqModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            position_ids=position_ids,
+            decoder_position_ids=decoder_position_ids,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = cast(torch.Tensor, outputs.last_hidden_state)
+        loss, logits = None, None
+        if labels is not None and not return_logits and not is_torchdynamo_compiling():
+            loss = linear_cross_entropy_loss(
+                hidden_states, self.lm_head.weight, labels, num_items_in_batch, label_smoothing
+            )
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(hidden_states[:, kept])  # (N, S, E) -> (N, S, V)
+            if labels is not None:
+                loss = cross_entropy_loss(logits, labels, num_items_in_batch, label_smoothing)
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+        )
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """(N, S) labels as decoder inputs, see `shift_tokens_right`."""
+        return self.model.prepare_decoder_input_ids_from_labels(labels)
+
+    def _prepare_generated_length(
+        self,
+        generation_config: GenerationConfig,
+        has_default_max_length: bool,
+        has_default_min_length: bool,
+        model_input_name: str,
+        input_ids_length: int,
+        inputs_tensor: torch.Tensor,
+    ) -> GenerationConfig:
+        """Limits the output to the source + 50 tokens where the caller gave no limit: the library's is 20."""
+        if has_default_max_length and generation_config.max_new_tokens is None:
+            limit = inputs_tensor.shape[1] + MAX_LENGTH_BEYOND_SOURCE
+            if self.config.position_embedding == "learned":
+                limit = min(limit, self.config.max_position_embeddings - input_ids_length)
+            generation_config.max_new_tokens = limit
+        return super()._prepare_generated_length(
+            generation_config,
+            has_default_max_length,
+            has_default_min_length,
+            model_input_name,
+            input_ids_length,
+            inputs_tensor,
+        )
+
+
+__all__ = [
+    "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerModel",
+    "VanillaTransformerPreTrainedModel",
+]

@@ -1,0 +1,247 @@
+"""What the scripts share: errors in one line, text files line by line, and models by name.
+
+Nothing heavy is imported before it is needed, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from vanilla_transformer.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+STANDARD_INPUT = "-"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def run_script(body: Callable[[], int | None]) -> int:
+    """Run the body of a script and turn what the user can mend into one line on standard error.
+
+    Returns:
+        The exit status: 0, or what `body` returns; 2 for wrong input and files that cannot be read or
+        written; 130 after Ctrl-C; 141 when the reader of standard output went away.
+    """
+    try:
+        status = body() or 0
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        return fail(str(error))
+    except BrokenPipeError:
+        # Python would try to flush once more at exit, and complain.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return fail(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def fail(message: str) -> int:
+    """Print `error: ` and the message, in one line, on standard error; the exit status 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def parser_of(doc: str | None, **options: Any) -> argparse.ArgumentParser:
+    """A parser whose help begins with a module's docstring."""
+    return argparse.ArgumentParser(
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **options,
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, but is {text!r} instead.")
+    return number
+
+
+def read_lines(path: str) -> Iterator[str]:
+    r"""The lines of a UTF-8 file (or of standard input, for "-") without their ends; .gz is unpacked.
+
+    Only "\n" (or "\r\n") ends a line, so that line n stays line n whatever else a sentence holds.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not UTF-8; the message names file and line.
+    """
+    name = "standard input" if path == STANDARD_INPUT else path
+    try:
+        with _opened(path) as file:
+            for number, line in enumerate(file, start=1):
+                yield _decoded(line, name, number)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"`{name}` is not a whole .gz file: {error}.") from None
+    except OSError as error:
+        raise InputError(f"`{name}` cannot be read: {error.strerror or error}.") from None
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[bytes]]:
+    if path == STANDARD_INPUT:
+        yield sys.stdin.buffer
+        return
+    with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
+        yield file  # type: ignore[misc]
+
+
+def _decoded(line: bytes, name: str, number: int) -> str:
+    if number == 1:
+        line = line.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"`{name}` must be UTF-8, but line {number} is not: {error.reason}.") from None
+
+
+def read_aligned(paths: Sequence[str]) -> list[list[str]]:
+    """The lines of files that must be equally long.
+
+    Raises:
+        InputError: as `read_lines`, and if the files are empty or of unequal length.
+    """
+    texts = [list(read_lines(path)) for path in paths]
+    for path, text in zip(paths, texts, strict=True):
+        if not text:
+            raise InputError(f"`{path}` is empty.")
+        if len(text) != len(texts[0]):
+            raise InputError(
+                f"`{paths[0]}` and `{path}` must have equally many lines, but have {len(texts[0])} and"
+                f" {len(text)} instead."
+            )
+    return texts
+
+
+def one_line(text: str) -> str:
+    """`text` with its line ends replaced by spaces, so that it stays one line of a file."""
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+
+
+def write_lines(lines: Iterable[str], path: str | None) -> None:
+    """Write one line for each text to a file, or to standard output, where each is seen at once.
+
+    A file is written beside and renamed when it is complete.
+    """
+    if path is None:
+        for line in lines:
+            sys.stdout.buffer.write(f"{one_line(line)}\n".encode())
+            sys.stdout.buffer.flush()
+        return
+    with _written_whole(Path(path)) as file:
+        file.writelines(f"{one_line(line)}\n".encode() for line in lines)
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[IO[bytes]]:
+    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.incomplete-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        # mkstemp lets nobody else read; a file written plainly has what the umask leaves.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(beside, 0o666 & ~mask)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+
+
+def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """The options that say which model translates, where, and how it searches."""
+    parser.add_argument("--model", required=required, help="folder or Hub name of the model")
+    parser.add_argument(
+        "--num_beams", type=positive, help="beams of the search; default: what the model's folder says"
+    )
+    parser.add_argument(
+        "--length_penalty", type=float, help="alpha of the beam search; default: what the model's folder says"
+    )
+    parser.add_argument(
+        "--max_length",
+        type=positive,
+        help="most tokens of a translation; default: those of the longest source of its batch + 50",
+    )
+    parser.add_argument(
+        "--tokens_per_batch",
+        type=positive,
+        default=4096,
+        help="most source tokens translated at once; default: %(default)s",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps; default: auto"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="arithmetic; auto is what the weights are saved in; default: auto",
+    )
+
+
+def generate_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `generate()` that were given on the command line."""
+    names = ("num_beams", "length_penalty", "max_length")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def load_model(
+    name: str, *, device: str = "auto", dtype: str = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Any sequence-to-sequence model of transformers with its tokenizer, on its device.
+
+    Raises:
+        InputError: there is no such model, it is damaged or of another kind, or the device does not exist.
+    """
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers.utils import logging
+
+    import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
+
+    if not Path(name).is_dir() and (Path(name).exists() or name.startswith((".", "/", "~"))):
+        raise InputError(f"`{name}` is not a folder with a model.")
+    place = _device(device)
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            name, dtype="auto" if dtype == "auto" else getattr(torch, dtype)
+        )
+    except Exception as error:  # what a damaged or foreign folder raises is of many kinds
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"`{name}` cannot be loaded: {reason}") from error
+    finally:
+        logging.enable_progress_bar()
+    return model.eval().to(place), tokenizer
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"`device` {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device

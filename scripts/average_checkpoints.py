@@ -1,0 +1,55 @@
+"""Average the weights of checkpoints, as section 6.1 of the paper does for its results.
+
+vanilla-transformer average-checkpoints --run runs/wmt14 --last 5 --output runs/wmt14-averaged
+vanilla-transformer average-checkpoints --run runs/wmt14 --best 5 --metric bleu --output averaged
+vanilla-transformer average-checkpoints checkpoint-900 checkpoint-1000 --output averaged
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import parser_of, positive, run_script
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    options.add_argument("checkpoints", nargs="*", help="checkpoint folders to average")
+    options.add_argument("--run", metavar="DIR", help="folder of a training run to choose checkpoints from")
+    count = options.add_mutually_exclusive_group()
+    count.add_argument("--last", type=positive, metavar="K", help="average the last K checkpoints of the run")
+    count.add_argument("--best", type=positive, metavar="K", help="average its K best on validation data")
+    options.add_argument(
+        "--metric", choices=("bleu", "chrf", "loss"), default="bleu", help="best in what; default: bleu"
+    )
+    options.add_argument("--output", required=True, metavar="DIR", help="folder of the averaged model")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Average the checkpoints that the options name, and say which they were."""
+    from vanilla_transformer.training.averaging import average_checkpoints, find_checkpoints
+
+    if bool(args.checkpoints) == (args.run is not None):
+        raise InputError("give either checkpoint folders, or `--run` with `--last` or `--best`.")
+    if (args.run is None) != (args.last is None and args.best is None):
+        raise InputError("`--run` goes together with `--last` or `--best`.")
+    paths = [Path(path) for path in args.checkpoints]
+    if args.run is not None:
+        paths = find_checkpoints(args.run, last=args.last, best=args.best, metric=args.metric)
+    average_checkpoints(paths, args.output)
+    print(f"averaged {len(paths)} checkpoints into {args.output}: {', '.join(path.name for path in paths)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

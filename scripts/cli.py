@@ -1,0 +1,71 @@
+"""`vanilla-transformer <command>`: every script of the package under one name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+PROGRAM = "vanilla-transformer"
+
+# Command: module in this package, and what it does in one line.
+COMMANDS = {
+    "demo": ("run_demo", "build a Chinese-English corpus, train on it and show translations (minutes)"),
+    "train": ("train", "train a model by a recipe"),
+    "translate": ("translate", "translate files, standard input or sentences"),
+    "evaluate": ("evaluate_model", "score translations: BLEU, chrF, TER"),
+    "recipes": ("list_recipes", "list the packaged recipes, or print one"),
+    "train-tokenizer": ("train_tokenizer", "train a shared byte-pair vocabulary on text files"),
+    "average-checkpoints": ("average_checkpoints", "average the weights of checkpoints"),
+    "make-demo-corpus": ("make_demo_corpus", "write the embedded Chinese-English corpus to files"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; without any, list them.
+
+    Returns:
+        The command's exit status; 2 for an unknown command.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"{PROGRAM} {_version()}")
+        return 0
+    command = words[0].replace("_", "-")
+    if command not in COMMANDS:
+        print(f"error: {_unknown(command)}", file=sys.stderr)
+        return 2
+    # argparse takes the program's name from here.
+    sys.argv[0] = f"{PROGRAM} {command}"
+    module = importlib.import_module(f"vanilla_transformer.scripts.{COMMANDS[command][0]}")
+    return int(module.main(words[1:]))
+
+
+def overview() -> str:
+    """Every command with a line of its own."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{summary}" for name, (_, summary) in COMMANDS.items()]
+    title = f"usage: {PROGRAM} <command> ...   ({PROGRAM} <command> --help explains it)"
+    return "\n".join([title, "", *lines])
+
+
+def _unknown(command: str) -> str:
+    matches = difflib.get_close_matches(command, COMMANDS, n=1)
+    hint = f"; did you mean {matches[0]!r}?" if matches else f"; the commands are {', '.join(COMMANDS)}."
+    return f"unknown command {command!r}{hint}"
+
+
+def _version() -> str:
+    try:
+        return version("vanilla-transformer")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

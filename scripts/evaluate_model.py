@@ -1,0 +1,133 @@
+"""Score translations against references with sacreBLEU: BLEU, chrF and TER, each with its signature.
+
+vanilla-transformer evaluate --model runs/demo --source test.zh --references test.en --target_lang en
+vanilla-transformer evaluate --hypotheses out.en --references test.ref0.en test.ref1.en
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import (
+    add_model_options,
+    generate_options,
+    load_model,
+    one_line,
+    parser_of,
+    read_aligned,
+    run_script,
+    write_lines,
+)
+
+LABELS = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "ter": "TER",
+    "lowercased_tokenized_bleu": "BLEU, lower-cased tokenised",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    options.add_argument(
+        "--references",
+        "--reference",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="reference translations; each file is a set of its own",
+    )
+    options.add_argument("--source", metavar="FILE", help="source text that --model translates")
+    options.add_argument("--hypotheses", metavar="FILE", help="translations made before, instead of a model")
+    options.add_argument("--output", metavar="FILE", help="keep the model's translations here")
+    options.add_argument("--target_lang", help="target language (BCP-47), for the word splitter of BLEU")
+    options.add_argument("--tokenize", help="sacreBLEU's word splitter (13a, zh, char, none, ...) by name")
+    options.add_argument("--lowercase", action="store_true", help="ignore case")
+    options.add_argument(
+        "--lowercased_tokenized",
+        "--lowercase_tokenized",
+        metavar="LANG",
+        help="also BLEU on lower-cased text, tokenised by sacremoses for this language",
+    )
+    options.add_argument("--json", action="store_true", help="print one JSON object")
+    add_model_options(options, required=False)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Translate if a model is named, and print the scores."""
+    _check_options(args)
+    hypotheses, *references = read_aligned([args.source or args.hypotheses, *args.references])
+    if args.model:
+        hypotheses = _translated(args, hypotheses)
+    scores = _scores(args, hypotheses, references)
+    print(json.dumps(scores, ensure_ascii=False, indent=2) if args.json else render(scores))
+
+
+def render(scores: dict[str, Any]) -> str:
+    """A line for each score: name, value, signature."""
+    width = max(len(LABELS[name]) for name in scores if name in LABELS)
+    lines = [
+        f"{label:<{width}}  {scores[name]:6.2f}  {scores[f'{name}_signature']}"
+        for name, label in LABELS.items()
+        if name in scores
+    ]
+    return "\n".join([f"{scores['sentences']} sentences", *lines])
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if (args.model is None) == (args.hypotheses is None):
+        raise InputError("give either `--model` with `--source`, or `--hypotheses`.")
+    if (args.model is None) != (args.source is None):
+        raise InputError("`--model` and `--source` go together.")
+    if args.output and args.model is None:
+        raise InputError("`--output` keeps the translations of `--model`, which is not given.")
+
+
+def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
+    from vanilla_transformer.modeling.translation import translate
+
+    model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
+    translations = [
+        one_line(text)
+        for text in translate(
+            model,
+            tokenizer,
+            sources,
+            tokens_per_batch=args.tokens_per_batch,
+            progress=True,
+            total=len(sources),
+            **generate_options(args),
+        )
+    ]
+    if args.output:
+        write_lines(translations, args.output)
+    return translations
+
+
+def _scores(args: argparse.Namespace, hypotheses: list[str], references: list[list[str]]) -> dict[str, Any]:
+    from vanilla_transformer.training.metrics import score, score_lowercased_tokenized
+
+    scores: dict[str, Any] = {"sentences": len(hypotheses)}
+    scores |= score(
+        hypotheses, references, lowercase=args.lowercase, tokenize=args.tokenize, language=args.target_lang
+    )
+    if args.lowercased_tokenized:
+        published = score_lowercased_tokenized(hypotheses, references, args.lowercased_tokenized)
+        scores |= {f"lowercased_tokenized_{name}": value for name, value in published.items()}
+    return scores
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

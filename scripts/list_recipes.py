@@ -1,0 +1,42 @@
+"""List the packaged recipes, or print one, to read it or to make a file of your own from it.
+
+vanilla-transformer recipes
+vanilla-transformer recipes multi30k_en_de > mine.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from vanilla_transformer.scripts import parser_of, run_script
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    options.add_argument("name", nargs="?", help="a recipe to print; without it, all are listed")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the list, or the recipe."""
+    from vanilla_transformer.training.recipe import available_recipes, recipe_text
+
+    if args.name:
+        print(recipe_text(args.name), end="")
+        return
+    recipes = available_recipes()
+    width = max(map(len, recipes)) + 2
+    for name, summary in recipes.items():
+        print(f"{name:<{width}}{summary}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,167 @@
+"""From nothing to a translation in minutes: make a corpus, train on it, score and show what it learned.
+
+    vanilla-transformer demo
+    vanilla-transformer demo --output_dir runs/demo2 --seed 2
+
+The corpus is Chinese-English, made by a small grammar. Half of the test sentences hold combinations of words
+that training never shows together. Any key of the recipe `demo` can be replaced by `--key value`. The command
+given again goes on where it was stopped; with a finished model it only scores it once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vanilla_transformer.scripts import fail, load_model, parser_of, run_script
+
+if TYPE_CHECKING:
+    from vanilla_transformer.training.embedded_corpus import EmbeddedCorpus
+    from vanilla_transformer.training.recipe import TrainRecipe
+
+# What the recipe reaches on the whole test and on each half of it, with room for the luck of a seed.
+EXPECTED_BLEU = 90.0
+# The named sentences and a few more of the seen half, and as many of the new one.
+ROWS_PER_HALF = 6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(words):
+        parser().print_help()
+        return 0
+    return run_script(lambda: run(words))
+
+
+def parser() -> argparse.ArgumentParser:
+    """For the help only: options are keys of the recipe."""
+    return parser_of(__doc__, usage="%(prog)s [--key value ...]")
+
+
+def run(overrides: Sequence[str]) -> int:
+    """Do all of it. Returns the exit status: 0, or 2 if the recipe as it is learned too little."""
+    from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
+
+    recipe = demo_recipe(overrides)
+    folder = Path(recipe.output_dir)
+    say("Making the corpus")
+    corpus = build_corpus()
+    write_corpus(corpus, folder / "corpus")
+    print(f"{len(corpus.train):,} pairs to train on, {len(corpus.test):,} to test, in {folder / 'corpus'}")
+    say("Training")
+    from vanilla_transformer.training.run import train
+
+    train(recipe)
+    say("Translating the test sentences, which training never saw")
+    translations = translate_test(folder, corpus)
+    scores = score_parts(corpus, translations)
+    for name, (bleu, chrf) in scores.items():
+        print(f"{name:<32}BLEU {bleu:5.1f}   chrF {chrf:5.1f}")
+    say("Some of them")
+    print(render_table(("source", "reference", "translation"), examples(corpus, translations)))
+    say("The model in Python")
+    print(python_lines(folder))
+    return _status(scores, as_packaged=not overrides)
+
+
+def demo_recipe(overrides: Sequence[str]) -> TrainRecipe:
+    """The recipe `demo`, its corpus inside its output folder wherever that is."""
+    from vanilla_transformer.training.recipe import load_recipe
+
+    corpus = Path(load_recipe("demo", overrides).output_dir, "corpus")
+    files = {
+        f"{part}_{side}": corpus / f"{part}.{language}"
+        for part in ("train", "valid")
+        for side, language in (("source", "zh"), ("target", "en"))
+    }
+    return load_recipe("demo", [*(f"--{key}={path}" for key, path in files.items()), *overrides])
+
+
+def say(title: str) -> None:
+    """A title of what follows, seen at once."""
+    print(f"\n{title}", flush=True)
+
+
+def translate_test(folder: Path, corpus: EmbeddedCorpus) -> list[str]:
+    """Translations of the whole test by the model in `folder`."""
+    from vanilla_transformer.modeling.translation import translate
+
+    model, tokenizer = load_model(str(folder))
+    sources = [pair.source for pair in corpus.test]
+    return list(translate(model, tokenizer, sources, progress=True, total=len(sources)))
+
+
+def score_parts(corpus: EmbeddedCorpus, translations: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """(BLEU, chrF) of the whole test and of its halves."""
+    from vanilla_transformer.training.metrics import score
+
+    seen = len(corpus.test_seen)
+    parts = {
+        "all test sentences": slice(None),
+        "  combinations seen in training": slice(seen),
+        "  new combinations": slice(seen, None),
+    }
+    references = [pair.target for pair in corpus.test]
+    scores = {
+        name: score(translations[part], [references[part]], metrics=("bleu", "chrf"))
+        for name, part in parts.items()
+    }
+    return {name: (one["bleu"], one["chrf"]) for name, one in scores.items()}
+
+
+def examples(corpus: EmbeddedCorpus, translations: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Rows of the table: the named sentences, more of the seen half, and some of the new one."""
+    first_new = len(corpus.test_seen)
+    chosen = [*range(ROWS_PER_HALF), *range(first_new, first_new + ROWS_PER_HALF)]
+    return [(corpus.test[k].source, corpus.test[k].target, translations[k]) for k in chosen]
+
+
+def render_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns that line up on a terminal, where a Chinese character takes two places."""
+    widths = [max(map(display_width, column)) for column in zip(titles, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = (
+        "  ".join(cell + " " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True))
+        for row in (titles, rule, *rows)
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def display_width(text: str) -> int:
+    """Places that a terminal gives to `text`: two for wide characters, none for combining ones."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def python_lines(folder: Path) -> str:
+    """Three lines that load the model and translate."""
+    name = str(folder)
+    return "\n".join(
+        [
+            "from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model,"
+            " VanillaTransformerTokenizer as Tokenizer",
+            f"model, tokenizer = Model.from_pretrained({name!r}), Tokenizer.from_pretrained({name!r})",
+            'ids = model.generate(**tokenizer("我有一只猫。", return_tensors="pt"))[0];'
+            " print(tokenizer.decode(ids, skip_special_tokens=True))",
+        ]
+    )
+
+
+def _status(scores: dict[str, tuple[float, float]], *, as_packaged: bool) -> int:
+    low = [f"{bleu:.1f} ({name.strip()})" for name, (bleu, _) in scores.items() if bleu < EXPECTED_BLEU]
+    if not low or not as_packaged:
+        return 0
+    return fail(
+        f"the demo should reach a BLEU of {EXPECTED_BLEU:.0f} everywhere, but reached {', '.join(low)}."
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

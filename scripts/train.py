@@ -1,0 +1,106 @@
+"""Train a Transformer by a recipe: parallel text in, a trained model out.
+
+RECIPE is the name of a packaged recipe (`vanilla-transformer recipes` lists them) or a YAML file; any key of
+it can be replaced by `--key value`, one inside `model` or `generation` by `--model.d_model 256`. The same
+command given again goes on from the last checkpoint of a run that was stopped, and says so if the run is
+finished.
+
+On a CPU or one GPU:
+
+    vanilla-transformer train multi30k_en_de --train_source train.en --train_target train.de
+    python scripts/train.py recipes/multi30k_en_de.yaml --train_source train.en --train_target train.de
+
+On all GPUs of a machine (`tokens_per_update` stays what the recipe says; accumulation follows from it):
+
+    accelerate launch --multi_gpu --num_processes 8 scripts/train.py wmt14_en_de_base --train_source ...
+
+On two machines of 8 GPUs each, on each of them with its own --machine_rank (0 and 1):
+
+    accelerate launch --multi_gpu --num_machines 2 --num_processes 16 --machine_rank 0 \\
+        --main_process_ip 10.0.0.1 --main_process_port 29500 \\
+        scripts/train.py wmt14_en_de_base --train_source ...
+
+On two processes of a CPU:
+
+    accelerate launch --cpu --num_processes 2 scripts/train.py demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+
+from vanilla_transformer.scripts import parser_of, run_script
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or {"-h", "--help"} & set(words):
+        parser().print_help()
+        return 0 if words else 2
+    args = parser().parse_args(words)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the recipe, train, and say what came out."""
+    from vanilla_transformer.training.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    recipe.require_trainable()
+    # The Trainer takes seconds to import; a mistake in the recipe is told before.
+    from vanilla_transformer.training.run import train
+
+    try:
+        result = train(recipe)
+    finally:
+        leave_process_group()
+    if os.environ.get("RANK", "0") != "0" or result.finished_before:
+        return
+    scores = result.scores.get("final", {})
+    measured = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+    print(
+        f"Saved the model of {result.steps} steps to {result.output_dir}"
+        + (f": {measured}" if scores else "")
+    )
+
+
+def leave_process_group() -> None:
+    """Part from the other processes of a distributed run, which torch would otherwise complain about."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options; the keys of a recipe are listed below them."""
+    options = parser_of(__doc__, usage="%(prog)s RECIPE [--key value ...]", epilog=keys_help())
+    options.add_argument("recipe", metavar="RECIPE", help="name of a packaged recipe, or a YAML file")
+    options.add_argument(
+        "overrides", nargs=argparse.REMAINDER, metavar="--key value", help="keys to replace, listed below"
+    )
+    return options
+
+
+def keys_help() -> str:
+    """Every key of a recipe with its meaning, choices and default."""
+    from vanilla_transformer.training.recipe import TrainRecipe, comment_lines
+
+    lines = []
+    for item in dataclasses.fields(TrainRecipe):
+        if item.metadata["section"]:
+            lines += ["", item.metadata["section"]]
+        lines += [
+            f"  --{item.name}",
+            *(f"      {line.removeprefix('# ')}" for line in comment_lines(item.name)),
+        ]
+    return "\n".join(["keys of a recipe:", *lines])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

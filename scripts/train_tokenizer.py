@@ -1,0 +1,70 @@
+"""Train the byte-pair vocabulary that source and target share (sections 3.4 and 5.1 of the paper).
+
+vanilla-transformer train-tokenizer --input train.en train.de --vocab_size 37000 --output tokenizers/en-de
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import parser_of, positive, read_lines, run_script
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    options.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="UTF-8 text of both languages; - is standard input",
+    )
+    options.add_argument("--output", required=True, metavar="DIR", help="folder of the new tokenizer")
+    options.add_argument(
+        "--vocab_size", type=positive, default=37_000, help="entries of the vocabulary; default: %(default)s"
+    )
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train on the files that the options name, and save."""
+    from vanilla_transformer.tokenization import VanillaTransformerTokenizer
+
+    output = Path(args.output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"`{output}` is not a folder.")
+    lines = _lines_of(args.input)
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(lines, vocab_size=args.vocab_size)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.incomplete-", dir=output.parent) as beside:
+        tokenizer.save_pretrained(beside)
+        output.mkdir(exist_ok=True)
+        for path in Path(beside).iterdir():
+            shutil.move(path, output / path.name)
+    print(f"saved a tokenizer of {len(tokenizer)} entries to {output}")
+
+
+def _lines_of(paths: Sequence[str]) -> Iterator[str]:
+    """All lines; an `InputError` if there are none."""
+    lines = chain.from_iterable(read_lines(path) for path in paths)
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        raise InputError(f"there is no text in {', '.join(f'`{path}`' for path in paths)}.")
+    return chain([first], lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

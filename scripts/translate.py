@@ -1,0 +1,100 @@
+"""Translate sentences with a trained model: one line of output for each line of input, in order.
+
+    vanilla-transformer translate --model runs/demo 我有一只猫。
+    vanilla-transformer translate --model runs/demo --input test.zh --output test.en
+    cat test.zh | vanilla-transformer translate --model runs/demo > test.en
+
+Any sequence-to-sequence model of transformers can be named. An empty line stays empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import (
+    STANDARD_INPUT,
+    add_model_options,
+    generate_options,
+    load_model,
+    parser_of,
+    read_lines,
+    run_script,
+    write_lines,
+)
+
+# From this many lines on, a progress bar is worth its line on the screen.
+LONG_INPUT = 200
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    options.add_argument(
+        "sentences", nargs="*", help="sentences to translate; otherwise standard input is read"
+    )
+    options.add_argument(
+        "--input",
+        nargs="+",
+        metavar="FILE",
+        help="UTF-8 text, one sentence a line, or .gz; - is standard input",
+    )
+    options.add_argument("--output", metavar="FILE", help="where to write; default: standard output")
+    add_model_options(options, required=True)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Translate what the options name."""
+    sentences, total = open_input(args)
+    model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
+    from vanilla_transformer.modeling.translation import translate
+
+    typed = total is None and sys.stdin.isatty()
+    if typed:
+        print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
+    translations = translate(
+        model,
+        tokenizer,
+        sentences,
+        tokens_per_batch=args.tokens_per_batch,
+        progress=total is None and not typed or (total or 0) >= LONG_INPUT,
+        total=total,
+        **({"window": 1} if typed else {}),
+        **generate_options(args),
+    )
+    write_lines(translations, args.output)
+
+
+def open_input(args: argparse.Namespace) -> tuple[Iterable[str], int | None]:
+    """The sentences, and how many there are if that can be known.
+
+    Files are read through once before the model is loaded, so that a broken one stops the run at the start.
+    """
+    if args.sentences and args.input:
+        raise InputError("give sentences as arguments or `--input`, not both.")
+    if args.sentences:
+        return args.sentences, len(args.sentences)
+    paths = args.input or [STANDARD_INPUT]
+    # Standard input and named pipes can be read only once.
+    if any(path == STANDARD_INPUT or Path(path).is_fifo() for path in paths):
+        return _all_lines(paths), None
+    return _all_lines(paths), sum(1 for _ in _all_lines(paths))
+
+
+def _all_lines(paths: Sequence[str]) -> Iterator[str]:
+    return chain.from_iterable(read_lines(path) for path in paths)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

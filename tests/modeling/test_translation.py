@@ -1,0 +1,225 @@
+"""Translation line by line: order, batches by tokens, streaming, lengths and refusals."""
+
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from helpers import parallel_sentences
+from transformers import (
+    GenerationConfig,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer.modeling.translation import token_batches, translate
+
+SENTENCES = [source for source, _ in parallel_sentences(60)]
+
+
+class Echo(torch.nn.Module):
+    """Generates its source and remembers what it was given."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(**config)
+        self.generation_config = GenerationConfig()
+        self.device = torch.device("cpu")
+        self.calls: list[dict[str, Any]] = []
+
+    def generate(self, *, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        assert not self.training
+        self.calls.append({"shape": tuple(input_ids.shape), **kwargs})
+        return input_ids
+
+
+@pytest.fixture
+def echo() -> Any:
+    return Echo()
+
+
+def sizes(model: Any) -> list[tuple[int, int]]:
+    return [call["shape"] for call in model.calls]
+
+
+@pytest.mark.parametrize("window", [1, 7, 1000])
+@pytest.mark.parametrize("tokens_per_batch", [1, 40, 10_000])
+def test_translations_come_in_the_order_of_the_sentences(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast, window: int, tokens_per_batch: int
+) -> None:
+    found = list(translate(echo, tiny_tokenizer, SENTENCES, tokens_per_batch=tokens_per_batch, window=window))
+    assert found == SENTENCES
+    assert sum(rows for rows, _ in sizes(echo)) == len(SENTENCES)
+    assert all(rows == 1 or rows * length <= tokens_per_batch for rows, length in sizes(echo))
+
+
+def test_batches_hold_sentences_of_similar_length(echo: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    list(translate(echo, tiny_tokenizer, SENTENCES, tokens_per_batch=120))
+    tokens = sum(len(sentence.split()) + 1 for sentence in SENTENCES)
+    assert sum(rows * length for rows, length in sizes(echo)) < 1.15 * tokens
+    lengths = [length for _, length in sizes(echo)]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_token_batches_leave_nothing_out() -> None:
+    lengths = [5, 0, 3, 9, 1, 0, 3, 20]
+    batches = token_batches(lengths, 10)
+    assert sorted(index for batch in batches for index in batch) == [0, 2, 3, 4, 6, 7]
+    assert batches[0] == [7]
+    assert token_batches([], 10) == []
+
+
+def test_blank_sentences_are_not_translated(echo: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    found = list(translate(echo, tiny_tokenizer, ["", SENTENCES[0], "  \t", "\u3000", SENTENCES[1]]))
+    assert found == ["", SENTENCES[0], "", "", SENTENCES[1]]
+    assert sum(rows for rows, _ in sizes(echo)) == 2
+    assert list(translate(echo, tiny_tokenizer, ["", " "])) == ["", ""]
+    assert list(translate(echo, tiny_tokenizer, [])) == []
+
+
+def test_endless_input_is_read_a_window_at_a_time(echo: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield SENTENCES[read % 9]
+
+    translations = translate(echo, tiny_tokenizer, endless(), window=5)
+    assert read == 0
+    assert [next(translations) for _ in range(6)] == [SENTENCES[k % 9] for k in range(1, 7)]
+    assert read == 10
+
+
+def test_a_translation_may_be_50_tokens_longer_than_the_longest_source(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    list(translate(echo, tiny_tokenizer, [SENTENCES[0]]))
+    assert echo.calls[0]["max_length"] == len(SENTENCES[0].split()) + 1 + 50
+
+
+@pytest.mark.parametrize("limit", [{"max_length": 7}, {"max_new_tokens": 7}])
+def test_the_callers_limit_counts(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast, limit: dict[str, Any]
+) -> None:
+    list(translate(echo, tiny_tokenizer, [SENTENCES[0]], num_beams=3, **limit))
+    expected = {"num_beams": 3, **limit}
+    assert {key: echo.calls[0].get(key) for key in ("num_beams", "max_length", "max_new_tokens")} == {
+        "num_beams": 3,
+        "max_length": None,
+        "max_new_tokens": None,
+    } | expected
+
+
+def test_a_sentence_beyond_the_models_positions_is_cut_and_told(
+    tiny_tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    model: Any = Echo(max_position_embeddings=8)
+    long = " ".join(["w1"] * 30)
+    transformers_logger = pytest.importorskip("transformers").utils.logging.get_logger("vanilla_transformer")
+    transformers_logger.addHandler(caplog.handler)
+    try:
+        found = list(translate(model, tiny_tokenizer, ["w2", long]))
+    finally:
+        transformers_logger.removeHandler(caplog.handler)
+    assert found == ["w2", " ".join(["w1"] * 7)]
+    assert "sentence 2 has 31 tokens; it is cut to 8" in caplog.text
+    assert model.calls[0]["max_length"] == 8
+
+
+def test_computed_positions_have_no_limit(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    model: Any = Echo(max_position_embeddings=8, position_embedding="sinusoidal")
+    long = " ".join(["w1"] * 30)
+    assert list(translate(model, tiny_tokenizer, [long])) == [long]
+    assert model.calls[0]["max_length"] == 81
+
+
+def test_the_model_returns_to_its_mode(echo: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    echo.train()
+    translations = translate(echo, tiny_tokenizer, SENTENCES, window=5)
+    next(translations)
+    assert not echo.training
+    translations.close()  # type: ignore[attr-defined]
+    assert echo.training
+
+
+@pytest.mark.parametrize(
+    ("sentences", "options", "message"),
+    [
+        (["a"], {"tokens_per_batch": 0}, "`tokens_per_batch` must be positive, but is 0 instead"),
+        (["a"], {"window": 0}, "`window` must be positive, but is 0 instead"),
+        ("one string", {}, "`sentences` must be an iterable of strings"),
+        (["a"], {"num_return_sequences": 2}, "`num_return_sequences` must be 1"),
+    ],
+)
+def test_refusals_come_before_the_first_sentence(
+    echo: Any,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    sentences: Sequence[str],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        translate(echo, tiny_tokenizer, sentences, **options)
+
+
+def test_progress_is_shown_on_standard_error(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(translate(echo, tiny_tokenizer, SENTENCES, progress=True, total=60)) == SENTENCES
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "60/60" in shown.err
+
+
+def large_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """Weights so large that what one token attends to shows in the output."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+    return model.eval()
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_sentence_is_translated_alike_alone_and_among_others(
+    tiny_config_kwargs: dict[str, Any], tiny_tokenizer: PreTrainedTokenizerFast, num_beams: int
+) -> None:
+    changed = {"vocab_size": len(tiny_tokenizer), "tie_word_embeddings": False}
+    config = VanillaTransformerConfig(**tiny_config_kwargs | changed)
+    model = large_weights(VanillaTransformerForConditionalGeneration(config))
+    options: dict[str, Any] = {"num_beams": num_beams, "max_length": 12}
+    together = list(translate(model, tiny_tokenizer, SENTENCES[:12], **options))
+    alone = list(translate(model, tiny_tokenizer, SENTENCES[:12], tokens_per_batch=1, **options))
+    assert together == alone
+    assert len(set(together)) >= 5
+
+
+def test_other_models_of_transformers_translate_too(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    config = MarianConfig(
+        vocab_size=len(tiny_tokenizer),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=0,
+        forced_eos_token_id=None,
+    )
+    model = large_weights(MarianMTModel(config))
+    model.generation_config.max_new_tokens = 3
+    found = list(translate(model, tiny_tokenizer, [*SENTENCES[:3], " ".join(["w1"] * 100)], num_beams=1))
+    assert len(found) == 4
+    # Not the 3 tokens that the model's folder says: a translation follows the length of its source.
+    assert max(len(text.split()) for text in found) > 20

@@ -1,0 +1,94 @@
+"""Small models whose weights are large enough for errors of attention to show, padded batches, and what parity means."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+VOCABULARY = 23
+
+# Encoder and decoder differ wherever they can, so that a field read for the wrong stack shows.
+FIELDS: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": 12,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 20,
+    "decoder_ffn_dim": 28,
+    "dropout": 0.0,
+    "max_position_embeddings": 64,
+}
+
+SOURCES = [[5, 9, 14, 7, 20, 11, 2], [8, 21, 6, 2], [17, 2]]
+TARGETS = [[1, 13, 6, 19, 8], [1, 22, 10, 5, 16, 12, 7], [1, 18, 9]]
+
+
+def toy_config(**changes: Any) -> VanillaTransformerConfig:
+    """The configuration of `FIELDS`, changed as asked."""
+    return VanillaTransformerConfig(**(FIELDS | changes))
+
+
+def toy_model(
+    *, dtype: torch.dtype = torch.float64, seed: int = 0, attention: str = "sdpa", **changes: Any
+) -> VanillaTransformerForConditionalGeneration:
+    """A model in eval mode whose every parameter is drawn with deviation 0.3 (norm weights around 1)."""
+    model = VanillaTransformerForConditionalGeneration._from_config(
+        toy_config(**changes), attn_implementation=attention
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        drawn = 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data = drawn + 1 if name.endswith("norm.weight") else drawn
+    return model.to(dtype).eval()
+
+
+def translating_model(**changes: Any) -> VanillaTransformerForConditionalGeneration:
+    """A toy model that listens to the source: it translates different sentences differently, some to an end."""
+    model = toy_model(seed=4, tie_word_embeddings=False, **changes)
+    for layer in model.model.decoder.layers:
+        for parameter in layer.encoder_attn.parameters():
+            parameter.data *= 2
+    return model
+
+
+def pad(
+    rows: Sequence[Sequence[int]], side: str = "right", *, filler: int = 0, extra: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (N, T) and mask (N, T) of sentences filled up on one side to the longest, and `extra` columns more."""
+    width = max(map(len, rows)) + extra
+    ids = torch.full((len(rows), width), filler)
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        where = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[number, where] = torch.tensor(row)
+        mask[number, where] = 1
+    return ids, mask
+
+
+def padded_batch(
+    source_side: str = "right", target_side: str = "right", **kwargs: int
+) -> dict[str, torch.Tensor]:
+    """`SOURCES` and `TARGETS` as the model takes them, with masks of both."""
+    input_ids, attention_mask = pad(SOURCES, source_side, **kwargs)
+    decoder_input_ids, decoder_attention_mask = pad(TARGETS, target_side, **kwargs)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "decoder_input_ids": decoder_input_ids,
+        "decoder_attention_mask": decoder_attention_mask,
+    }
+
+
+def assert_parity(ours: torch.Tensor, reference: torch.Tensor, name: str = "") -> None:
+    """Float64 agrees at rtol 1e-9, float32 within 1e-5 of the largest value of the tensor."""
+    if ours.dtype == torch.float64:
+        torch.testing.assert_close(ours, reference, rtol=1e-9, atol=0, msg=lambda text: f"{name}: {text}")
+        return
+    reference = reference.to(ours.dtype)
+    difference, largest = (ours - reference).abs().max().item(), reference.abs().max().item()
+    assert ours.shape == reference.shape
+    assert difference <= 1e-5 * largest, f"{name}: {difference} is more than 1e-5 * {largest}"

@@ -1,0 +1,105 @@
+"""The evaluate script: a model or finished translations, one or several references."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import parallel_sentences
+
+from vanilla_transformer.scripts import evaluate_model, translate
+from vanilla_transformer.training.metrics import score, score_lowercased_tokenized
+
+HYPOTHESES = ["The small dog runs through a park.", "Two men don't play chess."]
+REFERENCES = [
+    ["The small dog runs across the park.", "Two men do not play chess."],
+    ["A little dog runs through a park.", "Two men don't play chess!"],
+]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Translations and two sets of references in files."""
+    paths = []
+    for name, lines in zip(("hyp", "ref0", "ref1"), (HYPOTHESES, *REFERENCES), strict=True):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+        paths.append(str(tmp_path / name))
+    return paths
+
+
+def test_several_references_as_json(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--hypotheses", files[0], "--references", *files[1:], "--json", "--lowercased_tokenized", "en"]
+    assert evaluate_model.main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    published = score_lowercased_tokenized(HYPOTHESES, REFERENCES, "en")
+    assert found == {
+        "sentences": 2,
+        **score(HYPOTHESES, REFERENCES),
+        **{f"lowercased_tokenized_{name}": value for name, value in published.items()},
+    }
+
+
+def test_scores_with_their_signatures_in_lines(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--hypotheses", files[0], "--reference", files[1], "--target_lang", "zh", "--lowercase"]
+    assert evaluate_model.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    scores = score(HYPOTHESES, REFERENCES[:1], language="zh", lowercase=True)
+    assert lines[0] == "2 sentences"
+    for line, (name, label) in zip(
+        lines[1:], [("bleu", "BLEU"), ("chrf", "chrF"), ("ter", "TER")], strict=True
+    ):
+        assert line.split() == [label, f"{scores[name]:.2f}", *scores[f"{name}_signature"].split()]
+
+
+def test_a_model_is_scored_on_its_translations(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = parallel_sentences(12)
+    source, reference = tmp_path / "src", tmp_path / "ref"
+    source.write_text("".join(f"{text}\n" for text, _ in pairs))
+    reference.write_text("".join(f"{text}\n" for _, text in pairs))
+    options = ["--model", model_folder, "--device", "cpu", "--num_beams", "1", "--max_length", "9"]
+    assert translate.main([*options, "--input", str(source), "--output", str(tmp_path / "expected")]) == 0
+    capsys.readouterr()
+    words = ["--source", str(source), "--reference", str(reference), "--output", str(tmp_path / "out")]
+    assert evaluate_model.main([*options, *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (tmp_path / "out").read_text() == (tmp_path / "expected").read_text()
+    hypotheses = (tmp_path / "out").read_text().splitlines()
+    assert found == {"sentences": 12, **score(hypotheses, [[text for _, text in pairs]])}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give either `--model` with `--source`, or `--hypotheses`"),
+        (["--model", "m"], "`--model` and `--source` go together"),
+        (["--source", "s", "--hypotheses", "h"], "`--model` and `--source` go together"),
+        (["--model", "m", "--hypotheses", "h"], "give either"),
+        (["--hypotheses", "h", "--output", "o"], "`--output` keeps the translations of `--model`"),
+        (["--hypotheses", "missing"], "`missing` cannot be read"),
+    ],
+)
+def test_what_does_not_go_together(
+    files: list[str], words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate_model.main([*words, "--references", files[1]]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_files_of_unequal_length(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short").write_text("one\n")
+    words = ["--hypotheses", files[0], "--references", files[1], str(tmp_path / "short")]
+    assert evaluate_model.main(words) == 2
+    assert "short` must have equally many lines, but have 2 and 1" in capsys.readouterr().err
+
+
+def test_an_unknown_word_splitter(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--hypotheses", files[0], "--references", files[1], "--tokenize", "words"]
+    assert evaluate_model.main(words) == 2
+    assert "error: `tokenize` must be one of" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""What the scripts share: errors in one line, and text files in which line k stays line k."""
+
+import errno
+import gzip
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from vanilla_transformer import scripts
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import (
+    load_model,
+    one_line,
+    read_aligned,
+    read_lines,
+    run_script,
+    write_lines,
+)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def body() -> NoReturn:
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("line 3\n is bad"), 2, "error: line 3 is bad\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "x.txt"),
+            2,
+            "error: x.txt: No such file or directory\n",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: BaseException, status: int, line: str
+) -> None:
+    assert run_script(raising(error)) == status
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_script(raising(ZeroDivisionError()))
+
+
+def test_the_status_of_the_body_is_passed_on() -> None:
+    assert run_script(lambda: None) == 0
+    assert run_script(lambda: 3) == 3
+
+
+def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\u2028two\r\n\r\nthree\x0cfour\x85\rfive\nlast".encode())
+    assert list(read_lines(str(path))) == ["one\u2028two", "", "three\x0cfour\x85\rfive", "last"]
+
+
+def test_packed_files_are_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress("猫\n狗\n".encode()))
+    assert list(read_lines(str(path))) == ["猫", "狗"]
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(InputError, match=r"a.txt.gz` is not a whole .gz file"):
+        list(read_lines(str(path)))
+    path.write_bytes(b"plain text")
+    with pytest.raises(InputError, match=r"a.txt.gz` is not a whole .gz file"):
+        list(read_lines(str(path)))
+
+
+def test_broken_utf8_names_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"fine\nfine\ncaf\xe9\n")
+    with pytest.raises(InputError, match=r"a.txt` must be UTF-8, but line 3 is not"):
+        list(read_lines(str(path)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n")))
+    with pytest.raises(InputError, match="`standard input` must be UTF-8, but line 1 is not"):
+        list(read_lines("-"))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing.txt` cannot be read: No such file"):
+        list(read_lines(str(tmp_path / "missing.txt")))
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        list(read_lines(str(tmp_path)))
+
+
+def test_aligned_files_are_equally_long(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("a", "b", "c")]
+    for path, text in zip(paths, ("1\n2\n", "3\n4", ""), strict=True):
+        Path(path).write_text(text)
+    assert read_aligned(paths[:2]) == [["1", "2"], ["3", "4"]]
+    with pytest.raises(InputError, match=r"c` is empty"):
+        read_aligned(paths)
+    Path(paths[2]).write_text("5\n")
+    with pytest.raises(InputError, match=r"a` and `.*c` must have equally many lines, but have 2 and 1"):
+        read_aligned(paths)
+
+
+def test_a_translation_stays_one_line() -> None:
+    assert one_line("a\nb\r\nc\rd\u2028e") == "a b c d\u2028e"
+
+
+def test_a_file_is_there_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+
+    def failing() -> Iterator[str]:
+        yield "new"
+        raise InputError("stopped")
+
+    with pytest.raises(InputError, match="stopped"):
+        write_lines(failing(), str(path))
+    assert path.read_text() == "old"
+    write_lines(["a\nb", "c"], str(path))
+    assert path.read_bytes() == b"a b\nc\n"
+    assert [item.name for item in tmp_path.iterdir()] == ["out.txt"]
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = raising(OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(scripts.os, "replace", lambda *_: full())
+    assert run_script(lambda: write_lines(["a"], str(tmp_path / "out.txt"))) == 2
+    assert capsys.readouterr().err == "error: No space left on device\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model"])
+def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
+    with pytest.raises(InputError, match=f"`{name}` is not a folder with a model"):
+        load_model(name)
+
+
+def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be loaded: ") as caught:
+        load_model(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`device` 'gpu7' cannot be used"):
+        load_model(str(tmp_path), device="gpu7")

@@ -1,0 +1,191 @@
+"""The translate script: where sentences come from, where translations go, and what stops it."""
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from helpers import parallel_sentences
+
+from vanilla_transformer.modeling.translation import translate as translate_in_python
+from vanilla_transformer.scripts import load_model, translate
+
+SENTENCES = [source for source, _ in parallel_sentences(9)]
+OPTIONS = ["--num_beams", "1", "--max_length", "6"]
+
+
+@pytest.fixture
+def expected(model_folder: str) -> list[str]:
+    """The translations of SENTENCES that the Python function gives."""
+    model, tokenizer = load_model(model_folder, device="cpu")
+    return list(translate_in_python(model, tokenizer, SENTENCES, num_beams=1, max_length=6))
+
+
+def run(model_folder: str, *words: str) -> int:
+    return translate.main(["--model", model_folder, "--device", "cpu", *OPTIONS, *words])
+
+
+def test_sentences_as_arguments(
+    model_folder: str, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model_folder, *SENTENCES) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == expected
+    assert shown.err == ""
+
+
+def test_files_in_their_order_with_empty_lines(
+    model_folder: str, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").write_text("\n".join(SENTENCES[:4]) + "\n\n \n")
+    (tmp_path / "b").write_text("\n".join(SENTENCES[4:]))
+    assert run(model_folder, "--input", str(tmp_path / "a"), str(tmp_path / "b")) == 0
+    assert capsys.readouterr().out.split("\n") == [*expected[:4], "", "", *expected[4:], ""]
+
+
+def test_standard_input_to_a_file(
+    model_folder: str,
+    expected: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(SENTENCES).encode())))
+    assert run(model_folder, "--output", str(tmp_path / "out")) == 0
+    assert (tmp_path / "out").read_text().splitlines() == expected
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"{len(SENTENCES)} sentences" in shown.err
+
+
+def test_a_named_pipe_is_read_once(
+    model_folder: str, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("\n".join(SENTENCES),))
+    writer.start()
+    assert run(model_folder, "--input", str(pipe)) == 0
+    writer.join()
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_a_terminal_is_answered_line_by_line(
+    model_folder: str,
+    expected: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.BytesIO):
+        """Standard input that notes how much was answered before each line was read."""
+
+        answered: ClassVar[list[int]] = []
+
+        def __next__(self) -> bytes:
+            self.answered.append(capsys.readouterr().out.count("\n"))
+            return super().__next__()
+
+    stdin = io.TextIOWrapper(Terminal("".join(f"{line}\n" for line in SENTENCES[:3]).encode()))
+    monkeypatch.setattr(stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert run(model_folder) == 0
+    assert Terminal.answered == [0, 1, 1, 1]
+
+
+def test_progress_is_shown_for_long_input(
+    model_folder: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "a").write_text("\n".join(SENTENCES))
+    monkeypatch.setattr(translate, "LONG_INPUT", 9)
+    assert run(model_folder, "--input", str(tmp_path / "a")) == 0
+    shown = capsys.readouterr()
+    assert "9/9" in shown.err
+    assert len(shown.out.splitlines()) == 9
+
+
+def test_no_line_end_gets_into_the_output(
+    model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vanilla_transformer.modeling import translation
+
+    monkeypatch.setattr(translation, "translate", lambda *_, **__: iter(["a\nb", "c\r\nd"]))
+    assert run(model_folder, "x", "y") == 0
+    assert capsys.readouterr().out == "a b\nc d\n"
+
+
+def test_broken_utf8_is_told_before_anything_is_written(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").write_bytes(b"w1\nw\xff\n")
+    assert run(model_folder, "--input", str(tmp_path / "a"), "--output", str(tmp_path / "out")) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: `")
+    assert "a` must be UTF-8, but line 2 is not" in shown.err
+    assert shown.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--input", "nowhere.txt"], "error: `nowhere.txt` cannot be read: No such file or directory"),
+        (["w1", "--input", "x"], "error: give sentences as arguments or `--input`, not both."),
+        (["w1", "--device", "gpu9"], "error: `device` 'gpu9' cannot be used"),
+        (["w1", "--output", "no/such/folder/out"], "No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    model_folder: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model_folder, *words) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert message in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--num_beams", "0"], ["--tokens_per_batch", "x"], ["--dtype", "int8"]])
+def test_options_out_of_range(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        translate.main(["--model", "m", "w1", *words])
+    assert stopped.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_one_line(model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = Path(model_folder) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    assert run(model_folder, "w1") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: `{model_folder}` cannot be loaded: ")
+    assert shown.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_error(model_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("\n".join(SENTENCES * 40))
+    script = Path(__file__).resolve().parents[2] / "scripts" / "translate.py"
+    command = [sys.executable, str(script), "--model", model_folder, "--device", "cpu", *OPTIONS]
+    process = subprocess.Popen(
+        [*command, "--input", str(tmp_path / "a"), "--tokens_per_batch", "64"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    shown = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() in (0, 141), shown
+    assert "Traceback" not in shown
+    assert "BrokenPipe" not in shown
+    assert "error" not in shown

@@ -1,0 +1,61 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import HfArgumentParser
+
+from vanilla_transformer.training import VanillaTransformerTrainingArguments
+
+
+def arguments(folder: Path, **changes: Any) -> VanillaTransformerTrainingArguments:
+    settings: dict[str, Any] = {"output_dir": str(folder), "use_cpu": True} | changes
+    return VanillaTransformerTrainingArguments(**settings)
+
+
+def test_defaults_are_the_papers(tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    assert (args.adam_beta1, args.adam_beta2, args.adam_epsilon) == (0.9, 0.98, 1e-9)
+    assert (args.weight_decay, args.max_grad_norm, args.warmup_steps) == (0, 0, 4000)
+    assert args.label_smoothing_factor == 0.1
+    assert args.tokens_per_update == 25_000
+    assert not args.logging_nan_inf_filter
+
+
+def test_accumulation_follows_from_the_token_limits(tmp_path: Path) -> None:
+    args = arguments(tmp_path, tokens_per_update=25_000, tokens_per_device=4096)
+    assert args.gradient_accumulation_steps == 7
+    assert args.tokens_per_batch is not None
+    assert args.tokens_per_batch <= 4096
+    assert 7 * args.tokens_per_batch <= 25_000 < 7 * (args.tokens_per_batch + 1)
+
+
+def test_without_a_token_limit_accumulation_is_the_users(tmp_path: Path) -> None:
+    args = arguments(tmp_path, tokens_per_update=None, gradient_accumulation_steps=3)
+    assert args.gradient_accumulation_steps == 3
+    assert args.tokens_per_batch is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tokens_per_update", 0, "`tokens_per_update` must be positive, but is 0 instead."),
+        ("tokens_per_device", -1, "`tokens_per_device` must be positive, but is -1 instead."),
+        ("streaming_window", 0, "`streaming_window` must be positive, but is 0 instead."),
+        ("bpe_dropout", 1.0, "`bpe_dropout` must be at least 0 and below 1, but is 1.0 instead."),
+        ("learning_rate_scale", -1.0, "`learning_rate_scale` must not be negative, but is -1.0 instead."),
+        ("keep_best_checkpoints", -1, "`keep_best_checkpoints` must not be negative, but is -1 instead."),
+    ],
+)
+def test_values_outside_their_limits_are_refused(
+    tmp_path: Path, name: str, value: float, message: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        arguments(tmp_path, **{name: value})
+    assert str(caught.value) == message
+
+
+def test_the_command_line_parser_of_transformers_reads_them(tmp_path: Path) -> None:
+    parser = HfArgumentParser(VanillaTransformerTrainingArguments)  # type: ignore[arg-type]  # its own example
+    words = ["--output_dir", str(tmp_path), "--tokens_per_update", "500", "--tokens_per_device", "250"]
+    (args,) = parser.parse_args_into_dataclasses([*words, "--use_cpu", "true"])
+    assert args.gradient_accumulation_steps == 2

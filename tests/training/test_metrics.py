@@ -1,0 +1,154 @@
+"""Scores equal sacreBLEU's own, and need no network."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import sacrebleu
+from sacremoses import MosesTokenizer
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.training.metrics import (
+    TranslationMetric,
+    bleu_tokenizer,
+    score,
+    score_lowercased_tokenized,
+)
+
+HYPOTHESES = ["The small dog runs through a park.", "Two men don't play chess.", "it is late"]
+REFERENCES = [
+    ["The small dog runs across the park.", "Two men do not play chess.", "It is late."],
+    ["A little dog runs through a park.", "Two men don't play chess!", "It is already late."],
+]
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+        raise OSError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_scores_are_sacrebleus_own(sets: int) -> None:
+    references = REFERENCES[:sets]
+    scores = score(HYPOTHESES, references)
+    assert scores["bleu"] == sacrebleu.corpus_bleu(HYPOTHESES, references).score
+    assert scores["chrf"] == sacrebleu.corpus_chrf(HYPOTHESES, references).score
+    assert scores["ter"] == sacrebleu.corpus_ter(HYPOTHESES, references).score
+    assert scores["bleu_signature"].startswith(f"nrefs:{sets}|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert {key for key in scores if key.endswith("_signature")} == {
+        f"{name}_signature" for name in ("bleu", "chrf", "ter")
+    }
+
+
+def test_lowercase_and_word_splitter_are_passed_on() -> None:
+    lowered = score(HYPOTHESES, REFERENCES, lowercase=True, tokenize="intl")
+    expected = sacrebleu.corpus_bleu(HYPOTHESES, REFERENCES, lowercase=True, tokenize="intl")
+    assert lowered["bleu"] == expected.score
+    assert "case:lc" in lowered["bleu_signature"]
+    assert "tok:intl" in lowered["bleu_signature"]
+
+
+def test_chinese_is_scored_by_characters() -> None:
+    hypotheses, references = ["我有一只猫。", "他是老师。"], [["我有一只狗。", "她是老师。"]]
+    scores = score(hypotheses, references, language="zh-Hans")
+    assert scores["bleu"] == sacrebleu.corpus_bleu(hypotheses, references, tokenize="zh").score
+    assert "tok:zh" in scores["bleu_signature"]
+    assert scores["ter"] == pytest.approx(100 * 2 / 11)
+
+
+@pytest.mark.parametrize(
+    ("language", "allowed"),
+    [
+        (None, {"13a"}),
+        ("de", {"13a"}),
+        ("zha", {"13a"}),
+        ("zh", {"zh"}),
+        ("ZH_TW", {"zh"}),
+        ("ja-JP", {"ja-mecab", "char"}),
+        ("ko", {"ko-mecab", "char"}),
+    ],
+)
+def test_the_word_splitter_follows_from_the_language(language: str | None, allowed: set[str]) -> None:
+    assert bleu_tokenizer(language) in allowed
+    assert score(["a b c d e"], [["a b c d e"]], language=language)["bleu"] == pytest.approx(100)
+
+
+def test_metrics_can_be_chosen() -> None:
+    assert set(score(HYPOTHESES, REFERENCES, metrics=["chrf"])) == {"chrf", "chrf_signature"}
+    with pytest.raises(InputError, match="`metrics` must be among bleu, chrf, ter, but has 'rouge'"):
+        score(HYPOTHESES, REFERENCES, metrics=["rouge"])
+
+
+def test_lowercased_tokenized_bleu_is_what_papers_report() -> None:
+    tokenizer = MosesTokenizer(lang="en")
+    tokenized = [tokenizer.tokenize(text, escape=False, return_str=True).lower() for text in HYPOTHESES]
+    reference = [tokenizer.tokenize(text, escape=False, return_str=True).lower() for text in REFERENCES[0]]
+    assert "do n't" in tokenized[1] or "don 't" in tokenized[1]
+    scores = score_lowercased_tokenized(HYPOTHESES, REFERENCES[:1], "en")
+    expected = sacrebleu.corpus_bleu(tokenized, [reference], tokenize="none", force=True).score
+    assert scores["bleu"] == expected
+    assert "tok:none" in scores["bleu_signature"]
+    assert score_lowercased_tokenized(["It IS late."], [["it is late ."]], "en")["bleu"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "message"),
+    [
+        ([], [[]], "no translations"),
+        (["a"], [], "no references"),
+        (["a"], [["a"], ["a", "b"]], "reference set 2 has 2 lines, but there are 1 translations"),
+    ],
+)
+def test_what_cannot_be_scored_is_an_error(
+    hypotheses: list[str], references: list[list[str]], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        score(hypotheses, references)
+    with pytest.raises(InputError, match=message):
+        score_lowercased_tokenized(hypotheses, references, "en")
+
+
+def test_an_unknown_word_splitter_is_an_error() -> None:
+    with pytest.raises(InputError, match="`tokenize` must be one of .*13a.*, but is 'words' instead"):
+        score(HYPOTHESES, REFERENCES, tokenize="words")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_the_metric_of_the_evaluate_library() -> None:
+    metric = TranslationMetric(keep_in_memory=True)
+    one = metric.compute(predictions=HYPOTHESES, references=REFERENCES[0])
+    assert one == score(HYPOTHESES, REFERENCES[:1])
+    by_sentence = [list(pair) for pair in zip(*REFERENCES, strict=True)]
+    several = metric.compute(predictions=HYPOTHESES, references=by_sentence, lowercase=True)
+    assert several == score(HYPOTHESES, REFERENCES, lowercase=True)
+    for hypothesis, reference in zip(HYPOTHESES, REFERENCES[0], strict=True):
+        metric.add(prediction=hypothesis, reference=reference)
+    assert metric.compute() == one
+
+
+def test_the_metric_refuses_uneven_references() -> None:
+    with pytest.raises(InputError, match="the same number of references"):
+        TranslationMetric(keep_in_memory=True).compute(predictions=["a", "b"], references=[["a"], ["b", "c"]])
+
+
+def test_the_metric_works_where_the_libraries_are_told_to_stay_offline(tmp_path: Path) -> None:
+    code = (
+        "from vanilla_transformer.training.metrics import TranslationMetric as M\n"
+        "print(M().compute(predictions=['a b c d'], references=['a b c d'])['bleu'] > 99.9)"
+    )
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_EVALUATE_OFFLINE": "1",
+        "HF_HOME": str(tmp_path),
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr

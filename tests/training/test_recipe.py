@@ -1,0 +1,220 @@
+"""Recipes: reading, overriding, validation, and what is written back."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.training.recipe import (
+    TrainRecipe,
+    available_recipes,
+    comment_lines,
+    load_recipe,
+    parse_overrides,
+)
+
+
+def recipe_file(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_the_papers() -> None:
+    recipe = TrainRecipe()
+    assert (recipe.tokens_per_update, recipe.vocab_size, recipe.warmup_steps) == (25_000, 37_000, 4000)
+    assert (recipe.adam_beta1, recipe.adam_beta2, recipe.adam_epsilon) == (0.9, 0.98, 1e-9)
+    assert (recipe.label_smoothing, recipe.weight_decay, recipe.max_grad_norm) == (0.1, 0.0, 0.0)
+    assert recipe.generation == {"num_beams": 4, "length_penalty": 0.6}
+
+
+def test_every_key_says_its_meaning_and_default() -> None:
+    for item in dataclasses.fields(TrainRecipe):
+        comment = " ".join(line.removeprefix("# ") for line in comment_lines(item.name))
+        assert comment.startswith(item.metadata["help"])
+        assert "Default: " in comment
+        assert all(choice in comment for choice in item.metadata["choices"])
+        assert max(map(len, comment_lines(item.name))) <= 110
+
+
+@pytest.mark.parametrize("comments", [False, True])
+def test_a_recipe_survives_its_yaml(tmp_path: Path, comments: bool) -> None:
+    recipe = TrainRecipe(
+        train_file="a b: c.tsv",
+        target_lang="no",
+        max_steps=3,
+        adam_epsilon=1e-9,
+        model={"d_model": 64, "encoder_attention_heads": 4},
+        tokenizer="词表",
+    )
+    assert load_recipe(recipe_file(tmp_path, recipe.to_yaml(comments=comments))) == recipe
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load_recipe(recipe_file(tmp_path, "# nothing\n")) == TrainRecipe()
+
+
+def test_numbers_are_read_as_yaml_1_2_has_them(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, "adam_epsilon: 1e-7\nlearning_rate_scale: 2\n"))
+    assert recipe.adam_epsilon == 1e-7
+    assert isinstance(recipe.learning_rate_scale, float)
+
+
+def test_overrides_of_every_form(tmp_path: Path) -> None:
+    path = recipe_file(tmp_path, "seed: 1\nmodel: {d_model: 512, dropout: 0.1}\n")
+    words = "--seed 7 --model.d_model=256 --warmup-steps 10 --streaming true --max_steps 5 --tokenizer null"
+    recipe = load_recipe(path, words.split())
+    assert (recipe.seed, recipe.warmup_steps, recipe.streaming, recipe.tokenizer) == (7, 10, True, None)
+    assert recipe.model == {"d_model": 256, "dropout": 0.1}
+
+
+def test_strings_stay_as_they_are_typed() -> None:
+    words = "--target_lang no --output_dir 2024 --source_column 1e3 --train_split= --dataset ~"
+    assert parse_overrides(words.split()) == {
+        "target_lang": "no",
+        "output_dir": "2024",
+        "source_column": "1e3",
+        "train_split": "",
+        "dataset": None,
+    }
+
+
+def test_inner_keys_start_from_the_default(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, "seed: 1\n"), ["--generation.num_beams", "1"])
+    assert recipe.generation == {"num_beams": 1, "length_penalty": None}
+    recipe = load_recipe(recipe_file(tmp_path, "seed: 1\n"), ["--generation.num_beams", "5"])
+    assert recipe.generation == {"num_beams": 5, "length_penalty": 0.6}
+
+
+def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
+    path = recipe_file(tmp_path, "num_train_epochs: 3\n")
+    assert load_recipe(path, ["--max_steps", "9"]).num_train_epochs is None
+    assert load_recipe(path, ["--num_train_epochs", "9"]).num_train_epochs == 9
+    with pytest.raises(InputError, match="must not both be given"):
+        load_recipe(path, ["--max_steps", "9", "--num_train_epochs", "9"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--modle.d_model", "3"], "unknown key `modle`; did you mean `model`?"),
+        (["--model.d_modle", "3"], "unknown key `model.d_modle`; did you mean `model.d_model`?"),
+        (["--generation.beams", "3"], "unknown key `generation.beams`; did you mean `generation.num_beams`?"),
+        (["--xyzzy", "3"], "unknown key `xyzzy`."),
+        (["--seed"], "`--seed` needs a value"),
+        (["--seed", "--max_steps", "3"], "`--seed` needs a value"),
+        (["seed", "3"], "expected `--key value`, but found 'seed'"),
+        (["--seed", "1", "2"], "expected `--key value`, but found '2'"),
+        (["--seed.x", "3"], "`seed` has no keys of its own"),
+        (["--model.", "3"], "`model` has no keys of its own"),
+        (["--model", "[1"], "`--model` has the value '[1', which is not YAML"),
+        (["--seed", "1.5"], "`seed` must be a whole number, but is 1.5 instead"),
+        (["--seed", "true"], "`seed` must be a whole number, but is true instead"),
+        (["--seed", "null"], "`seed` must be a whole number, but is null instead"),
+        (["--streaming", "1"], "`streaming` must be true or false, but is 1 instead"),
+        (["--model", "base"], "`model` must be a mapping of keys to values, but is base instead"),
+        (["--max_steps", "0"], "`max_steps` must be positive, but is 0 instead"),
+        (["--label_smoothing", "1"], "`label_smoothing` must be at least 0 and below 1, but is 1.0 instead"),
+        (["--weight_decay", ".nan"], "`weight_decay` must be finite and not negative, but is nan instead"),
+        (["--metric", "rouge"], "`metric` must be one of bleu, chrf, loss, but is 'rouge' instead"),
+        (["--preset", "huge"], "`preset` must be one of base, .*big.*, but is 'huge' instead"),
+        (["--model.norm_position", "mid"], "`norm_position` must be one of post, pre, but is 'mid'"),
+        (["--model.encoder_attention_heads", "3"], "128 is not divisible by 3"),
+        (["--model.d_model", "wide"], "Field 'd_model' expected int"),
+        (["--generation.num_beams", "0"], "`generation.num_beams` must be positive, but is 0 instead"),
+        (["--generation.early_stopping", "yess"], "`early_stopping` must be a boolean or 'never'"),
+        (["--model.vocab_size", "9"], "set `vocab_size` instead"),
+        (["--train_file", "x.tsv"], "`train_source` and `train_file` must not both be given"),
+        (["--train_target", "null"], "`train_source` is given without `train_target`"),
+        (["--valid_split", "dev", "--valid_source", "null", "--valid_target", "null"], "`dataset` is null"),
+        (["--max_steps", "null", "--streaming", "true"], "`streaming` needs `max_steps`"),
+        (
+            ["--eval_steps", "30", "--save_steps", "50"],
+            "`save_steps` must be null or a multiple of `eval_steps`",
+        ),
+        (["--num_train_epochs", "0"], "`num_train_epochs` must be positive"),
+    ],
+)
+def test_what_cannot_be_is_an_error(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("?", r"\?").replace("[", r"\[")):
+        load_recipe("demo", words)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nsed: 2\n", "unknown key `sed`; did you mean `seed`"),
+        ("seed: 1\nseed: 2\n", "line 2: `seed` is given twice"),
+        ("seed: [1\n", "line 2 is not YAML"),
+        ("- seed\n", "must be a YAML mapping"),
+        ("1: 2\n", "must be a YAML mapping"),
+        ("target_lang: no\n", "`target_lang` must be a string .put it in quotes., but is false instead"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_recipe(recipe_file(tmp_path, text))
+    assert "mine.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"output_dir: caf\xe9\n")
+    with pytest.raises(InputError, match="latin.yaml is not UTF-8"):
+        load_recipe(tmp_path / "latin.yaml")
+    with pytest.raises(InputError, match="missing.yaml cannot be read: No such file"):
+        load_recipe(str(tmp_path / "missing.yaml"))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_recipe(tmp_path)
+
+
+def test_an_unknown_recipe_names_the_closest() -> None:
+    with pytest.raises(
+        InputError, match="no recipe is named 'multi30k_de_en'; did you mean `multi30k_en_de`"
+    ):
+        load_recipe("multi30k_de_en")
+
+
+def test_a_bare_name_is_never_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").write_text("seed: 99\n")
+    Path("demo.yaml").write_text("seed: 98\n")
+    assert load_recipe("demo").seed == 1
+    assert load_recipe("demo.yaml").seed == 98
+    assert load_recipe("./demo").seed == 99
+
+
+def test_a_run_needs_data_and_a_length() -> None:
+    with pytest.raises(InputError, match="no training data"):
+        TrainRecipe(max_steps=1).require_trainable()
+    with pytest.raises(InputError, match="both are null"):
+        TrainRecipe(train_file="a.tsv").require_trainable()
+    with pytest.raises(InputError, match="`early_stopping_patience` needs validation data"):
+        TrainRecipe(train_file="a.tsv", max_steps=1, early_stopping_patience=3).require_trainable()
+    TrainRecipe(train_file="a.tsv", max_steps=1).require_trainable()
+
+
+@pytest.mark.parametrize(
+    ("asked", "without_validation"),
+    [("best", "last"), ("average_best", "average_last"), ("average_last", "average_last"), ("last", "last")],
+)
+def test_without_validation_the_last_stand_for_the_best(asked: str, without_validation: str) -> None:
+    assert TrainRecipe(final_model=asked).effective_final_model == without_validation
+    assert TrainRecipe(final_model=asked, valid_file="v.tsv").effective_final_model == asked
+
+
+def test_differences_are_the_keys_that_differ() -> None:
+    one = TrainRecipe(seed=1, model={"d_model": 8}, max_steps=3)
+    assert one.differences(TrainRecipe(seed=2, model={"d_model": 16}, max_steps=3)) == ["model", "seed"]
+    assert one.differences(dataclasses.replace(one)) == []
+
+
+def test_packaged_recipes_are_listed_with_a_line_each() -> None:
+    recipes = available_recipes()
+    assert list(recipes) == ["demo", "multi30k_en_de", "tvsub_zh_en", "wmt14_en_de_base", "wmt14_en_de_big"]
+    assert all(len(summary) > 20 for summary in recipes.values())
+
+
+def test_a_model_to_start_from_has_its_own_shape() -> None:
+    assert TrainRecipe(init_from="folder", model={"encoder_attention_heads": 3}).init_from == "folder"

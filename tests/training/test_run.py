@@ -1,0 +1,248 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_toy import step_losses, write_recipe
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, TrainerCallback
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.training import TrainRecipe, TrainResult, load_recipe, train
+from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
+from vanilla_transformer.training.segmentation import EpochSegmentation
+
+FINISHED: dict[str, Any] = {
+    "metric": "bleu", "max_steps": 4, "save_steps": 1, "eval_steps": 1, "tensorboard": True,
+    "average_checkpoints": 2, "keep_checkpoints": 1, "final_model": "average_best",
+    "generation": {"num_beams": 2, "length_penalty": 0.6},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    recipe = write_recipe(tmp_path_factory.mktemp("finished"), **FINISHED)
+    return train(load_recipe(recipe))
+
+
+def again(result: TrainResult, **changes: Any) -> TrainResult:
+    values = load_recipe(result.output_dir.parent / "run.yaml").to_dict()
+    return train(TrainRecipe.from_dict(values | changes))
+
+
+def test_the_folder_holds_what_was_promised(finished: TrainResult) -> None:
+    names = {path.name for path in finished.output_dir.iterdir()}
+    assert {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "recipe.yaml", "results.json", "training_curves.png", "logs",
+    } <= names  # fmt: skip
+    assert not {"trainer_state.json", "optimizer.pt", "training_args.bin", "training_progress.pt"} & names
+    assert list((finished.output_dir / "logs").glob("events.*"))
+
+
+def test_the_final_model_loads_and_translates(finished: TrainResult) -> None:
+    model = AutoModelForSeq2SeqLM.from_pretrained(finished.output_dir)
+    tokenizer = AutoTokenizer.from_pretrained(finished.output_dir)
+    generation = GenerationConfig.from_pretrained(finished.output_dir)
+    assert (generation.num_beams, generation.length_penalty) == (2, 0.6)
+    assert generation.max_length != 20
+    assert model.config.use_cache is True
+    output = model.generate(**tokenizer(["w1 w2"], return_tensors="pt"))
+    assert isinstance(tokenizer.decode(output[0]), str)
+
+
+def test_the_final_model_is_the_average_of_the_best(finished: TrainResult) -> None:
+    assert len(finished.checkpoints) == 2
+    parts = [
+        load_file(finished.output_dir / f"checkpoint-{n}" / "model.safetensors") for n in finished.checkpoints
+    ]
+    for name, value in load_file(finished.output_dir / "model.safetensors").items():
+        torch.testing.assert_close(value, (parts[0][name] + parts[1][name]) / 2)
+
+
+def test_the_results_hold_the_scores_of_best_and_final(finished: TrainResult) -> None:
+    results = json.loads((finished.output_dir / "results.json").read_text())
+    assert results["steps"] == 4
+    assert results["scores"] == finished.scores
+    for name in ("best", "final"):
+        assert set(finished.scores[name]) == {"loss", "perplexity", "bleu", "chrf"}
+    assert "tok:13a" in results["signatures"]["bleu"]
+    assert results["best_checkpoint"] in results["checkpoints"]
+
+
+def test_the_log_has_every_curve(finished: TrainResult) -> None:
+    log = read_state(list_checkpoints(finished.output_dir)[-1])["log_history"]
+    keys = {key for entry in log for key in entry}
+    assert {
+        "loss", "learning_rate", "target_tokens_per_second", "padding_share", "eval_loss",
+        "eval_perplexity", "eval_bleu", "eval_chrf",
+    } <= keys  # fmt: skip
+
+
+def test_a_finished_run_says_so(finished: TrainResult, capsys: pytest.CaptureFixture[str]) -> None:
+    result = again(finished)
+    assert result.finished_before
+    assert result.scores == finished.scores
+    assert "is finished after 4 steps; nothing to do" in capsys.readouterr().out
+
+
+def test_a_changed_recipe_is_refused_with_the_keys_that_differ(finished: TrainResult) -> None:
+    with pytest.raises(InputError, match=r"these keys differ: warmup_steps, seed\. Give"):
+        again(finished, seed=7, warmup_steps=3)
+
+
+def test_a_run_that_died_while_finishing_is_finished_without_training(finished: TrainResult) -> None:
+    for name in ("results.json", "model.safetensors"):
+        (finished.output_dir / name).unlink()
+    before = [path.stat().st_mtime_ns for path in list_checkpoints(finished.output_dir)]
+    result = again(finished)
+    assert not result.finished_before
+    assert result.scores == finished.scores
+    assert [path.stat().st_mtime_ns for path in list_checkpoints(finished.output_dir)] == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds config\.json but no recipe\.yaml"):
+        train(recipe)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_source": "absent.txt"}, r"absent\.txt"),
+        ({"model": {"d_model": 15}}, "`d_model` must be divisible"),
+        ({"tokenizer": "./absent"}, r"`tokenizer` names the folder `\./absent`, which does not exist\."),
+        ({"init_from": "/absent/model"}, "`init_from` names the folder `/absent/model`, which does not"),
+        ({"tokens_per_update": 20, "tokens_per_device": 20}, "a batch may hold 20"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_starts_no_run(tmp_path: Path, changes: dict, message: str) -> None:
+    path = write_recipe(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        train(load_recipe(path))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_validation_once_per_epoch_and_epochs_instead_of_steps(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "max_steps": None,
+        "num_train_epochs": 2,
+        "eval_steps": None,
+        "save_steps": None,
+    }
+    result = train(load_recipe(write_recipe(tmp_path, **changes)))
+    state = read_state(list_checkpoints(result.output_dir)[-1])
+    epochs = [entry["epoch"] for entry in state["log_history"] if "eval_loss" in entry]
+    assert epochs == [1.0, 2.0]
+    assert state["best_metric"] == min(e["eval_loss"] for e in state["log_history"] if "eval_loss" in e)
+
+
+def test_early_stopping_is_not_undone_by_starting_again(tmp_path: Path, monkeypatch: Any) -> None:
+    scores = iter([5.0, 4.0, 3.0, 9.0])
+
+    def scripted(self: Any, prediction: Any) -> dict[str, float]:
+        return {"bleu": next(scores, 1.0), "chrf": 0.0}
+
+    monkeypatch.setattr("vanilla_transformer.training.scoring.TranslationScores.__call__", scripted)
+    changes: dict[str, Any] = {
+        "metric": "bleu",
+        "early_stopping_patience": 2,
+        "eval_steps": 1,
+        "save_steps": 1,
+        "final_model": "best",
+    }
+    recipe = load_recipe(write_recipe(tmp_path, **changes))
+    first = train(recipe)
+    assert first.steps == 3
+    assert first.checkpoints == [1]
+    (first.output_dir / "results.json").unlink()
+    assert train(recipe).steps == 3
+
+
+def test_without_validation_data_the_last_checkpoint_is_the_model(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"valid_source": None, "valid_target": None, "eval_steps": None, "max_steps": 3}
+    result = train(load_recipe(write_recipe(tmp_path, **changes)))
+    assert result.scores == {}
+    assert result.checkpoints == [3]
+
+
+def test_a_stream_trains_and_resumes(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"streaming": True, "streaming_window": 20, "max_steps": 4}
+    changes |= {"eval_steps": 2, "save_steps": 2}
+    assert train(load_recipe(write_recipe(tmp_path, **changes))).steps == 4
+
+
+def test_training_starts_from_a_given_model(finished: TrainResult, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"init_from": str(finished.output_dir), "max_steps": 1}
+    changes |= {"learning_rate_scale": 0.0, "save_steps": 1, "eval_steps": 1}
+    result = train(load_recipe(write_recipe(tmp_path, **changes)))
+    weights, wanted = (load_file(run.output_dir / "model.safetensors") for run in (result, finished))
+    assert all(weights[name].equal(wanted[name]) for name in wanted)
+    tokenizers = [AutoTokenizer.from_pretrained(run.output_dir).get_vocab() for run in (result, finished)]
+    assert tokenizers[0] == tokenizers[1]
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_later(tmp_path: Path, monkeypatch: Any) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, max_steps=6))
+    save: Callable[..., None] = torch.save
+
+    def full(value: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+        if "checkpoint-6" in str(path):
+            raise OSError(28, "No space left on device")
+        save(value, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"checkpoint-6` cannot be written: no space left on device\.$"):
+        train(recipe)
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["checkpoint-3"]
+    assert not list((tmp_path / "run" / ".incomplete").iterdir())
+    monkeypatch.setattr(torch, "save", save)
+    assert train(recipe).steps == 6
+
+
+def test_bpe_dropout_draws_anew_in_each_epoch_and_a_resumed_run_keeps_its_own(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    drawn: list[tuple[int, list[list[int]]]] = []
+    original = EpochSegmentation.epoch
+
+    def spy(self: EpochSegmentation, number: int) -> Any:
+        pairs = original(self, number)
+        drawn.append((number, pairs["input_ids"][:]))
+        return pairs
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 8:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpochSegmentation, "epoch", spy)
+    changes: dict[str, Any] = {
+        "bpe_dropout": 0.3,
+        "vocab_size": 400,
+        "max_steps": 13,
+        "save_steps": 7,
+        "eval_steps": 7,
+    }
+    recipe = load_recipe(write_recipe(tmp_path, **changes))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("vanilla_transformer.training.run._callbacks", lambda *args, **kwargs: [Stop()])
+        train(recipe)
+    before = dict(drawn)
+    assert list(before) == [0, 1]
+    assert before[0] != before[1]
+    drawn.clear()
+    result = train(recipe)
+    after = dict(drawn)
+    assert list(after) == [1, 2]
+    assert after[1] == before[1]
+    tokenizer = json.loads((result.output_dir / "tokenizer.json").read_text())
+    assert not tokenizer["model"].get("dropout")
+    assert [step for step, _ in step_losses(result.output_dir)] == list(range(1, 14))

@@ -1,0 +1,481 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from training_toy import collate, copy_dataset, copy_pairs, toy_arguments, toy_model
+from transformers import (
+    EvalPrediction,
+    GenerationConfig,
+    MarianConfig,
+    MarianMTModel,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
+
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.training import (
+    StopWithoutImprovement,
+    VanillaTransformerTrainer,
+    paper_learning_rate,
+)
+from vanilla_transformer.training.checkpoints import best_steps, list_checkpoints, read_state
+
+
+class Recorder(TrainerCallback):
+    """Keeps the gradients and the learning rate of each update."""
+
+    def __init__(self) -> None:
+        self.gradients: list[dict[str, torch.Tensor]] = []
+        self.rates: list[float] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.gradients.append({n: p.grad.clone() for n, p in kwargs["model"].named_parameters()})
+        self.rates.append(kwargs["optimizer"].param_groups[0]["lr"])
+
+
+def stock_arguments(folder: Path, **changes: Any) -> Seq2SeqTrainingArguments:
+    settings: dict[str, Any] = {
+        "output_dir": str(folder), "max_steps": 4, "logging_steps": 1, "save_strategy": "no",
+        "report_to": "none", "use_cpu": True, "disable_tqdm": True, "max_grad_norm": 0,
+    }  # fmt: skip
+    return Seq2SeqTrainingArguments(**(settings | changes))
+
+
+def make_trainer(
+    folder: Path, *, model: Any = None, data: Any = None, **changes: Any
+) -> VanillaTransformerTrainer:
+    extra = {
+        name: changes.pop(name)
+        for name in ("callbacks", "eval_dataset", "compute_metrics")
+        if name in changes
+    }
+    return VanillaTransformerTrainer(
+        model=toy_model() if model is None else model,
+        args=toy_arguments(folder, **changes),
+        data_collator=collate,
+        train_dataset=copy_dataset(30) if data is None else data,
+        **extra,
+    )
+
+
+def losses(trainer: Seq2SeqTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def assert_same_gradients(
+    ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], rtol: float
+) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        assert torch.allclose(gradient, theirs[name], rtol=rtol, atol=rtol * 1e-3), name
+
+
+# Batches
+
+
+def test_every_batch_and_every_update_keeps_its_bound(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, data=copy_dataset(100), tokens_per_update=100, tokens_per_device=30)
+    accumulation = trainer.args.gradient_accumulation_steps
+    assert accumulation == 4
+    batches = list(trainer.get_train_dataloader())
+    assert len(batches) % accumulation == 0
+    for name in ("input_ids", "labels"):
+        sizes = [batch[name].numel() for batch in batches]
+        assert max(sizes) <= 30
+        updates = [sum(sizes[i : i + accumulation]) for i in range(0, len(sizes), accumulation)]
+        assert max(updates) <= 100
+    assert sum(len(batch["labels"]) for batch in batches) == 100
+
+
+def test_accumulation_gives_the_loss_and_the_gradient_of_one_large_batch(tmp_path: Path) -> None:
+    results = []
+    for tokens_per_device in (200, 50):
+        recorder = Recorder()
+        trainer = make_trainer(
+            tmp_path,
+            model=toy_model().double(),
+            data=copy_dataset(8),
+            tokens_per_update=200,
+            tokens_per_device=tokens_per_device,
+            max_steps=2,
+            callbacks=[recorder],
+        )
+        trainer.train()
+        results.append((trainer.args.gradient_accumulation_steps, losses(trainer), recorder.gradients))
+    (one, losses_1, gradients_1), (four, losses_4, gradients_4) = results
+    assert (one, four) == (1, 4)
+    # The Trainer sums losses in float32.
+    assert losses_4 == pytest.approx(losses_1, rel=1e-6)
+    for gradient_1, gradient_4 in zip(gradients_1, gradients_4, strict=True):
+        assert_same_gradients(gradient_1, gradient_4, rtol=1e-9)
+
+
+def test_epochs_differ_and_each_holds_every_pair(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, data=copy_dataset(40))
+    seen = []
+    loader = trainer.get_train_dataloader()
+    assert trainer.updates_per_epoch is not None
+    for epoch in range(2):
+        trainer._begin_epoch(epoch * trainer.updates_per_epoch)
+        seen.append([tuple(row) for batch in loader for row in batch["input_ids"].tolist()])
+    assert seen[0] != seen[1]
+    wanted = sorted(tuple(pair["input_ids"]) for pair in copy_pairs(40))
+    for epoch_rows in seen:
+        assert sorted(tuple(token for token in row if token) for row in epoch_rows) == wanted
+
+
+def test_pairs_in_a_plain_list_need_no_length_columns(tmp_path: Path) -> None:
+    plain = make_trainer(tmp_path, data=copy_pairs(30))
+    plain.train()
+    with_columns = make_trainer(tmp_path)
+    with_columns.train()
+    without_lengths = make_trainer(tmp_path, data=Dataset.from_list(copy_pairs(30)))
+    without_lengths.train()
+    assert losses(plain) == losses(with_columns) == losses(without_lengths)
+
+
+def test_workers_give_the_same_batches(tmp_path: Path) -> None:
+    one, two = make_trainer(tmp_path), make_trainer(tmp_path, dataloader_num_workers=2)
+    one.train()
+    two.train()
+    assert losses(one) == losses(two)
+
+
+def test_a_stream_trains_and_its_updates_keep_the_bounds(tmp_path: Path) -> None:
+    stream = copy_dataset(30).to_iterable_dataset()
+    trainer = make_trainer(tmp_path, data=stream, max_steps=12, streaming_window=10)
+    trainer.train()
+    assert trainer.state.global_step == 12  # several passes
+    assert len(losses(trainer)) == 12
+    for batch, _ in zip(trainer.get_train_dataloader(), range(6), strict=False):
+        assert max(batch["input_ids"].numel(), batch["labels"].numel()) <= 40
+
+
+def test_a_stream_needs_max_steps(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="max_steps"):
+        make_trainer(tmp_path, data=copy_dataset(30).to_iterable_dataset(), max_steps=-1)
+
+
+def test_plain_arguments_batch_by_sentences_as_the_stock_trainer(tmp_path: Path) -> None:
+    args = stock_arguments(tmp_path, max_steps=3, per_device_train_batch_size=5)
+    results = []
+    for kind in (Seq2SeqTrainer, VanillaTransformerTrainer):
+        trainer = kind(model=toy_model(), args=args, data_collator=collate, train_dataset=copy_pairs(20))
+        trainer.train()
+        results.append(losses(trainer))
+    # Ours lets the model compute the loss without the logits, which rounds differently.
+    assert results[0] == pytest.approx(results[1], rel=1e-6)
+
+
+# Loss
+
+
+def test_label_smoothing_is_in_the_training_loss_and_not_in_the_evaluation_loss(tmp_path: Path) -> None:
+    pairs = copy_pairs(7, seed=5)
+    model = toy_model()
+    batch = collate(pairs)
+    smoothed = model(**batch, label_smoothing=0.3).loss.item()
+    plain = model(**batch).loss.item()
+    assert smoothed != pytest.approx(plain, rel=1e-3)
+    trainer = make_trainer(
+        tmp_path, model=model, data=pairs, eval_dataset=pairs, label_smoothing_factor=0.3,
+        tokens_per_update=100, tokens_per_device=100, max_steps=1,
+    )  # fmt: skip
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(plain, rel=1e-6)
+    trainer.train()
+    assert losses(trainer) == [pytest.approx(smoothed, rel=1e-6)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_the_evaluation_loss_is_exact_per_token(tmp_path: Path, batch_size: int) -> None:
+    pairs = copy_pairs(7, seed=5)
+    model = toy_model().eval()
+    trainer = make_trainer(tmp_path, model=model, eval_dataset=pairs, per_device_eval_batch_size=batch_size)
+    metrics = trainer.evaluate()
+    with torch.no_grad():
+        wanted = float(model(**collate(pairs)).loss)
+    assert metrics["eval_loss"] == pytest.approx(wanted, rel=1e-6)
+    assert metrics["eval_perplexity"] == pytest.approx(math.exp(wanted), rel=1e-5)
+
+
+def test_the_stock_trainer_with_its_label_smoother_gives_the_same_gradients(tmp_path: Path) -> None:
+    pairs = copy_pairs(12, seed=3)
+    ours, theirs = Recorder(), Recorder()
+    one_update = {"tokens_per_update": 200, "tokens_per_device": 200, "max_steps": 1}
+    trainer = make_trainer(tmp_path, data=pairs, callbacks=[ours], **one_update)
+    trainer.train()
+    stock = Seq2SeqTrainer(
+        model=toy_model(),
+        args=stock_arguments(
+            tmp_path, max_steps=1, per_device_train_batch_size=12, label_smoothing_factor=0.1
+        ),
+        data_collator=collate,
+        train_dataset=pairs,
+        callbacks=[theirs],
+    )
+    assert stock.label_smoother is not None
+    stock.train()
+    assert losses(trainer) == pytest.approx(losses(stock), rel=1e-6)
+    # In float32 only: `LabelSmoother` sums in float32 whatever the model.
+    for name, gradient in theirs.gradients[0].items():
+        difference = (ours.gradients[0][name] - gradient).abs().max()
+        assert difference <= 1e-5 * gradient.abs().max(), name
+
+
+def test_the_stock_trainer_reports_the_loss_of_our_model(tmp_path: Path) -> None:
+    trainer = Seq2SeqTrainer(model=toy_model(), args=stock_arguments(tmp_path), data_collator=collate)
+    assert trainer.label_names == ["labels"]
+    assert trainer.evaluate(copy_pairs(4))["eval_loss"] > 0
+
+
+def test_the_stock_trainer_trains_evaluates_and_saves_our_model(tmp_path: Path) -> None:
+    args = stock_arguments(
+        tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, eval_strategy="steps",
+        eval_steps=2, save_strategy="steps", save_steps=2, predict_with_generate=True,
+        load_best_model_at_end=True,
+    )  # fmt: skip
+    trainer = Seq2SeqTrainer(
+        model=toy_model(), args=args, data_collator=collate, train_dataset=copy_pairs(20),
+        eval_dataset=copy_pairs(4), processing_class=None,
+        compute_metrics=lambda prediction: {"sentences": len(prediction.predictions)},
+    )  # fmt: skip
+    trainer.train()
+    assert len(losses(trainer)) == 4
+    assert {"eval_loss", "eval_sentences"} <= set(trainer.evaluate())
+    assert (tmp_path / "checkpoint-4" / "model.safetensors").is_file()
+
+
+def test_a_model_without_label_smoothing_keeps_the_label_smoother(tmp_path: Path) -> None:
+    config = MarianConfig(
+        vocab_size=40, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, pad_token_id=0, eos_token_id=2,
+        decoder_start_token_id=1, max_position_embeddings=64, dropout=0.0,
+    )  # fmt: skip
+    pairs = copy_pairs(6)
+    model = MarianMTModel(config)
+    trainer = make_trainer(tmp_path, model=model, data=pairs, eval_dataset=pairs, max_steps=1)
+    assert trainer.label_smoother is not None
+    with torch.no_grad():
+        wanted = float(model.eval()(**collate(pairs)).loss)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+    assert trainer.label_smoother is not None
+    trainer.train()
+    assert len(losses(trainer)) == 1
+
+
+# Schedule and log
+
+
+def test_updates_have_the_papers_learning_rate_from_the_first_on(tmp_path: Path) -> None:
+    recorder = Recorder()
+    make_trainer(tmp_path, max_steps=6, warmup_steps=3, learning_rate_scale=2.0, callbacks=[recorder]).train()
+    assert recorder.rates == [paper_learning_rate(step, 16, 3, 2.0) for step in range(1, 7)]
+
+
+def test_the_papers_schedule_can_be_switched_off(tmp_path: Path) -> None:
+    recorder = Recorder()
+    make_trainer(
+        tmp_path, paper_schedule=False, learning_rate=0.5, warmup_steps=0, lr_scheduler_type="constant",
+        callbacks=[recorder],
+    ).train()  # fmt: skip
+    assert recorder.rates == [0.5] * 4
+
+
+def test_the_log_tells_speed_padding_and_rate(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, logging_steps=2)
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["step"] for entry in entries] == [2, 4]
+    for entry in entries:
+        assert entry["target_tokens_per_second"] > 0
+        assert 0 <= entry["padding_share"] < 1
+        assert entry["learning_rate"] == paper_learning_rate(int(entry["step"]), 16, 10)
+        assert entry["epoch"] > 0
+        assert "grad_norm" not in entry
+
+
+def test_padding_share_counts_source_and_target(tmp_path: Path) -> None:
+    pairs = [{"input_ids": [5] * 3 + [2], "labels": [5, 2]}, {"input_ids": [5, 2], "labels": [5, 2]}]
+    trainer = make_trainer(tmp_path, data=pairs, tokens_per_update=20, tokens_per_device=20, max_steps=1)
+    trainer.train()
+    # Source 4 + 2 of 8, target 4 of 4.
+    assert trainer.state.log_history[0]["padding_share"] == round(1 - 10 / 12, 4)
+
+
+def test_a_loss_that_is_nan_stops_with_a_clear_error(tmp_path: Path) -> None:
+    model = toy_model()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="training loss is nan at step 1"):
+        make_trainer(tmp_path, model=model).train()
+
+
+# Evaluation
+
+
+def token_match(prediction: EvalPrediction) -> dict[str, float]:
+    return {"sentences": len(prediction.predictions), "bleu": float(len(prediction.predictions))}
+
+
+def test_evaluation_decodes_up_to_fifty_tokens_past_the_source(tmp_path: Path, monkeypatch: Any) -> None:
+    model = toy_model()
+    limits = []
+    generate: Any = model.generate
+
+    def spy(**kwargs: Any) -> Any:
+        limits.append((kwargs["input_ids"].shape[1], kwargs["max_length"], kwargs["num_beams"]))
+        return generate(**kwargs)
+
+    monkeypatch.setattr(model, "generate", spy)
+    trainer = make_trainer(
+        tmp_path, model=model, eval_dataset=copy_pairs(5), predict_with_generate=True,
+        compute_metrics=token_match, per_device_eval_batch_size=2,
+    )  # fmt: skip
+    metrics = trainer.evaluate()
+    assert metrics["eval_sentences"] == 5
+    assert [limit - width for width, limit, _ in limits] == [50] * 3
+    assert {beams for *_, beams in limits} == {1}
+    assert limits == sorted(limits, reverse=True)  # longest first
+
+
+def test_evaluation_leaves_the_generation_defaults_as_they_are(tmp_path: Path) -> None:
+    model = toy_model()
+    model.generation_config = GenerationConfig(
+        num_beams=4, length_penalty=0.6, pad_token_id=0, eos_token_id=2, decoder_start_token_id=1
+    )
+    before = model.generation_config.to_dict()
+    make_trainer(
+        tmp_path,
+        model=model,
+        eval_dataset=copy_pairs(5),
+        predict_with_generate=True,
+        compute_metrics=token_match,
+    ).evaluate()
+    assert model.generation_config.to_dict() == before
+
+
+# Checkpoints
+
+
+def test_checkpoints_keep_the_models_own_use_cache(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, save_strategy="steps", save_steps=2, max_steps=2)
+    trainer.train()
+    config = VanillaTransformerConfig.from_pretrained(tmp_path / "checkpoint-2")
+    assert config.use_cache is True
+
+
+def scripted_scores(values: list[float]) -> Callable[[EvalPrediction], dict[str, float]]:
+    remaining = iter(values)
+    return lambda prediction: {"bleu": next(remaining)}
+
+
+SCORED = {
+    "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 6,
+    "predict_with_generate": True, "metric_for_best_model": "bleu",
+}  # fmt: skip
+
+
+def test_the_last_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path, eval_dataset=copy_pairs(2), compute_metrics=scripted_scores([1, 9, 2, 8, 3, 4]),
+        save_total_limit=1, keep_best_checkpoints=2, **SCORED,
+    )  # fmt: skip
+    trainer.train()
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "checkpoint-2",
+        "checkpoint-4",
+        "checkpoint-6",
+    ]
+    state = read_state(tmp_path / "checkpoint-6")
+    assert state["best_global_step"] == 2
+    assert state["best_model_checkpoint"] == str(tmp_path / "checkpoint-2")
+    assert best_steps(state["log_history"], "bleu", greater_is_better=True, count=1) == [2]
+
+
+def test_a_best_checkpoint_names_its_lasting_place(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        eval_dataset=copy_pairs(2),
+        compute_metrics=scripted_scores([1, 2]),
+        **(SCORED | {"max_steps": 2}),
+    )
+    trainer.train()
+    assert read_state(tmp_path / "checkpoint-2")["best_model_checkpoint"] == str(tmp_path / "checkpoint-2")
+
+
+def test_early_stopping_on_bleu_saves_a_last_checkpoint(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path, eval_dataset=copy_pairs(2), compute_metrics=scripted_scores([5, 6, 4, 6, 9, 9]),
+        callbacks=[StopWithoutImprovement(2)], **(SCORED | {"save_steps": 100}),
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-4"]
+
+
+@pytest.mark.parametrize("logging_steps", [1, 3])
+@pytest.mark.parametrize("stop", [2, 4, 5])
+def test_a_resumed_run_logs_the_losses_of_an_uninterrupted_one(
+    tmp_path: Path, stop: int, logging_steps: int
+) -> None:
+    settings: dict[str, Any] = {"max_steps": 9, "logging_steps": logging_steps, "save_strategy": "steps"}
+
+    def run(folder: Path, resume: bool, steps: int) -> VanillaTransformerTrainer:
+        trainer = make_trainer(folder, model=toy_model(dropout=0.3), save_steps=stop, **settings)
+        trainer.args.max_steps = steps
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = run(tmp_path / "whole", False, 9)
+    assert whole.updates_per_epoch is not None
+    assert whole.updates_per_epoch < 5  # so that some of the stops are in the second epoch
+    run(tmp_path / "parts", False, stop)
+    resumed = run(tmp_path / "parts", True, 9)
+    assert losses(resumed) == losses(whole)
+    for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_resumed_stream_goes_on_behind_what_it_saw(tmp_path: Path) -> None:
+    def run(folder: Path, resume: bool, steps: int) -> VanillaTransformerTrainer:
+        data = copy_dataset(30).to_iterable_dataset()
+        trainer = make_trainer(folder, data=data, save_strategy="steps", save_steps=5, max_steps=steps)
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = run(tmp_path / "whole", False, 12)
+    run(tmp_path / "parts", False, 5)
+    assert losses(run(tmp_path / "parts", True, 12)) == losses(whole)
+
+
+def test_resuming_from_a_damaged_checkpoint_is_refused_and_the_last_whole_one_taken(tmp_path: Path) -> None:
+    make_trainer(tmp_path, save_strategy="steps", save_steps=1, max_steps=2).train()
+    weights = tmp_path / "checkpoint-2" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    trainer = make_trainer(tmp_path, max_steps=3)
+    with pytest.raises(InputError, match=r"model\.safetensors` is cut short"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    trainer.train(resume_from_checkpoint=True)
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [1, 2, 3]
+
+
+def test_resuming_without_any_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        make_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_holds_the_models_weights(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, save_strategy="steps", save_steps=4)
+    trainer.train()
+    saved = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    for name, value in trainer.model.state_dict().items():
+        if name in saved:
+            assert torch.equal(saved[name], value)
+    assert not list((tmp_path / ".incomplete").iterdir())

@@ -1,0 +1,86 @@
+"""Training: parallel data, batches by tokens, the Trainer, metrics, checkpoint averaging, whole runs.
+
+Every name is imported when it is first used, so that importing the package stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arguments import VanillaTransformerTrainingArguments
+    from .averaging import average_checkpoints, find_checkpoints
+    from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs, plan_accumulation
+    from .callbacks import StopWithoutImprovement
+    from .checkpoints import last_checkpoint
+    from .collator import TranslationCollator
+    from .corpus import load_pairs
+    from .curves import plot_curves
+    from .filtering import FilterReport, prepare_pairs
+    from .metrics import TranslationMetric
+    from .recipe import TrainRecipe, load_recipe
+    from .run import TrainResult, train
+    from .schedule import get_paper_schedule, paper_learning_rate
+    from .scoring import TranslationScores
+    from .trainer import VanillaTransformerTrainer
+
+_MODULES = {
+    "FilterReport": "filtering",
+    "StopWithoutImprovement": "callbacks",
+    "StreamingTokenBatches": "batching",
+    "TokenBatchSampler": "batching",
+    "TokenizedPairs": "batching",
+    "TrainRecipe": "recipe",
+    "TrainResult": "run",
+    "TranslationCollator": "collator",
+    "TranslationMetric": "metrics",
+    "TranslationScores": "scoring",
+    "VanillaTransformerTrainer": "trainer",
+    "VanillaTransformerTrainingArguments": "arguments",
+    "average_checkpoints": "averaging",
+    "find_checkpoints": "averaging",
+    "get_paper_schedule": "schedule",
+    "last_checkpoint": "checkpoints",
+    "load_pairs": "corpus",
+    "load_recipe": "recipe",
+    "paper_learning_rate": "schedule",
+    "plan_accumulation": "batching",
+    "plot_curves": "curves",
+    "prepare_pairs": "filtering",
+    "train": "run",
+}
+
+__all__ = [
+    "FilterReport",
+    "StopWithoutImprovement",
+    "StreamingTokenBatches",
+    "TokenBatchSampler",
+    "TokenizedPairs",
+    "TrainRecipe",
+    "TrainResult",
+    "TranslationCollator",
+    "TranslationMetric",
+    "TranslationScores",
+    "VanillaTransformerTrainer",
+    "VanillaTransformerTrainingArguments",
+    "average_checkpoints",
+    "find_checkpoints",
+    "get_paper_schedule",
+    "last_checkpoint",
+    "load_pairs",
+    "load_recipe",
+    "paper_learning_rate",
+    "plan_accumulation",
+    "plot_curves",
+    "prepare_pairs",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,112 @@
+"""Arguments of `VanillaTransformerTrainer`: transformers' own, with the paper's values as defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import Seq2SeqTrainingArguments
+
+from .batching import plan_accumulation
+
+
+@dataclass
+class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
+    """`Seq2SeqTrainingArguments` with batches by tokens and the optimisation of section 5 of the paper.
+
+    Adam with beta 0.9 and 0.98 and epsilon 1e-9 (AdamW, the Trainer's default, is Adam while `weight_decay`
+    is 0), label smoothing 0.1, no clipping, 4,000 warm-up steps. `gradient_accumulation_steps` follows from
+    the token limits and the number of processes; it and `per_device_train_batch_size` need not be given.
+    Several GPUs need several processes (`accelerate launch`): one process uses one GPU.
+
+    Args:
+        tokens_per_update: most padded source tokens, and most padded target tokens, of one optimizer step
+            over all devices and accumulation; `None` batches by sentences, as the stock Trainer.
+        tokens_per_device: most padded source or target tokens of one forward pass on one device.
+        paper_schedule: the learning rate of section 5.3; else that of `learning_rate`, `lr_scheduler_type`.
+        learning_rate_scale: factor on the paper's learning rate.
+        bpe_dropout: share of merges left out at random, anew in each epoch; the training data set must hold
+            the text columns `source` and `target`.
+        streaming_window: pairs that a stream holds at once, to shuffle them and sort them by length.
+        keep_best_checkpoints: how many checkpoints with the best `metric_for_best_model` are kept besides the
+            last `save_total_limit`.
+
+    Raises:
+        ValueError: a value outside its limits.
+    """
+
+    tokens_per_update: int | None = field(
+        default=25_000,
+        metadata={"help": "Most padded source tokens, and most padded target tokens, of one optimizer step."},
+    )
+    tokens_per_device: int = field(
+        default=4096,
+        metadata={"help": "Most padded source or target tokens of one forward pass on one device."},
+    )
+    paper_schedule: bool = field(
+        default=True,
+        metadata={"help": "Use the paper's learning rate instead of learning_rate and lr_scheduler_type."},
+    )
+    learning_rate_scale: float = field(default=1.0, metadata={"help": "Factor on the paper's learning rate."})
+    bpe_dropout: float = field(
+        default=0.0, metadata={"help": "Share of byte-pair merges left out at random, anew in each epoch."}
+    )
+    streaming_window: int = field(
+        default=100_000, metadata={"help": "Pairs that a stream holds at once to shuffle and sort by length."}
+    )
+    keep_best_checkpoints: int = field(
+        default=0, metadata={"help": "Best checkpoints kept besides the last save_total_limit ones."}
+    )
+    warmup_steps: float = field(
+        default=4000,
+        metadata={"help": "Steps during which the learning rate rises; below 1, a share of all steps."},
+    )
+    adam_beta2: float = field(default=0.98, metadata={"help": "Adam's beta_2."})
+    adam_epsilon: float = field(default=1e-9, metadata={"help": "Adam's epsilon."})
+    max_grad_norm: float = field(
+        default=0.0, metadata={"help": "Clip gradients to this norm; 0 never clips."}
+    )
+    label_smoothing_factor: float = field(
+        default=0.1, metadata={"help": "Probability that label smoothing spreads over the vocabulary."}
+    )
+    predict_with_generate: bool = field(
+        default=True, metadata={"help": "Evaluate translations (BLEU, chrF) and not only the loss."}
+    )
+    generation_num_beams: int | None = field(
+        default=1, metadata={"help": "Beams when evaluating; 1 is greedy."}
+    )
+    per_device_eval_batch_size: int = field(
+        default=64, metadata={"help": "Sentences of an evaluation batch per device."}
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Look for parameters without gradients; the model has none."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Leave out losses that are nan or inf; waits for the device in every step."},
+    )
+
+    def __post_init__(self) -> None:
+        self._check_limits()
+        super().__post_init__()
+        # The stock loaders warn of pinned memory where there is nothing to copy to.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
+        self.tokens_per_batch: int | None = None
+        if self.tokens_per_update is not None:
+            self.gradient_accumulation_steps, self.tokens_per_batch = plan_accumulation(
+                self.tokens_per_update, self.tokens_per_device, self.world_size
+            )
+            # DataParallel would split batches that are cut to the size of one device.
+            self._n_gpu = min(self.n_gpu, 1)
+
+    def _check_limits(self) -> None:
+        for name in ("tokens_per_update", "tokens_per_device", "streaming_window"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be positive, but is {value} instead.")
+        if not 0 <= self.bpe_dropout < 1:
+            raise ValueError(
+                f"`bpe_dropout` must be at least 0 and below 1, but is {self.bpe_dropout} instead."
+            )
+        for name in ("learning_rate_scale", "keep_best_checkpoints"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, but is {getattr(self, name)} instead.")

@@ -1,0 +1,268 @@
+"""Checkpoint folders that are whole or absent: written beside, renamed when complete, checked before use."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# Folders being written or deleted live here, inside the run's folder: on one file system a rename is atomic.
+INCOMPLETE = ".incomplete"
+STATE_FILE = "trainer_state.json"
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def checkpoint_step(path: str | Path) -> int:
+    """The optimizer step in the name of a checkpoint folder: `runs/demo/checkpoint-300` -> 300."""
+    match = _NAME.fullmatch(Path(path).name)
+    if match is None:
+        raise InputError(f"`{path}` is not a checkpoint: its name must be checkpoint-N.")
+    return int(match[1])
+
+
+def list_checkpoints(run_dir: str | Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first."""
+    if not Path(run_dir).is_dir():
+        return []
+    found = [path for path in Path(run_dir).iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=checkpoint_step)
+
+
+def last_checkpoint(run_dir: str | Path) -> Path | None:
+    """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
+    return next((path for path in reversed(list_checkpoints(run_dir)) if is_whole(path)), None)
+
+
+def is_whole(folder: str | Path) -> bool:
+    """Whether training can continue from `folder`; if not, a warning says why."""
+    try:
+        check_checkpoint(folder)
+    except InputError as error:
+        logger.warning("%s The checkpoint is not used.", error)
+        return False
+    return True
+
+
+def check_checkpoint(folder: str | Path) -> None:
+    """Check that training can continue from `folder`.
+
+    Raises:
+        InputError: a file is missing, cut short or unreadable; the message names it.
+    """
+    folder = Path(folder)
+    check_weights(folder)
+    read_state(folder)
+    for path in sorted(folder.glob("*.pt*")):
+        # torch.save writes a zip archive, whose table of contents comes last.
+        if not zipfile.is_zipfile(path):
+            raise InputError(f"`{path}` is cut short or damaged.")
+
+
+def check_weights(folder: str | Path) -> None:
+    """Check that the safetensors weights in `folder` are there and complete, without reading them.
+
+    Raises:
+        InputError: weights are missing or cut short; the message names the file.
+    """
+    folder = Path(folder)
+    index = folder / WEIGHTS_INDEX_FILE
+    names = {WEIGHTS_FILE}
+    if index.is_file():
+        names = set(read_json(index)["weight_map"].values())
+    for name in sorted(names):
+        _check_safetensors(folder / name)
+
+
+def _check_safetensors(path: Path) -> None:
+    """A safetensors file is the length of its header (8 bytes), the header, and the bytes it announces."""
+    if not path.is_file():
+        raise InputError(f"`{path}` is missing.")
+    try:
+        with path.open("rb") as file:
+            header_size = int.from_bytes(file.read(8), "little")
+            size = path.stat().st_size
+            if 8 + header_size > size:
+                raise InputError(f"`{path}` is cut short or damaged.")
+            header = json.loads(file.read(header_size))
+            end = max(
+                (value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"),
+                default=0,
+            )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"`{path}` is cut short or damaged.") from None
+    if 8 + header_size + end != size:
+        raise InputError(
+            f"`{path}` is cut short: it has {size} bytes and should have {8 + header_size + end}."
+        )
+
+
+def read_state(folder: str | Path) -> dict[str, Any]:
+    """The Trainer's state (step, log history, best metric) saved in a checkpoint.
+
+    Raises:
+        InputError: the state is missing or unreadable.
+    """
+    state = read_json(Path(folder) / STATE_FILE)
+    if "global_step" not in state:
+        raise InputError(f"`{Path(folder) / STATE_FILE}` is not the state of a training run.")
+    return state
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        InputError: the file is missing, unreadable or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"`{path}` is missing.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{path}` cannot be read: {error}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"`{path}` is damaged: it does not hold a JSON object.")
+    return value
+
+
+@contextmanager
+def written_whole(
+    final: str | Path, *, main: bool = True, wait: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
+    """A folder to write into that becomes `final` when the block ends, and vanishes when it fails.
+
+    Args:
+        final: the folder to be; an older one of that name is replaced.
+        main: whether this process removes, renames and cleans up; the others only write their own files.
+        wait: blocks until all processes are here.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    final = Path(final)
+    staging = final.parent / INCOMPLETE / final.name
+    with readable_write_errors(final):
+        if main:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        wait()
+        try:
+            yield staging
+        except BaseException:
+            if main:
+                shutil.rmtree(staging, ignore_errors=True)
+            raise
+        wait()
+        if main:
+            _flush(staging)
+            discard(final)
+            staging.rename(final)
+            _flush_folder(final.parent)
+        wait()
+
+
+@contextmanager
+def readable_write_errors(path: str | Path) -> Iterator[None]:
+    """Turn what the operating system, torch and safetensors raise on a failed write into one `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = _write_failure(error, Path(path))
+        if reason is None:
+            raise
+        raise InputError(f"`{path}` cannot be written: {reason}.") from error
+
+
+def _write_failure(error: Exception, path: Path) -> str | None:
+    """Why a write failed, or `None` if `error` is of another kind."""
+    text = str(error)
+    by_library = type(error).__name__ == "SafetensorError" or any(
+        word in text for word in ("PytorchStreamWriter", "inline_container", "No space left")
+    )
+    if not isinstance(error, OSError) and not by_library:
+        return None
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return "no space left on device"
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if shutil.disk_usage(existing).free < 2**20:
+        return "no space left on device"
+    return (error.strerror if isinstance(error, OSError) else None) or text.partition("\n")[0].rstrip(".")
+
+
+def _flush(folder: Path) -> None:
+    """Force the files to disk, so that a power failure after the rename finds them whole."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def discard(folder: str | Path) -> None:
+    """Delete a folder in a way that never leaves half of it under its name."""
+    folder = Path(folder)
+    if not folder.exists():
+        return
+    doomed = folder.parent / INCOMPLETE / f"deleted-{folder.name}-{os.getpid()}"
+    doomed.parent.mkdir(exist_ok=True)
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def clean_leftovers(run_dir: str | Path) -> None:
+    """Remove what a killed run was writing or deleting. Call it before anything is written."""
+    shutil.rmtree(Path(run_dir) / INCOMPLETE, ignore_errors=True)
+
+
+def best_steps(
+    log_history: Sequence[Mapping[str, Any]],
+    metric: str,
+    *,
+    greater_is_better: bool,
+    count: int | None = None,
+) -> list[int]:
+    """Steps of the best evaluations, best first; the earlier one where two are equal.
+
+    Args:
+        log_history: the Trainer's log.
+        metric: key of the metric, with or without `eval_`.
+        count: how many at most.
+    """
+    key = metric if metric.startswith("eval_") else f"eval_{metric}"
+    values = {int(entry["step"]): float(entry[key]) for entry in log_history if key in entry}
+    sign = -1 if greater_is_better else 1
+    return sorted(values, key=lambda step: (sign * values[step], step))[:count]
+
+
+def rotate(run_dir: str | Path, *, keep_last: int | None, keep_steps: Collection[int] = ()) -> None:
+    """Delete all checkpoints but the last `keep_last` (`None`: delete none) and those of `keep_steps`."""
+    if keep_last is None or keep_last <= 0:
+        return
+    for path in list_checkpoints(run_dir)[:-keep_last]:
+        if checkpoint_step(path) not in keep_steps:
+            discard(path)

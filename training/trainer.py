@@ -1,0 +1,608 @@
+"""`VanillaTransformerTrainer`: `Seq2SeqTrainer` with the batches, the loss and the schedule of the paper."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+from transformers import PreTrainedModel, Seq2SeqTrainer
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
+from transformers.utils import logging as hf_logging
+
+from ..errors import InputError
+from . import checkpoints
+from .arguments import VanillaTransformerTrainingArguments
+from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
+from .callbacks import IntervalCounts, TrainingHooks
+from .collator import TranslationCollator
+from .schedule import get_paper_schedule
+from .scoring import EvaluationTally, TranslationScores
+from .segmentation import SPARE_BATCHES, EpochSegmentation
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_FILE = "training_progress.pt"
+# "We set the maximum output length during inference to input length + 50" (section 6.1).
+EXTRA_OUTPUT_LENGTH = 50
+
+
+class VanillaTransformerTrainer(Seq2SeqTrainer):
+    """`Seq2SeqTrainer` that adds what training a Transformer as in the paper lacks there.
+
+    - Batches by tokens (`tokens_per_update`, `tokens_per_device`), sorted by length, the same after a resume.
+    - Label smoothing in the model's own loss, in training only; evaluation loss exact per token, perplexity.
+    - The paper's learning rate, and no gradient norm computed when nothing is clipped.
+    - Target tokens per second and the padding share in the log; an error when the loss is nan.
+    - Checkpoints that are whole or absent, and hold all that a bitwise equal continuation needs.
+
+    Given plain `Seq2SeqTrainingArguments`, or `tokens_per_update=None`, it batches by sentences as the stock
+    trainer does.
+
+    Args:
+        model: a sequence-to-sequence model; ours takes `label_smoothing` in `forward`, for others
+            transformers' `LabelSmoother` stays in use.
+        args: the arguments; `VanillaTransformerTrainingArguments` by default.
+        data_collator: by default a `TranslationCollator` of `processing_class`.
+        train_dataset: map-style or streamed pairs with columns `input_ids` and `labels`; the columns
+            `source_length` and `target_length` spare counting.
+        processing_class: the tokenizer. With it, and no `compute_metrics`, evaluation gives BLEU and chrF.
+        kwargs: as for `Seq2SeqTrainer`.
+
+    Raises:
+        InputError: data, checkpoints or a disk that cannot be used, or a loss that is nan or infinite.
+    """
+
+    # What the Trainer annotates as possibly absent, or only in general.
+    args: Any
+    model: Any
+    optimizer: Any
+    train_dataset: Any
+    eval_dataset: Any
+
+    def __init__(
+        self,
+        model: PreTrainedModel | None = None,
+        args: Any = None,
+        data_collator: Callable[[Sequence[Any]], dict[str, torch.Tensor]] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ):
+        if args is None:
+            args = VanillaTransformerTrainingArguments(output_dir="tmp_trainer")
+        ours = isinstance(args, VanillaTransformerTrainingArguments)
+        if ours and processing_class is not None:
+            data_collator = data_collator or _default_collator(model, processing_class)
+            if args.predict_with_generate and kwargs.get("compute_metrics") is None:
+                kwargs["compute_metrics"] = TranslationScores(processing_class)
+        # The Trainer switches the cache off in the configuration, and would save that with the model.
+        self._use_cache = getattr(getattr(model, "config", None), "use_cache", None)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self._own_loss = self._model_has_own_loss()
+        self._label_smoothing = 0.0
+        if self.label_smoother is not None and self._own_loss:
+            self._label_smoothing = float(args.label_smoothing_factor)
+            self.label_smoother = None
+        self._tokens_per_batch: int | None = args.tokens_per_batch if ours else None
+        self._sampler: TokenBatchSampler | None = None
+        self._planned: Any = None
+        self._segmentation: EpochSegmentation | None = None
+        self._pairs: _Replaceable | None = None
+        self._counts = IntervalCounts()
+        self._tally: EvaluationTally | None = None
+        self._staging: Path | None = None
+        self._keep_last: int | None = args.save_total_limit
+        self._resumed_from: Path | None = None
+        self._flops_per_token: int | None = None
+        self.add_callback(TrainingHooks(begin_training=self._begin_training, begin_epoch=self._begin_epoch))
+
+    def _model_has_own_loss(self) -> bool:
+        """Whether `forward` takes `label_smoothing` and `return_logits`, as ours does."""
+        model = self.accelerator.unwrap_model(self.model)
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        return getattr(model, "accepts_label_smoothing", False)
+
+    # Batches
+
+    @property
+    def updates_per_epoch(self) -> int | None:
+        """Optimizer steps of one pass over the training data; `None` for a stream."""
+        if self._sampler is None:
+            return None
+        return math.ceil(len(self._sampler) / self.args.gradient_accumulation_steps)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The training data in batches by tokens, already this process's share."""
+        if self._tokens_per_batch is None or self.train_dataset is None:
+            return super().get_train_dataloader()
+        if not has_length(self.train_dataset):
+            return self._data_loader(self._streaming_batches(), batch_size=None)
+        workers = self.args.dataloader_num_workers
+        self.plan_batches()
+        return self._data_loader(
+            self._pairs,
+            batch_sampler=self._sampler,
+            num_workers=workers,
+            # Workers that outlive an epoch would not see the next segmentation.
+            persistent_workers=workers > 0
+            and self.args.dataloader_persistent_workers
+            and not self._segmentation,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
+    def plan_batches(self) -> None:
+        """Sort the training pairs into batches; `updates_per_epoch` is known from then on."""
+        if self._sampler is not None and self._planned is self.train_dataset:
+            return
+        if getattr(self.args, "bpe_dropout", 0.0):
+            self._segmentation = self._new_segmentation()
+            lengths: tuple[Any, Any] = self._segmentation.planning_lengths()
+            spare = SPARE_BATCHES
+        else:
+            lengths, spare = pair_lengths(self.train_dataset), 0.0
+        self._planned = self.train_dataset
+        self._pairs = _Replaceable(_fast_rows(self.train_dataset))
+        self._sampler = TokenBatchSampler(*lengths, spare=spare, **self._batch_layout())
+
+    def _streaming_batches(self) -> StreamingTokenBatches:
+        if self.args.bpe_dropout:
+            raise InputError("`bpe_dropout` cannot be used with streamed training data.")
+        return StreamingTokenBatches(
+            self.train_dataset, window=self.args.streaming_window, repeat=True, **self._batch_layout()
+        )
+
+    def _batch_layout(self) -> dict[str, Any]:
+        args = self.args
+        return {
+            "tokens_per_batch": self._tokens_per_batch,
+            "batches_per_update": args.gradient_accumulation_steps * args.world_size,
+            "num_processes": args.world_size,
+            "process_index": args.process_index,
+            "seed": args.seed if args.data_seed is None else args.data_seed,
+            "pad_to_multiple_of": getattr(self.data_collator, "pad_to_multiple_of", None),
+        }
+
+    def _new_segmentation(self) -> EpochSegmentation:
+        segmentation = EpochSegmentation(
+            self.train_dataset,
+            self.processing_class,
+            dropout=self.args.bpe_dropout,
+            run_dir=self.args.output_dir,
+            longest=self._tokens_per_batch or 0,
+            main=self.args.should_save,
+            wait=self.accelerator.wait_for_everyone,
+        )
+        segmentation.start(anew=not checkpoints.list_checkpoints(self.args.output_dir))
+        return segmentation
+
+    def _data_loader(self, dataset: Any, **settings: Any) -> DataLoader:
+        settings["pin_memory"] = self.args.dataloader_pin_memory
+        return DataLoader(dataset, collate_fn=self.data_collator, **settings)
+
+    def get_total_train_batch_size(self, args: Any) -> int:
+        """Pairs of an optimizer step, on average when batches are made by tokens."""
+        if self.updates_per_epoch is None:
+            return super().get_total_train_batch_size(args)
+        return max(round(len(self.train_dataset) / self.updates_per_epoch), 1)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The micro-batches of the next update, counted and on their way to the device."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._tokens_per_batch is None:
+            return batches, items
+        for batch in batches:
+            self._counts.add(batch)
+        return [_to_device(batch, device) for batch in batches], items
+
+    def _begin_epoch(self, global_step: int) -> None:
+        """Put the batches in the order of this epoch, also when it is resumed in its middle."""
+        if self._sampler is None or self.updates_per_epoch is None or self._pairs is None:
+            return
+        epoch = global_step // self.updates_per_epoch
+        self._sampler.set_epoch(epoch)
+        if self._segmentation is not None:
+            pairs = TokenizedPairs(self._segmentation.epoch(epoch))
+            self._pairs.rows = pairs
+            self._sampler.set_lengths(pairs.source_lengths, pairs.target_lengths)
+
+    # Loss and schedule
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The model's loss: in training with label smoothing, in evaluation the mean over the tokens."""
+        if not model.training:
+            num_items_in_batch = None
+        elif "labels" in inputs and self.compute_loss_func is None and self.label_smoother is None:
+            inputs = {**inputs, **self._loss_options(return_outputs)}
+        return super().compute_loss(
+            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
+
+    def _loss_options(self, return_outputs: bool) -> dict[str, Any]:
+        """What our model's loss takes beside the batch; nobody reads the logits of a training step."""
+        if not self._own_loss:
+            return {}
+        return {"label_smoothing": self._label_smoothing, "return_logits": return_outputs}
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The learning rate of section 5.3, unless `paper_schedule` is off or a scheduler was given."""
+        if self.lr_scheduler is None and getattr(self.args, "paper_schedule", False):
+            self.lr_scheduler = get_paper_schedule(
+                self.optimizer if optimizer is None else optimizer,
+                d_model=self.accelerator.unwrap_model(self.model).config.d_model,
+                warmup=self.args.get_warmup_steps(num_training_steps),
+                scale=self.args.learning_rate_scale,
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """Without clipping, do not read all gradients once more for the sake of the log."""
+        if grad_norm is None and self._tokens_per_batch is not None:
+            return None
+        return super()._get_grad_norm(model, grad_norm=grad_norm)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """As the Trainer estimates it, but with the parameters counted once and not in every step."""
+        if "input_ids" not in inputs or not hasattr(self.model, "num_parameters"):
+            return super().floating_point_ops(inputs)
+        if self._flops_per_token is None:
+            self._flops_per_token = 6 * self.model.num_parameters(exclude_embeddings=True)
+        return self._flops_per_token * inputs["input_ids"].numel()
+
+    # Log
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; a training loss gets the speed and the padding share of its interval beside it.
+
+        Raises:
+            InputError: the training loss is nan or infinite.
+        """
+        if self.is_in_train and "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise InputError(
+                    f"the training loss is {logs['loss']} at step {self.state.global_step}: lower"
+                    " `learning_rate_scale`, raise `warmup_steps`, or use bf16 instead of fp16."
+                )
+            if self._tokens_per_batch is not None:
+                logs.update(self._interval_speed())
+        super().log(logs, start_time)
+
+    def _interval_speed(self) -> dict[str, float]:
+        """Target tokens (no padding) per second over all devices, and the padding share of the interval."""
+        rows = self._gather_rows(self._counts.state())
+        self._counts = IntervalCounts()
+        targets, real, positions, _ = (sum(column) for column in zip(*rows, strict=True))
+        seconds = max(row[3] for row in rows)
+        return {
+            "target_tokens_per_second": round(targets / max(seconds, 1e-9), 1),
+            "padding_share": round(1 - real / max(positions, 1), 4),
+        }
+
+    def _gather_rows(self, row: list[float]) -> list[list[float]]:
+        """The rows of all processes, in their order."""
+        if self.args.world_size == 1:
+            return [row]
+        return self.accelerator.gather(
+            torch.tensor([row], dtype=torch.float64, device=self.args.device)
+        ).tolist()
+
+    # Evaluation
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in `Seq2SeqTrainer`; the loss is exact per token, and `perplexity` is its exponential."""
+        with self._counts.paused():
+            return super().evaluate(*args, **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The evaluation data, longest sentences first, so that little is padded."""
+        if self._tokens_per_batch is None or self.args.dataloader_persistent_workers:
+            return super().get_eval_dataloader(eval_dataset)
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        elif eval_dataset is None:
+            eval_dataset = self.eval_dataset
+        return super().get_eval_dataloader(_longest_first(eval_dataset))
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in the Trainer, but each sentence counts once on several processes, and each token equally."""
+        self.gather_function = self.accelerator.gather_for_metrics
+        dataset = getattr(dataloader, "dataset", None)
+        self._tally = tally = EvaluationTally(
+            sentences=len(dataset) if has_length(dataset) else None,
+            batch_size=self.args.eval_batch_size,
+            processes=self.args.world_size,
+            process=self.args.process_index,
+        )
+        with self._evaluation_settings():
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        loss, tokens = (
+            sum(column) for column in zip(*self._gather_rows([tally.loss, tally.tokens]), strict=True)
+        )
+        if tokens and output.metrics is not None:
+            output.metrics[f"{metric_key_prefix}_loss"] = loss / tokens
+            output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(loss / tokens, 700.0))
+        return output
+
+    @contextmanager
+    def _evaluation_settings(self) -> Iterator[None]:
+        """Decode with a copy of the generation config: the Trainer writes the library's defaults into it."""
+        label_smoother, self.label_smoother = self.label_smoother, None
+        generation_config = getattr(self.model, "generation_config", None)
+        if generation_config is not None:
+            self.model.generation_config = copy.deepcopy(generation_config)
+            if getattr(self.args, "generation_num_beams", None) == 1:
+                # Settings of beam search, of which greedy decoding would warn in every batch.
+                self.model.generation_config.update(num_beams=1, length_penalty=1.0, early_stopping=False)
+        try:
+            yield
+        finally:
+            self.label_smoother, self._tally = label_smoother, None
+            if generation_config is not None:
+                self.model.generation_config = generation_config
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **gen_kwargs: Any,
+    ) -> tuple[Any, Any, Any]:
+        """As in `Seq2SeqTrainer`; translations end 50 tokens past the longest source of their batch."""
+        if self._tally is not None:
+            inputs = self._tally.without_repeats(inputs)
+        gen_kwargs = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
+        config = getattr(self.model, "generation_config", None)
+        limited = (
+            gen_kwargs.get("max_length"),
+            gen_kwargs.get("max_new_tokens"),
+            config and config.max_new_tokens,
+        )
+        if self._tokens_per_batch is not None and "input_ids" in inputs and not any(limited):
+            gen_kwargs["max_length"] = inputs["input_ids"].shape[1] + EXTRA_OUTPUT_LENGTH
+        loss, predictions, labels = super().prediction_step(
+            model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
+        )
+        if self._tally is not None:
+            self._tally.add(loss, inputs)
+        return loss, predictions, labels
+
+    # Checkpoints
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train, or continue from a checkpoint as if never interrupted.
+
+        Args:
+            resume_from_checkpoint: a checkpoint folder, or `True` for the last whole one in `output_dir`.
+            trial, ignore_keys_for_eval: as in the Trainer.
+
+        Raises:
+            InputError: there is no whole checkpoint, or the given one is damaged.
+        """
+        checkpoint: Path | None = None
+        if resume_from_checkpoint is True:
+            checkpoint = checkpoints.last_checkpoint(self.args.output_dir)
+            if checkpoint is None:
+                raise InputError(f"`{self.args.output_dir}` holds no whole checkpoint to continue from.")
+        elif resume_from_checkpoint:
+            checkpoint = Path(resume_from_checkpoint)
+            checkpoints.check_checkpoint(checkpoint)
+        if self.args.should_save:
+            checkpoints.clean_leftovers(self.args.output_dir)
+        self._resumed_from = checkpoint
+        with self._own_rotation():
+            return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
+
+    @contextmanager
+    def _own_rotation(self) -> Iterator[None]:
+        """Hide `save_total_limit`: at 1 the Trainer would in the end delete all checkpoints but the best."""
+        self._keep_last, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            yield
+        finally:
+            self.args.save_total_limit = self._keep_last
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model with its own `use_cache`, which the Trainer switches off while it trains."""
+        config: Any = getattr(self.model, "config", None)
+        training_value = getattr(config, "use_cache", None)
+        if self._use_cache is not None:
+            config.use_cache = self._use_cache
+        try:
+            with _no_progress_bars():
+                super().save_model(output_dir, _internal_call)
+        finally:
+            if self._use_cache is not None:
+                config.use_cache = training_value
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write the checkpoint beside, rename it when it is whole, then delete those no longer wanted."""
+        final = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        main, wait = self.args.should_save, self.accelerator.wait_for_everyone
+        with self._counts.paused(), checkpoints.written_whole(final, main=main, wait=wait) as folder:
+            progress = self._progress()
+            self._staging = folder.parent
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._staging = None
+            self._note_best(final)
+            if main:
+                self.state.save_to_json(str(folder / checkpoints.STATE_FILE))
+                torch.save(progress, folder / PROGRESS_FILE)
+        if main:
+            if self._segmentation is not None and self.updates_per_epoch:
+                self._segmentation.forget_before(self.state.global_step // self.updates_per_epoch)
+            checkpoints.rotate(
+                final.parent,
+                keep_last=self._keep_last,
+                keep_steps=self._best_saved_steps(final.parent),
+            )
+
+    def _note_best(self, final: Path) -> None:
+        """Name the best checkpoint by its lasting place, and not by where it is being written."""
+        best = self.state.best_global_step
+        if best:
+            path = final.parent / f"checkpoint-{best}"
+            self.state.best_model_checkpoint = str(path) if path == final or path.is_dir() else None
+
+    def _best_saved_steps(self, run_dir: Path) -> list[int]:
+        metric = self.args.metric_for_best_model
+        if metric is None:
+            return []
+        saved = {checkpoints.checkpoint_step(path) for path in checkpoints.list_checkpoints(run_dir)}
+        return checkpoints.best_steps(
+            [entry for entry in self.state.log_history if entry["step"] in saved],
+            metric,
+            greater_is_better=bool(self.args.greater_is_better),
+            count=max(getattr(self.args, "keep_best_checkpoints", 0), 1),
+        )
+
+    def _progress(self) -> dict[str, Any]:
+        """Sums that the Trainer keeps between two logs and does not save itself, for each process."""
+        row = [float(self._tr_loss), float(self._globalstep_last_logged), *self._counts.state()]
+        return {"updates_per_epoch": self.updates_per_epoch, "processes": self._gather_rows(row)}
+
+    def _begin_training(self) -> None:
+        """Restore the sums of an interrupted run, so that its next log is that of an uninterrupted one."""
+        self._counts = IntervalCounts()
+        path = None if self._resumed_from is None else self._resumed_from / PROGRESS_FILE
+        if path is None or not path.is_file():
+            return
+        progress = torch.load(path, weights_only=True)
+        rows = progress["processes"]
+        if len(rows) != self.args.world_size or progress["updates_per_epoch"] != self.updates_per_epoch:
+            _warn_of_other_batches(progress, self.args.world_size, self.updates_per_epoch)
+            return
+        tr_loss, last_logged, *counts = rows[self.args.process_index]
+        self._tr_loss += tr_loss
+        # What was summed before does not belong to the mean loss of this call.
+        self._total_loss_scalar -= sum(row[0] for row in rows) / len(rows)
+        self._globalstep_last_logged = int(last_logged)
+        self._counts = IntervalCounts.from_state(counts)
+
+
+class _Replaceable(Dataset):
+    """Rows that can be exchanged while a DataLoader holds on to this object."""
+
+    def __init__(self, rows: Any):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        if hasattr(self.rows, "__getitems__"):
+            return self.rows.__getitems__(indices)
+        return [self.rows[index] for index in indices]
+
+
+def pair_lengths(dataset: Any) -> tuple[Any, Any]:
+    """Lengths in tokens of all sources and all targets; counted where the columns with them are missing."""
+    if _has_length_columns(dataset):
+        lengths = dataset.select_columns(["source_length", "target_length"]).with_format("numpy")[:]
+        return lengths["source_length"], lengths["target_length"]
+    pairs = [dataset[i] for i in range(len(dataset))]
+    return [len(pair["input_ids"]) for pair in pairs], [len(pair["labels"]) for pair in pairs]
+
+
+def _has_length_columns(dataset: Any) -> bool:
+    return {"source_length", "target_length"} <= set(getattr(dataset, "column_names", None) or ())
+
+
+def _fast_rows(dataset: Any) -> Any:
+    return TokenizedPairs(dataset) if _has_length_columns(dataset) else dataset
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Save without a progress bar of its own, which would break the one of the training steps."""
+    enabled = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            hf_logging.enable_progress_bar()
+
+
+def _default_collator(model: Any, tokenizer: Any) -> TranslationCollator:
+    start = getattr(getattr(model, "config", None), "decoder_start_token_id", None)
+    return TranslationCollator(
+        tokenizer, decoder_start_token_id=tokenizer.bos_token_id if start is None else start
+    )
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    """Start the copy without waiting for it; pinned memory makes that possible."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }
+
+
+def _longest_first(dataset: Any) -> Any:
+    """The data set in the order of falling length; as it is, if it has no lengths to sort by."""
+    sized: bool = has_length(dataset)
+    if not sized or not len(dataset) or not {"input_ids", "labels"} <= set(dataset[0]):
+        return dataset
+    source_lengths, target_lengths = pair_lengths(dataset)
+    order = sorted(range(len(dataset)), key=lambda i: (-source_lengths[i], -target_lengths[i], i))
+    return dataset.select(order) if hasattr(dataset, "select") else Subset(dataset, order)
+
+
+def _warn_of_other_batches(progress: dict[str, Any], processes: int, updates_per_epoch: int | None) -> None:
+    logger.warning(
+        "The checkpoint was written by %d processes with %s updates an epoch, now there are %d with %s:"
+        " training continues, but not on the same batches.",
+        len(progress["processes"]),
+        progress["updates_per_epoch"],
+        processes,
+        updates_per_epoch,
+    )
