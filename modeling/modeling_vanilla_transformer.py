@@ -94,7 +94,7 @@ class VanillaTransformerPositionalEncoding(nn.Module):
         """Encodes `position_ids` of any shape (...) as (..., E) in `dtype`."""
         precise = torch.float32 if position_ids.device.type == "mps" else torch.float64
         pair = torch.arange(self.dim // 2, device=position_ids.device, dtype=precise)
-        # Half a step fewer than pairs makes tensor2tensor's last wavelength exactly 10000 * 2 pi.
+        # tensor2tensor's wavelengths end at 10000 * 2 pi, the paper's one step before.
         steps = self.dim // 2 - 1 if self.layout == "tensor2tensor" else self.dim / 2
         angles = position_ids[..., None].to(precise) * torch.exp(pair * (-math.log(10000.0) / steps))
         sine, cosine = angles.sin().to(dtype), angles.cos().to(dtype)

@@ -25,13 +25,19 @@ SIZES = (
     "value_head_dim",
     "max_position_embeddings",
 )
-TWO_VOCABULARIES = {"share_encoder_decoder_embeddings": False}
+TWO_VOCABULARIES: dict[str, Any] = {"share_encoder_decoder_embeddings": False}
 
 
 def refused(message: str, **fields: Any) -> None:
     with pytest.raises(ValueError) as caught:
         VanillaTransformerConfig(**fields)
     assert str(caught.value) == message
+
+
+def field_after(name: str, value: Any) -> Any:
+    """The field of a configuration that was given it."""
+    fields: dict[str, Any] = {name: value}
+    return getattr(VanillaTransformerConfig(**fields), name)
 
 
 @pytest.mark.parametrize("value", [0, -3])
@@ -43,7 +49,7 @@ def test_sizes_must_be_positive(name: str, value: int) -> None:
 @pytest.mark.parametrize("name", ["encoder_layers", "decoder_layers"])
 def test_numbers_of_layers_must_not_be_negative(name: str) -> None:
     refused(f"`{name}` must not be negative, but is -1 instead.", **{name: -1})
-    assert getattr(VanillaTransformerConfig(**{name: 0}), name) == 0
+    assert field_after(name, 0) == 0
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-5])
@@ -55,7 +61,7 @@ def test_layer_norm_eps_must_be_positive(value: float) -> None:
 @pytest.mark.parametrize("name", ["dropout", "attention_dropout", "activation_dropout"])
 def test_probabilities_lie_between_zero_and_one(name: str, value: float) -> None:
     refused(f"`{name}` must be at least 0 and below 1, but is {value} instead.", **{name: value})
-    assert getattr(VanillaTransformerConfig(**{name: 0}), name) == 0
+    assert field_after(name, 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_probabilities_lie_between_zero_and_one(name: str, value: float) -> None
 def test_choices(name: str, choices: str) -> None:
     refused(f"`{name}` must be one of {choices}, but is 'other' instead.", **{name: "other"})
     for choice in choices.split(", "):
-        assert getattr(VanillaTransformerConfig(**{name: choice}), name) == choice
+        assert field_after(name, choice) == choice
 
 
 def test_the_activation_must_be_known() -> None:
@@ -86,18 +92,19 @@ def test_the_width_must_be_divisible_by_the_heads(name: str) -> None:
     refused(message, **{name: 7})
     refused(message, **{name: 7, "head_dim": 64})
     refused(message, **{name: 7, "value_head_dim": 64})
-    config = VanillaTransformerConfig(**{name: 7, "head_dim": 64, "value_head_dim": 32})
+    fields: dict[str, Any] = {name: 7, "head_dim": 64, "value_head_dim": 32}
+    config = VanillaTransformerConfig(**fields)
     assert config.encoder_head_dims == config.decoder_head_dims == (64, 32)
 
 
 def test_sinusoids_come_in_pairs() -> None:
-    odd = {"d_model": 9, "encoder_attention_heads": 3, "decoder_attention_heads": 3}
+    odd: dict[str, Any] = {"d_model": 9, "encoder_attention_heads": 3, "decoder_attention_heads": 3}
     refused("`d_model` must be even for sinusoidal positions, but is 9 instead.", **odd)
     assert VanillaTransformerConfig(**odd, position_embedding="learned").d_model == 9
 
 
 def test_tensor2tensor_needs_two_pairs() -> None:
-    tiny = {"d_model": 2, "encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    tiny: dict[str, Any] = {"d_model": 2, "encoder_attention_heads": 1, "decoder_attention_heads": 1}
     refused(
         "`d_model` must be at least 4 for the tensor2tensor layout, but is 2 instead.",
         **tiny,
@@ -117,7 +124,8 @@ def test_one_matrix_has_one_vocabulary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("d_model", "512"), ("encoder_layers", 2.5), ("attention_bias", "yes"), ("dropout", "no")]
+    ("name", "value"),
+    [("d_model", "512"), ("encoder_layers", 2.5), ("attention_bias", "yes"), ("dropout", "no")],
 )
 def test_types_are_checked(name: str, value: Any) -> None:
     with pytest.raises(Exception, match=name):
@@ -140,7 +148,8 @@ def test_the_paper_is_the_default() -> None:
 
 
 def test_names_of_other_models_reach_ours() -> None:
-    config = VanillaTransformerConfig(hidden_size=64, num_attention_heads=4, num_hidden_layers=3)
+    names: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
+    config: Any = VanillaTransformerConfig(**names)
     assert (config.d_model, config.encoder_attention_heads, config.encoder_layers) == (64, 4, 3)
     assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (64, 4, 3)
     config.hidden_size = 128
@@ -227,7 +236,7 @@ def test_the_closed_formula_counts_the_parameters(fields: dict[str, Any]) -> Non
 
 @dataclass
 class Row:
-    """A row of Table 3; the defaults are its first, the base model, whose empty cells the other rows inherit."""
+    """A row of Table 3; the defaults are the base model, which fills the empty cells of the others."""
 
     layers: int = 6
     d_model: int = 512
@@ -316,7 +325,7 @@ def test_a_preset_is_the_row_of_the_table(name: str) -> None:
 
 @pytest.mark.parametrize("name", OF_THE_PAPER)
 def test_parameters_of_the_table(name: str) -> None:
-    """Ours lie within 7% of the eleven counts that the paper prints, mostly below: its vocabulary was larger."""
+    """Ours lie within 7% of the eleven counts that the paper prints, whose vocabulary was larger."""
     config = VanillaTransformerConfig.from_preset(name)
     with torch.device("meta"):
         count = VanillaTransformerForConditionalGeneration(config).num_parameters()

@@ -1,9 +1,9 @@
-"""The formulas of "Attention Is All You Need" in plain numpy: slow, readable, and nothing shared with the model.
+"""The formulas of "Attention Is All You Need" in plain numpy: slow, readable, sharing nothing with the model.
 
-Everything works on complex numbers too: with an imaginary part of h in one weight, the imaginary part of the result
-divided by h is the derivative, exact to rounding (the complex-step method), because nothing is ever subtracted.
+Everything works on complex numbers too: with an imaginary part of h in one weight, the imaginary part of the
+result divided by h is the derivative, exact to rounding (the complex-step method): nothing is subtracted.
 
-Weights are a mapping from the model's parameter names to arrays; a linear map y = x W^T + b has W of (out, in).
+Weights are a mapping from the model's parameter names to arrays; a linear map x W^T + b has W of (out, in).
 Shapes: N batch, S and T lengths, H heads, E model width, V vocabulary.
 """
 
@@ -33,7 +33,7 @@ def split_sinusoid(position: int, d_model: int) -> Array:
 
 
 def tensor2tensor_sinusoid(position: int, d_model: int) -> Array:
-    """tensor2tensor's timing signal: d/2 timescales from 1 to 10,000 in a geometric row, sines and then cosines."""
+    """tensor2tensor's signal: d/2 timescales from 1 to 10,000, even in the logarithm; sin, then cos."""
     min_timescale, max_timescale = 1.0, 1.0e4
     num_timescales = d_model // 2
     log_timescale_increment = np.log(max_timescale / min_timescale) / (num_timescales - 1)
@@ -93,7 +93,7 @@ def feed_forward(x: Array, weights: Weights, name: str) -> Array:
 
 
 def label_smoothed_loss(logits: Array, labels: Array, epsilon: float, num_items: int | None = None) -> Any:
-    """Section 5.4: cross-entropy against (1 - epsilon) onehot + epsilon / V, over the labels that are not -100.
+    """Section 5.4: cross-entropy against (1 - epsilon) onehot + epsilon / V, over labels that are not -100.
 
     The sum is divided by `num_items`, by default the number of those labels.
     """
@@ -143,7 +143,7 @@ class NumpyTransformer:
         return layer_norm(x, self.weights, f"{stack}.layer_norm", eps) if self.pre_norm else x
 
     def decode(self, target: Array, target_mask: Array, memory: Array, source_mask: Array) -> Array:
-        """Section 3.1, decoder: self-attention that sees no later position, attention to `memory`, feed-forward."""
+        """Section 3.1, decoder: self-attention to no later position, attention to `memory`, feed-forward."""
         stack, eps = "model.decoder", self.config.layer_norm_eps
         earlier = np.tril(np.ones((target.shape[1], target.shape[1]), dtype=bool))
         visible = earlier & target_mask[:, None, :].astype(bool)
@@ -183,7 +183,7 @@ class NumpyTransformer:
         return layer_norm(x + function(x), self.weights, norm, eps)
 
     def embed(self, stack: str, ids: Array, mask: Array) -> Array:
-        """Sections 3.4 and 3.5: embedding * sqrt(d_model) + positional encoding, real tokens counted from 0."""
+        """Sections 3.4 and 3.5: embedding * sqrt(d_model) + positional encoding, real tokens count from 0."""
         scale = np.sqrt(self.config.d_model) if self.config.scale_embedding else 1.0
         embeddings = self.weights[f"{stack}.embed_tokens.weight"][ids] * scale
         positions = np.maximum(mask.cumsum(-1) - 1, 0)

@@ -1,4 +1,4 @@
-"""Small models whose weights are large enough for errors of attention to show, padded batches, and what parity means."""
+"""Small models with weights large enough for errors of attention to show, padded batches, and parity."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def toy_model(
 
 
 def translating_model(**changes: Any) -> VanillaTransformerForConditionalGeneration:
-    """A toy model that listens to the source: it translates different sentences differently, some to an end."""
+    """A toy model that listens to the source: it translates different sentences differently."""
     model = toy_model(seed=4, tie_word_embeddings=False, **changes)
     for layer in model.model.decoder.layers:
         for parameter in layer.encoder_attn.parameters():
@@ -58,7 +58,7 @@ def translating_model(**changes: Any) -> VanillaTransformerForConditionalGenerat
 def pad(
     rows: Sequence[Sequence[int]], side: str = "right", *, filler: int = 0, extra: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids (N, T) and mask (N, T) of sentences filled up on one side to the longest, and `extra` columns more."""
+    """Ids and mask (N, T) of sentences filled up on one side to the longest, and by `extra` columns more."""
     width = max(map(len, rows)) + extra
     ids = torch.full((len(rows), width), filler)
     mask = torch.zeros_like(ids)
@@ -92,3 +92,23 @@ def assert_parity(ours: torch.Tensor, reference: torch.Tensor, name: str = "") -
     difference, largest = (ours - reference).abs().max().item(), reference.abs().max().item()
     assert ours.shape == reference.shape
     assert difference <= 1e-5 * largest, f"{name}: {difference} is more than 1e-5 * {largest}"
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the gradients of all parameters, none of which may lack one."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        found[name] = parameter.grad.clone()
+    return found
+
+
+def assert_gradients_equal(ours: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> None:
+    """Parity of each tensor; a key bias shifts all scores of a row alike, so its gradient is zero in both."""
+    assert ours.keys() == reference.keys()
+    for name, gradient in ours.items():
+        if name.endswith("k_proj.bias"):
+            rounding = 1e-14 if gradient.dtype == torch.float64 else 1e-6
+            assert max(gradient.abs().max(), reference[name].abs().max()) < rounding, name
+        else:
+            assert_parity(gradient, reference[name], name)
