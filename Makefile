@@ -62,6 +62,7 @@ format: $(STAMP)  ## Rewrite the sources in the project's style
 bench: $(STAMP)  ## Measure speed, memory and start-up against transformers' Marian
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/train_speed.py
+	$(BIN)/python benchmarks/tokenizer_speed.py
 
 clean:  ## Remove .venv and everything that was built, but not runs/
 	rm -rf $(VENV) .build build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
