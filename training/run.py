@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import safetensors.torch
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers.integrations import TensorBoardCallback
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
@@ -323,7 +324,6 @@ def _callbacks(recipe: TrainRecipe, *, main: bool) -> list[TrainerCallback]:
         callbacks.append(StopWithoutImprovement(recipe.early_stopping_patience))
     if recipe.tensorboard and main:
         from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
 
         output_dir = Path(recipe.output_dir)
         last = checkpoints.last_checkpoint(output_dir)
@@ -369,6 +369,8 @@ def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> TrainRes
     wait()
     scores: dict[str, dict[str, float]] = {}
     if recipe.has_validation:
+        # Its log ended with the training: another entry would open a second one beside it.
+        trainer.remove_callback(TensorBoardCallback)
         trainer.args.generation_num_beams = None  # as the saved generation defaults say
         scores = {"best": _scores_of(trainer, best), "final": _scores_of(trainer, output_dir)}
     steps = [checkpoints.checkpoint_step(path) for path in chosen]

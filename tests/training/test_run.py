@@ -39,6 +39,7 @@ def test_the_folder_holds_what_was_promised(finished: TrainResult) -> None:
         "tokenizer_config.json", "recipe.yaml", "results.json", "training_curves.png", "logs",
     } <= names  # fmt: skip
     assert not {"trainer_state.json", "optimizer.pt", "training_args.bin", "training_progress.pt"} & names
+    assert "runs" not in names, "a second TensorBoard log"
     assert list((finished.output_dir / "logs").glob("events.*"))
 
 
