@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +22,7 @@ from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .averaging import average_checkpoints
 from .callbacks import StopWithoutImprovement
-from .corpus import load_pairs
+from .corpus import iterate_texts, load_pairs
 from .curves import plot_curves
 from .filtering import LongSentences, prepare_pairs
 from .recipe import TrainRecipe, load_recipe
@@ -252,16 +250,10 @@ def _tokenizer(recipe: TrainRecipe, pairs: Any, *, main: bool) -> PreTrainedToke
     resumed = (output_dir / RECIPE_FILE).is_file()
     if main and not resumed:
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
-            _lines(pairs, recipe.tokenizer_sentences), vocab_size=recipe.vocab_size
+            iterate_texts(pairs, limit=recipe.tokenizer_sentences), vocab_size=recipe.vocab_size
         )
         _save_tokenizer(tokenizer, output_dir)
     return _load_tokenizer(str(output_dir))
-
-
-def _lines(pairs: Any, limit: int | None) -> Iterator[str]:
-    for pair in islice(pairs, limit):
-        yield pair["source"]
-        yield pair["target"]
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
@@ -372,7 +364,9 @@ def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> TrainRes
         # Its log ended with the training: another entry would open a second one beside it.
         trainer.remove_callback(TensorBoardCallback)
         trainer.args.generation_num_beams = None  # as the saved generation defaults say
-        scores = {"best": _scores_of(trainer, best), "final": _scores_of(trainer, output_dir)}
+        best_scores = _scores_of(trainer, best)
+        same = chosen == [best]
+        scores = {"best": best_scores, "final": best_scores if same else _scores_of(trainer, output_dir)}
     steps = [checkpoints.checkpoint_step(path) for path in chosen]
     result = TrainResult(output_dir, int(state["global_step"]), scores, steps)
     if main:

@@ -14,6 +14,8 @@ from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 from .toy import (
     FIELDS,
+    PROMPTS,
+    SIDES,
     SOURCES,
     TARGETS,
     assert_gradients_equal,
@@ -25,7 +27,6 @@ from .toy import (
     translating_model,
 )
 
-SIDES = ("left", "right")
 SHAPES: list[Any] = [
     pytest.param({}, id="paper"),
     pytest.param(
@@ -208,7 +209,7 @@ def test_translations_equal_those_of_eager(beams: int, name: str, flash: None) -
 def test_a_padded_prompt_translates_as_with_eager(name: str, flash: None) -> None:
     eager = translating_model(attention="eager")
     ids, mask = pad(SOURCES, "left")
-    prompts, prompt_mask = pad([[1, 13, 6], [1], [1, 22]], "left")
+    prompts, prompt_mask = pad(PROMPTS, "left")
     settings = {"decoder_input_ids": prompts, "decoder_attention_mask": prompt_mask, "max_new_tokens": 6}
     expected = eager.generate(ids, attention_mask=mask, **settings)
     assert torch.equal(switched(eager, name).generate(ids, attention_mask=mask, **settings), expected)
@@ -217,7 +218,7 @@ def test_a_padded_prompt_translates_as_with_eager(name: str, flash: None) -> Non
 def test_a_padded_prompt_translates_with_flex_attention(flex: None) -> None:
     eager = translating_model(attention="eager")
     ids, mask = pad(SOURCES, "left")
-    prompts, prompt_mask = pad([[1, 13, 6], [1], [1, 22]], "left")
+    prompts, prompt_mask = pad(PROMPTS, "left")
     settings: dict[str, Any] = {
         "attention_mask": mask,
         "decoder_input_ids": prompts,

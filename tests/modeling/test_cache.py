@@ -9,7 +9,7 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache, S
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
-from .toy import SOURCES, assert_parity, pad, padded_batch, toy_model, translating_model
+from .toy import PROMPTS, SOURCES, assert_parity, pad, padded_batch, toy_model, translating_model
 
 LENGTH = 12
 
@@ -163,7 +163,7 @@ def test_translations_do_not_depend_on_the_cache(side: str, positions: str, beam
 def test_a_padded_prompt_with_each_cache(implementation: str | None, attention: str) -> None:
     model = toy_model(attention=attention)
     ids, mask = pad(SOURCES, "left")
-    prompts, prompt_mask = pad([[1, 13, 6], [1], [1, 22]], "left")
+    prompts, prompt_mask = pad(PROMPTS, "left")
     settings: dict[str, Any] = {
         "attention_mask": mask,
         "decoder_input_ids": prompts,

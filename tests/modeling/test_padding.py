@@ -8,6 +8,8 @@ import torch
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 from .toy import (
+    PROMPTS,
+    SIDES,
     SOURCES,
     TARGETS,
     VOCABULARY,
@@ -20,7 +22,6 @@ from .toy import (
     translating_model,
 )
 
-SIDES = ("left", "right")
 POSITIONS = ("sinusoidal", "learned", "none")
 
 
@@ -124,13 +125,12 @@ def test_translations_alone_and_in_a_padded_batch_agree(positions: str, beams: i
 
 def test_a_padded_prompt_of_the_decoder_changes_no_translation() -> None:
     model = translating_model()
-    prompts = [[1, 13, 6], [1], [1, 22]]
     alone: list[list[int]] = []
-    for source, prompt in zip(SOURCES, prompts, strict=True):
+    for source, prompt in zip(SOURCES, PROMPTS, strict=True):
         alone.append(translate(model, [source], "right", 1, decoder_input_ids=torch.tensor([prompt]))[0])
-    ids, mask = pad(prompts, "left")
+    ids, mask = pad(PROMPTS, "left")
     together = translate(model, SOURCES, "left", 1, decoder_input_ids=ids, decoder_attention_mask=mask)
-    for prompt, row, padded in zip(prompts, alone, together, strict=True):
+    for prompt, row, padded in zip(PROMPTS, alone, together, strict=True):
         assert padded[ids.shape[1] - len(prompt) :] == row
 
 

@@ -8,6 +8,7 @@ import torch
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
 VOCABULARY = 23
+SIDES = ("left", "right")
 
 # Encoder and decoder differ wherever they can, so that a field read for the wrong stack shows.
 FIELDS: dict[str, Any] = {
@@ -24,6 +25,8 @@ FIELDS: dict[str, Any] = {
 }
 
 SOURCES = [[5, 9, 14, 7, 20, 11, 2], [8, 21, 6, 2], [17, 2]]
+# Beginnings of targets, for a decoder that is to go on from them.
+PROMPTS = [[1, 13, 6], [1], [1, 22]]
 TARGETS = [[1, 13, 6, 19, 8], [1, 22, 10, 5, 16, 12, 7], [1, 18, 9]]
 
 
