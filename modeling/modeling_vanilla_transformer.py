@@ -5,6 +5,7 @@ K width of a head, E model width, V vocabulary.
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -418,6 +419,12 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
 
     def _tied_keys(self) -> dict[str, str]:
         return {}
+
+    def init_parallel_plans(self) -> None:
+        """The configuration plans for encoder and decoder together: keep what this model has of it."""
+        super().init_parallel_plans()
+        modules = {re.sub(r"\.\d+\.", ".*.", name) for name, _ in self.named_modules()}
+        self._tp_plan = {name: style for name, style in self._tp_plan.items() if name in modules}
 
     @property
     def dummy_inputs(self) -> dict[str, torch.Tensor]:
