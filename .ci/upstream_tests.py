@@ -1,7 +1,7 @@
 """Obtain transformers' own common tests, as its source distribution carries them, and print their folder.
 
-They match the transformers that is installed, and are kept in `$XDG_CACHE_HOME/vanilla-transformer` (by default
-below `~/.cache`), so that they are downloaded once. None of their text is part of this project.
+They match the transformers that is installed, and are kept in `$XDG_CACHE_HOME/vanilla-transformer` (by
+default below `~/.cache`), so that they are downloaded once. None of their text is part of this project.
 
     python .ci/upstream_tests.py
 """

@@ -1,4 +1,4 @@
-"""The list of exceptions is about tests that there are, and says something about every file of transformers'."""
+"""The list of exceptions names tests that there are, and every file of transformers' that is not used."""
 
 import os
 from pathlib import Path

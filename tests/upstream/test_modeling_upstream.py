@@ -4,25 +4,33 @@ import unittest
 from typing import ClassVar
 
 import pytest
-from transformers_tests import test_tensor_parallel_mixin
+from transformers_tests import test_fsdp_mixin, test_tensor_parallel_mixin
 from transformers_tests.test_configuration_common import ConfigTester
+from transformers_tests.test_fsdp_mixin import FSDPTesterMixin
 from transformers_tests.test_modeling_common import ModelTesterMixin
 from transformers_tests.test_tensor_parallel_mixin import TensorParallelTesterMixin
 from transformers_tests.test_training_mixin import TrainingTesterMixin
 
 from vanilla_transformer import (
     VanillaTransformerConfig,
+    VanillaTransformerDecoderModel,
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
 )
 
-from .testers import EncoderDecoderTester, ModelTester
+from .testers import DecoderTester, EncoderDecoderTester, EncoderTester, ModelTester
 
 
 @pytest.fixture(autouse=True)
 def every_model_type_is_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Transformers runs its distributed tests on a list of its own models; `None` stands for all."""
     monkeypatch.setattr(test_tensor_parallel_mixin, "TP_DISTRIBUTED_TEST_MODEL_TYPES", None)
+    monkeypatch.setattr(test_fsdp_mixin, "FSDP_DISTRIBUTED_TEST_MODEL_TYPES", None)
 
 
 class FamilyMixin(ModelTesterMixin, TrainingTesterMixin, TensorParallelTesterMixin):
@@ -50,3 +58,24 @@ class EncoderDecoderTest(FamilyMixin, unittest.TestCase):
     tester_class = EncoderDecoderTester
     all_model_classes = (VanillaTransformerModel, VanillaTransformerForConditionalGeneration)
     is_encoder_decoder = True
+
+    def _get_trainable_model_class(self) -> type[VanillaTransformerForConditionalGeneration]:
+        return VanillaTransformerForConditionalGeneration
+
+
+class EncoderTest(FamilyMixin, unittest.TestCase):
+    tester_class = EncoderTester
+    all_model_classes = (
+        VanillaTransformerEncoderModel,
+        VanillaTransformerForMaskedLM,
+        VanillaTransformerForSequenceClassification,
+        VanillaTransformerForTokenClassification,
+    )
+
+    def _get_trainable_model_class(self) -> type[VanillaTransformerForMaskedLM]:
+        return VanillaTransformerForMaskedLM
+
+
+class DecoderTest(FamilyMixin, FSDPTesterMixin, unittest.TestCase):
+    tester_class = DecoderTester
+    all_model_classes = (VanillaTransformerDecoderModel, VanillaTransformerForCausalLM)

@@ -25,6 +25,7 @@ class SavedTokenizer:
     """Lets transformers' tests load a tokenizer of this class from a folder rather than from the Hub."""
 
     tokenizer_class = VanillaTransformerTokenizer
+    from_pretrained_id: str
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -1,18 +1,29 @@
-"""A small configuration and batch for each family of classes, in the form that transformers' tests ask for."""
+"""A small configuration and batch for each family of classes, in the form that transformers' tests want."""
 
 from typing import Any
 
 import torch
 from transformers.models.auto import modeling_auto
 
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+)
 
 # Here transformers' tests look up what a class is for; some leave out a class that is not listed.
-for task, class_names in {
-    "MODEL": ("VanillaTransformerModel",),
-    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM": ("VanillaTransformerForConditionalGeneration",),
+for task, names in {
+    "MODEL": ("Model", "EncoderModel", "DecoderModel"),
+    "MODEL_FOR_CAUSAL_LM": ("ForCausalLM",),
+    "MODEL_FOR_MASKED_LM": ("ForMaskedLM",),
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM": ("ForConditionalGeneration",),
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION": ("ForSequenceClassification",),
+    "MODEL_FOR_TOKEN_CLASSIFICATION": ("ForTokenClassification",),
 }.items():
-    getattr(modeling_auto, f"{task}_MAPPING_NAMES")[VanillaTransformerConfig.model_type] = class_names
+    classes = getattr(modeling_auto, f"{task}_MAPPING_NAMES")
+    classes[VanillaTransformerConfig.model_type] = tuple(f"VanillaTransformer{name}" for name in names)
+
+Inputs = dict[str, torch.Tensor]
 
 
 class ModelTester:
@@ -44,10 +55,10 @@ class ModelTester:
 
     def prepare_config_and_inputs_for_common(
         self,
-    ) -> tuple[VanillaTransformerConfig, dict[str, torch.Tensor]]:
+    ) -> tuple[VanillaTransformerConfig, Inputs]:
         return self.get_config(), self.sentences()
 
-    def sentences(self, prefix: str = "") -> dict[str, torch.Tensor]:
+    def sentences(self, prefix: str = "") -> Inputs:
         """Sentences of one length, without special tokens, and their mask; `prefix` goes before the names."""
         ids = torch.randint(5, self.vocab_size, (self.batch_size, self.seq_length))
         return {f"{prefix}input_ids": ids, f"{prefix}attention_mask": torch.ones_like(ids)}
@@ -56,10 +67,23 @@ class ModelTester:
 class EncoderDecoderTester(ModelTester):
     """Sources and targets."""
 
-    # What is trained and split over processes: transformers asks for it by these names.
+    # The class that is split over processes.
     conditional_generation_class = VanillaTransformerForConditionalGeneration
 
     def prepare_config_and_inputs_for_common(
         self,
-    ) -> tuple[VanillaTransformerConfig, dict[str, torch.Tensor]]:
+    ) -> tuple[VanillaTransformerConfig, Inputs]:
         return self.get_config(), self.sentences() | self.sentences("decoder_")
+
+
+class EncoderTester(ModelTester):
+    """Texts of which every token sees every other."""
+
+    changes = {"is_encoder_decoder": False, "num_labels": 3}
+
+
+class DecoderTester(ModelTester):
+    """Texts of which every token sees the ones before it."""
+
+    changes = {"is_encoder_decoder": False, "is_decoder": True}
+    causal_lm_class = VanillaTransformerForCausalLM

@@ -1,4 +1,4 @@
-"""Stands in for the fields of every configuration that transformers' tests set, each to what is not its default."""
+"""Stands in for what transformers' tests set in every configuration: to each field what is not its default."""
 
 from typing import Any
 
