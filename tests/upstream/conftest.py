@@ -1,4 +1,4 @@
-"""Makes transformers' own common tests importable, as `transformers_tests`, with stand-ins for what they lack.
+"""Makes transformers' own common tests importable as `transformers_tests`, with stand-ins for what they lack.
 
 `make test-upstream` names the folder they are in as VT_UPSTREAM_TESTS; without it nothing here is collected.
 """

@@ -6,7 +6,9 @@ accelerator, flash attention, a vision tower, experts. pytest's summary counts t
 
 NO_GENERATION_TESTS = "asks for transformers' tests of generation, which its source distribution leaves out"
 NO_DECODER_INPUTS = "gives the model nothing to decode, which it refuses"
-NOT_CONTINUED = "expects the prompt to be continued, but a source is translated; none was so short in training"
+NOT_CONTINUED = (
+    "expects the prompt to be continued, but a source is translated; none was so short in training"
+)
 NO_WORDS = "counts words, but the tokenizer merges whole texts and knows of none"
 
 # Test class of ours and test of transformers -> reason. Each is checked to exist (test_exceptions.py).

@@ -36,13 +36,13 @@ def every_model_type_is_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
 class FamilyMixin(ModelTesterMixin, TrainingTesterMixin, TensorParallelTesterMixin):
     """What the families of classes share; each has a tester of its own."""
 
-    tester_class: ClassVar[type[ModelTester]]
+    family: ClassVar[type[ModelTester]]
     model_tester = None
     # Otherwise transformers leaves this test out, for a file that does not say of which year it is.
     test_can_init_all_missing_weights_before_2023 = True
 
     def setUp(self) -> None:
-        self.model_tester = self.tester_class()
+        self.model_tester = self.family()
 
     def _get_tp_config(self, tie_word_embeddings: bool | None = None) -> VanillaTransformerConfig:
         """Without dropout, which would make one model compute something else than its copy in parts."""
@@ -51,11 +51,11 @@ class FamilyMixin(ModelTesterMixin, TrainingTesterMixin, TensorParallelTesterMix
         return config
 
     def test_config(self) -> None:
-        ConfigTester(self, VanillaTransformerConfig, **self.tester_class.changes).run_common_tests()
+        ConfigTester(self, VanillaTransformerConfig, **self.family.changes).run_common_tests()
 
 
 class EncoderDecoderTest(FamilyMixin, unittest.TestCase):
-    tester_class = EncoderDecoderTester
+    family = EncoderDecoderTester
     all_model_classes = (VanillaTransformerModel, VanillaTransformerForConditionalGeneration)
     is_encoder_decoder = True
 
@@ -64,7 +64,7 @@ class EncoderDecoderTest(FamilyMixin, unittest.TestCase):
 
 
 class EncoderTest(FamilyMixin, unittest.TestCase):
-    tester_class = EncoderTester
+    family = EncoderTester
     all_model_classes = (
         VanillaTransformerEncoderModel,
         VanillaTransformerForMaskedLM,
@@ -77,5 +77,5 @@ class EncoderTest(FamilyMixin, unittest.TestCase):
 
 
 class DecoderTest(FamilyMixin, FSDPTesterMixin, unittest.TestCase):
-    tester_class = DecoderTester
+    family = DecoderTester
     all_model_classes = (VanillaTransformerDecoderModel, VanillaTransformerForCausalLM)

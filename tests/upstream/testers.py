@@ -79,7 +79,7 @@ class EncoderDecoderTester(ModelTester):
 class EncoderTester(ModelTester):
     """Texts of which every token sees every other."""
 
-    changes = {"is_encoder_decoder": False, "num_labels": 3}
+    changes = {"is_encoder_decoder": False}
 
 
 class DecoderTester(ModelTester):

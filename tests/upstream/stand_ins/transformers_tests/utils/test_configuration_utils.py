@@ -1,4 +1,4 @@
-"""Stands in for what transformers' tests set in every configuration: to each field what is not its default."""
+"""Stands in for what transformers' tests set in every configuration: a value other than the default."""
 
 from typing import Any
 
