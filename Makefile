@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help venv demo test test-all test-fast test-slow lint types format bench clean
+.PHONY: help venv demo test test-all test-fast test-slow test-upstream lint types format bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -40,13 +40,16 @@ demo: $(STAMP)  ## Build the embedded corpus, train on it, translate; the model 
 
 test: lint types test-fast  ## Lint, types and every test that is not slow
 
-test-all: lint types test-fast test-slow  ## The same and the slow tests
+test-all: lint types test-fast test-slow test-upstream  ## The same, the slow tests and test-upstream
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+test-upstream: $(STAMP)  ## Run transformers' own common tests on our classes (downloads them once)
+	tests=$$($(BIN)/python .ci/upstream_tests.py) && VT_UPSTREAM_TESTS="$$tests" $(PYTEST) tests/upstream
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .

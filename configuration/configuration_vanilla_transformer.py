@@ -200,6 +200,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
         self._check_probabilities()
         self._check_choices()
         self._check_together()
+        if self.head_dim is None and self.encoder_attention_heads == self.decoder_attention_heads:
+            # Transformers reads this field. Where the stacks differ, no single number is right.
+            self.head_dim = self.d_model // self.encoder_attention_heads
         super().__post_init__(**kwargs)
         if self.architectures:
             bases = [BASE_MODELS[name] for name in self.architectures if name in BASE_MODELS]

@@ -1,7 +1,7 @@
 """transformers' own tests of models and configurations, run on every class of ours."""
 
 import unittest
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from transformers_tests import test_fsdp_mixin, test_tensor_parallel_mixin
@@ -79,3 +79,8 @@ class EncoderTest(FamilyMixin, unittest.TestCase):
 class DecoderTest(FamilyMixin, FSDPTesterMixin, unittest.TestCase):
     family = DecoderTester
     all_model_classes = (VanillaTransformerDecoderModel, VanillaTransformerForCausalLM)
+
+    def _get_tiny_config(self) -> tuple[type[VanillaTransformerConfig], dict[str, Any]]:
+        """With the size of the vocabulary set in both fields, of which transformers knows one."""
+        config_class, fields = super()._get_tiny_config()
+        return config_class, fields | {"decoder_vocab_size": fields["vocab_size"]}
