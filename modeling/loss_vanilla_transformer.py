@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 IGNORED = -100
 # Rows of logits held at once: on a CPU few enough to stay in its caches, elsewhere enough to fill the device.
-CPU_CHUNK, DEVICE_CHUNK = 128, 4096
+CPU_CHUNK, DEVICE_CHUNK = 256, 4096
 
 
 def cross_entropy_loss(
@@ -93,7 +93,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total += _replace_by_gradient(logits, labels[part], epsilon)
                 gradient = logits.to(inputs.dtype)
                 torch.mm(gradient, cast_weight, out=hidden_gradient[part])
-                weight_gradient += gradient.t() @ inputs
+                _add_product(weight_gradient, gradient.t(), inputs)
         ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
         return total
 
@@ -109,16 +109,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
 
 
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """`total += left @ right`, without a product of its own where the types allow."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
 def _replace_by_gradient(logits: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
     """The summed loss of (n, V) logits, which become the gradient of that sum."""
     counted = (labels != IGNORED).unsqueeze(1)  # (n, 1)
     targets = labels.clamp(min=0).unsqueeze(1)
     spread = epsilon / logits.shape[1]
-    log_sum = logits.logsumexp(dim=1, keepdim=True)
-    losses = log_sum - (1 - epsilon) * logits.gather(1, targets)
+    losses = -(1 - epsilon) * logits.gather(1, targets)
     if epsilon:
         losses -= spread * logits.sum(dim=1, keepdim=True)
-    logits.sub_(log_sum).exp_()
+    highest = logits.amax(dim=1, keepdim=True)
+    # Each exponential is computed once, for the loss and for the softmax.
+    scale = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+    losses += scale.log() + highest
+    logits.div_(scale)
     if epsilon:
         logits.sub_(spread)
     logits.scatter_add_(1, targets, logits.new_full(targets.shape, epsilon - 1))
