@@ -861,7 +861,9 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         )
         hidden_states = cast(torch.Tensor, outputs.last_hidden_state)
         loss, logits = None, None
-        if labels is not None and not return_logits and not is_torchdynamo_compiling():
+        # A projection that is no plain one, with an adapter for instance, is more than its weight.
+        fusible = type(self.lm_head) is nn.Linear and not is_torchdynamo_compiling()
+        if labels is not None and not return_logits and fusible:
             loss = linear_cross_entropy_loss(
                 hidden_states, self.lm_head.weight, labels, num_items_in_batch, label_smoothing
             )
