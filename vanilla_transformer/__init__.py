@@ -7,12 +7,28 @@ loaded when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from .configuration import VanillaTransformerConfig
 from .errors import InputError
 from .modeling import (
+    VanillaTransformerDecoderModel,
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
@@ -37,10 +53,17 @@ _LAZY = {
 
 AutoConfig.register(VanillaTransformerConfig.model_type, VanillaTransformerConfig, exist_ok=True)
 AutoTokenizer.register(VanillaTransformerConfig, tokenizer_class=VanillaTransformerTokenizer, exist_ok=True)
-AutoModel.register(VanillaTransformerConfig, VanillaTransformerModel, exist_ok=True)
-AutoModelForSeq2SeqLM.register(
-    VanillaTransformerConfig, VanillaTransformerForConditionalGeneration, exist_ok=True
-)
+for auto_class, model_class in {
+    # Of several, the one that the checkpoint's `architectures` name.
+    AutoModel: (VanillaTransformerModel, VanillaTransformerEncoderModel, VanillaTransformerDecoderModel),
+    AutoModelForCausalLM: VanillaTransformerForCausalLM,
+    AutoModelForMaskedLM: VanillaTransformerForMaskedLM,
+    AutoModelForSeq2SeqLM: VanillaTransformerForConditionalGeneration,
+    AutoModelForSequenceClassification: VanillaTransformerForSequenceClassification,
+    AutoModelForTextEncoding: VanillaTransformerEncoderModel,
+    AutoModelForTokenClassification: VanillaTransformerForTokenClassification,
+}.items():
+    auto_class.register(VanillaTransformerConfig, model_class, exist_ok=True)
 
 
 def __getattr__(name: str) -> Any:
@@ -57,7 +80,13 @@ __all__ = [
     "InputError",
     "TranslationCollator",
     "VanillaTransformerConfig",
+    "VanillaTransformerDecoderModel",
+    "VanillaTransformerEncoderModel",
+    "VanillaTransformerForCausalLM",
     "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerForMaskedLM",
+    "VanillaTransformerForSequenceClassification",
+    "VanillaTransformerForTokenClassification",
     "VanillaTransformerModel",
     "VanillaTransformerPreTrainedModel",
     "VanillaTransformerTokenizer",
