@@ -118,7 +118,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         precise = torch.promote_types(hidden_states.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=hidden_states.device)
         hidden_gradient = torch.empty_like(hidden_states)
-        weight_gradient = torch.zeros_like(weight, dtype=precise)
+        # A frozen matrix needs none.
+        weight_gradient = torch.zeros_like(weight, dtype=precise) if ctx.needs_input_grad[1] else None
         with torch.autocast(hidden_states.device.type, enabled=False):
             cast_weight = weight.to(hidden_states.dtype)
             for start in range(0, len(labels), chunk):
@@ -128,8 +129,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total += _replace_by_gradient(logits, labels[part], epsilon)
                 gradient = logits.to(inputs.dtype)
                 torch.mm(gradient, cast_weight, out=hidden_gradient[part])
-                _add_product(weight_gradient, gradient.t(), inputs)
-        ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
+                if weight_gradient is not None:
+                    _add_product(weight_gradient, gradient.t(), inputs)
+        weight_gradient = None if weight_gradient is None else weight_gradient.to(weight.dtype)
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 
     @staticmethod
@@ -138,7 +141,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale = gradients[0]
         return (
             hidden_gradient * scale.to(hidden_gradient.dtype),
-            weight_gradient * scale.to(weight_gradient.dtype),
+            None if weight_gradient is None else weight_gradient * scale.to(weight_gradient.dtype),
             None,
             None,
         )

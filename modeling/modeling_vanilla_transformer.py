@@ -963,7 +963,9 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
                 `VanillaTransformerForConditionalGeneration`.
         """
         projection = self.get_output_embeddings()
-        if labels is not None and not return_logits and not is_torchdynamo_compiling():
+        # A projection that is no plain one, with an adapter for instance, is more than its weight.
+        fusible = type(projection) is nn.Linear and not is_torchdynamo_compiling()
+        if labels is not None and not return_logits and fusible:
             weight = cast(torch.Tensor, projection.weight)
             loss = linear_cross_entropy_loss(
                 hidden_states, weight, labels, num_items_in_batch, label_smoothing

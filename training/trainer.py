@@ -22,6 +22,7 @@ from .arguments import VanillaTransformerTrainingArguments
 from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
+from .parts import learning_rate_factors_of, scale_learning_rates
 from .schedule import get_paper_schedule
 from .scoring import EvaluationTally, TranslationScores
 from .segmentation import SPARE_BATCHES, EpochSegmentation
@@ -94,6 +95,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if factors := getattr(args, "learning_rate_factors", None):
+            # A part that the model does not have is told now, and not when training begins.
+            learning_rate_factors_of(self.accelerator.unwrap_model(self.model), factors)
         self._own_loss = self._model_has_own_loss()
         self._label_smoothing = 0.0
         if self.label_smoother is not None and self._own_loss:
@@ -246,6 +250,16 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         if not self._own_loss:
             return {}
         return {"label_smoothing": self._label_smoothing, "return_logits": return_outputs}
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer, with groups of their own for the parts in `learning_rate_factors`."""
+        factors = getattr(self.args, "learning_rate_factors", None)
+        given = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if factors and not given:
+            unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
+            scale_learning_rates(optimizer, unwrapped, factors)
+        return optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
