@@ -818,7 +818,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
 
     @staticmethod
     def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
-        return {"is_encoder_decoder": False, "is_decoder": False, "decoder_vocab_size": config.vocab_size}
+        return config.fields_of_one_stack(is_decoder=False)
 
     @can_return_tuple
     def forward(
@@ -841,11 +841,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
 
 
 class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
-    """The decoder alone, without attention to an encoder's output: each token sees itself and earlier ones.
-
-    In its configuration the encoder's sizes are the decoder's, since transformers reads `num_hidden_layers`
-    and `num_attention_heads` from them.
-    """
+    """The decoder alone, without attention to an encoder: each token sees itself and earlier ones."""
 
     _tied_weights_keys = {"decoder.embed_tokens.weight": "shared.weight"}
     _keys_to_ignore_on_load_unexpected = [r"^(model\.)?encoder\.", r"\.encoder_attn(_layer_norm)?\."]
@@ -854,14 +850,7 @@ class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
 
     @staticmethod
     def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
-        return {
-            "is_encoder_decoder": False,
-            "is_decoder": True,
-            "vocab_size": config.decoder_vocab_size,
-            "encoder_layers": config.decoder_layers,
-            "encoder_attention_heads": config.decoder_attention_heads,
-            "encoder_ffn_dim": config.decoder_ffn_dim,
-        }
+        return config.fields_of_one_stack(is_decoder=True)
 
     @can_return_tuple
     def forward(
@@ -1195,6 +1184,17 @@ class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationM
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+        )
+
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, **kwargs: Any
+    ) -> GenerationConfig:
+        """The library's default length, but `max_position_embeddings` limits learned positions only."""
+        unlimited = self.config.position_embedding != "learned"
+        if unlimited and has_default_max_length and generation_config.max_new_tokens is None:
+            generation_config.max_new_tokens = generation_config.max_length
+        return super()._prepare_generated_length(
+            generation_config=generation_config, has_default_max_length=has_default_max_length, **kwargs
         )
 
 
