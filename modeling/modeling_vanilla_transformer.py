@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
-from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
@@ -31,12 +30,10 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
 from .dropout_vanilla_transformer import dropout
+from .generation_vanilla_transformer import PAPER_DECODING, VanillaTransformerGenerationMixin, set_decoding
 from .loss_vanilla_transformer import cross_entropy_loss, linear_cross_entropy_loss
 
 logger = logging.get_logger(__name__)
-
-# Section 6.1: "we set the maximum output length during inference to input length + 50".
-MAX_LENGTH_BEYOND_SOURCE = 50
 
 
 def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
@@ -730,11 +727,13 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         return shift_tokens_right(labels, config.pad_token_id or 0, config.decoder_start_token_id)
 
 
-class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedModel, GenerationMixin):
+class VanillaTransformerForConditionalGeneration(
+    VanillaTransformerPreTrainedModel, VanillaTransformerGenerationMixin
+):
     """The Transformer of Figure 1: encoder, decoder and the linear projection to the vocabulary.
 
-    `generate()` translates as section 6.1 does, with 4 beams and at most 50 tokens more than the longest
-    source of the batch, unless told otherwise.
+    `generate()` translates as section 6.1 does, with 4 beams, alpha 0.6 and at most 50 tokens more than the
+    source, unless told otherwise; see `VanillaTransformerGenerationMixin`.
     """
 
     _tied_weights_keys = {
@@ -751,8 +750,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False)
-        self.generation_config.num_beams = 4
-        self.generation_config.length_penalty = 0.6
+        set_decoding(self.generation_config, **PAPER_DECODING)
         self.post_init()
 
     def _tied_keys(self) -> dict[str, str]:
@@ -885,30 +883,6 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """(N, S) labels as decoder inputs, see `shift_tokens_right`."""
         return self.model.prepare_decoder_input_ids_from_labels(labels)
-
-    def _prepare_generated_length(
-        self,
-        generation_config: GenerationConfig,
-        has_default_max_length: bool,
-        has_default_min_length: bool,
-        model_input_name: str,
-        input_ids_length: int,
-        inputs_tensor: torch.Tensor,
-    ) -> GenerationConfig:
-        """Limits the output to the source + 50 tokens where the caller gave no limit: the library's is 20."""
-        if has_default_max_length and generation_config.max_new_tokens is None:
-            limit = inputs_tensor.shape[1] + MAX_LENGTH_BEYOND_SOURCE
-            if self.config.position_embedding == "learned":
-                limit = min(limit, self.config.max_position_embeddings - input_ids_length)
-            generation_config.max_new_tokens = limit
-        return super()._prepare_generated_length(
-            generation_config,
-            has_default_max_length,
-            has_default_min_length,
-            model_input_name,
-            input_ids_length,
-            inputs_tensor,
-        )
 
 
 __all__ = [
