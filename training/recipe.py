@@ -210,9 +210,15 @@ class TrainRecipe:
         None, "Stop after so many validations without a better metric; null never stops early.", minimum=1
     )
     generation: dict[str, Any] = _key(
-        {"num_beams": 4, "length_penalty": 0.6},
-        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1); with one beam,"
-        " length_penalty means nothing and becomes null.",
+        {
+            "num_beams": 4,
+            "length_penalty": 0.6,
+            "length_penalty_type": "gnmt",
+            "max_length_beyond_source": 50,
+            "early_stopping": "never",
+        },
+        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1), over those that it"
+        " has; with one beam, length_penalty and early_stopping mean nothing and become null.",
     )
 
     save_steps: int | None = _key(
@@ -291,15 +297,23 @@ class TrainRecipe:
     def _check_generation(self) -> None:
         from transformers import GenerationConfig
 
+        from ..modeling.generation_vanilla_transformer import OWN_FIELDS, check_own_fields
+
         beams = self.generation.get("num_beams")
         if beams is not None and (not isinstance(beams, int) or beams < 1):
             raise InputError(f"`generation.num_beams` must be positive, but is {_as_yaml(beams)} instead.")
         if beams == 1:
             # transformers refuses to save what only a beam search uses.
-            object.__setattr__(self, "generation", self.generation | {"length_penalty": None})
-        _check_known(self.generation, prefix="generation.", known=GenerationConfig().to_dict())
+            object.__setattr__(
+                self, "generation", self.generation | {"length_penalty": None, "early_stopping": None}
+            )
+        _check_known(
+            self.generation, prefix="generation.", known={**GenerationConfig().to_dict(), **OWN_FIELDS}
+        )
         with _one_line_errors():
-            GenerationConfig(**(_default("generation") | self.generation)).validate(strict=True)
+            config = GenerationConfig(**(_default("generation") | self.generation))
+            config.validate(strict=True)
+            check_own_fields(config)
 
     @property
     def has_validation(self) -> bool:

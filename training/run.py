@@ -17,6 +17,7 @@ from transformers.integrations import TensorBoardCallback
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
+from ..modeling.generation_vanilla_transformer import set_decoding
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
@@ -296,7 +297,7 @@ def _model(recipe: TrainRecipe, tokenizer: Any, *, main: bool) -> VanillaTransfo
             f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
             f" {model.config.vocab_size}."
         )
-    model.generation_config.update(**recipe.generation)
+    set_decoding(model.generation_config, **recipe.generation)
     if recipe.word_vectors is not None:
         report = embed_word_vectors(model, tokenizer, recipe.word_vectors)
         if main:

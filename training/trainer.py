@@ -17,6 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
 from transformers.utils import logging as hf_logging
 
 from ..errors import InputError
+from ..modeling.translation import length_limit
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
@@ -30,8 +31,6 @@ from .segmentation import SPARE_BATCHES, EpochSegmentation
 logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "training_progress.pt"
-# "We set the maximum output length during inference to input length + 50" (section 6.1).
-EXTRA_OUTPUT_LENGTH = 50
 
 
 class VanillaTransformerTrainer(Seq2SeqTrainer):
@@ -397,7 +396,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         **gen_kwargs: Any,
     ) -> tuple[Any, Any, Any]:
-        """As in `Seq2SeqTrainer`; translations end 50 tokens past the longest source of their batch."""
+        """As in `Seq2SeqTrainer`; translations end 50 tokens past their source."""
         if self._tally is not None:
             inputs = self._tally.without_repeats(inputs)
         gen_kwargs = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
@@ -408,7 +407,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             config and config.max_new_tokens,
         )
         if self._tokens_per_batch is not None and "input_ids" in inputs and not any(limited):
-            gen_kwargs["max_length"] = inputs["input_ids"].shape[1] + EXTRA_OUTPUT_LENGTH
+            # Said in every batch, as the Trainer writes the library's `max_length` of 20 into the config.
+            gen_kwargs |= length_limit(self.model, inputs["input_ids"].shape[1])
         loss, predictions, labels = super().prediction_step(
             model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
         )
