@@ -18,12 +18,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import InputError
+
+_PACKAGE = "vanilla_transformer.recipes"
+_LAUNCH_FOLDER = "accelerate"
 
 
 def _key(
@@ -407,7 +411,17 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Trai
 
 def available_recipes() -> dict[str, str]:
     """The packaged recipes: name -> what its first comment line says."""
-    folder = resources.files("vanilla_transformer.recipes")
+    return _first_lines(resources.files(_PACKAGE))
+
+
+def available_launch_configs() -> dict[str, str]:
+    """The packaged configurations of `accelerate launch`: "accelerate/fsdp" -> its first comment line."""
+    folder = resources.files(_PACKAGE).joinpath(_LAUNCH_FOLDER)
+    return {f"{_LAUNCH_FOLDER}/{name}": line for name, line in _first_lines(folder).items()}
+
+
+def _first_lines(folder: Traversable) -> dict[str, str]:
+    """What the first comment line of each YAML file in `folder` says, by the file's name."""
     files = sorted(
         (item for item in folder.iterdir() if item.name.endswith(".yaml")), key=lambda item: item.name
     )
@@ -415,6 +429,20 @@ def available_recipes() -> dict[str, str]:
         item.name.removesuffix(".yaml"): item.read_text("utf-8").partition("\n")[0].lstrip("# ")
         for item in files
     }
+
+
+def launch_config_text(name: str) -> str:
+    """The YAML text of a packaged configuration of `accelerate launch`, such as "accelerate/fsdp".
+
+    Raises:
+        InputError: no such configuration.
+    """
+    known = available_launch_configs()
+    if name not in known:
+        raise InputError(
+            f"no configuration is named {name!r}{_closest(name, known)} There are {', '.join(known)}."
+        )
+    return resources.files(_PACKAGE).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
 def recipe_text(name_or_path: str | Path) -> str:
@@ -431,7 +459,7 @@ def recipe_text(name_or_path: str | Path) -> str:
             f"no recipe is named {name!r}{_closest(name, known)} Recipes: {', '.join(known)}; a file of your"
             " own needs its .yaml suffix."
         )
-    return resources.files("vanilla_transformer.recipes").joinpath(f"{name}.yaml").read_text("utf-8")
+    return resources.files(_PACKAGE).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import safetensors.torch
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
@@ -407,8 +406,7 @@ def _chosen_checkpoints(recipe: TrainRecipe, state: dict[str, Any]) -> tuple[Pat
 
 def _scores_of(trainer: VanillaTransformerTrainer, folder: Path) -> dict[str, float]:
     """Validation scores of the weights in `folder`."""
-    weights = safetensors.torch.load_file(folder / checkpoints.WEIGHTS_FILE)
-    trainer.model.load_state_dict(weights, strict=False)  # tied matrices are saved once
+    trainer.load_weights(folder)
     metrics = trainer.evaluate(metric_key_prefix="final")
     names = ("loss", "perplexity", "bleu", "chrf")
     return {name: metrics[f"final_{name}"] for name in names if f"final_{name}" in metrics}

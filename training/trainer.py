@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import PreTrainedModel, Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
@@ -97,6 +99,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         if factors := getattr(args, "learning_rate_factors", None):
             # A part that the model does not have is told now, and not when training begins.
             learning_rate_factors_of(self.accelerator.unwrap_model(self.model), factors)
+        if self.is_fsdp_enabled and getattr(self.model.config, "share_encoder_decoder_embeddings", False):
+            # A shared matrix must be of one module to be split over the processes; here three hold it.
+            self.model.set_input_embeddings(self.model.get_input_embeddings())
         self._own_loss = self._model_has_own_loss()
         self._label_smoothing = 0.0
         if self.label_smoother is not None and self._own_loss:
@@ -248,7 +253,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         """What our model's loss takes beside the batch; nobody reads the logits of a training step."""
         if not self._own_loss:
             return {}
-        return {"label_smoothing": self._label_smoothing, "return_logits": return_outputs}
+        # Sharded weights are gathered by the forward pass of their layer, which the loss alone does without.
+        return_logits = return_outputs or self.is_fsdp_enabled
+        return {"label_smoothing": self._label_smoothing, "return_logits": return_logits}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's optimizer, with groups of their own for the parts in `learning_rate_factors`."""
@@ -468,6 +475,19 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         finally:
             if self._use_cache is not None:
                 config.use_cache = training_value
+
+    def load_weights(self, folder: str | Path) -> None:
+        """Replace the model's weights by those in `folder/model.safetensors`, on every process alike."""
+        weights = safetensors.torch.load_file(Path(folder) / checkpoints.WEIGHTS_FILE)
+        if not self.is_fsdp_enabled:
+            self.model.load_state_dict(weights, strict=False)  # tied matrices are saved once
+            return
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                value = weights[name]
+                if isinstance(parameter, DTensor):
+                    value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+                parameter.copy_(value)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
