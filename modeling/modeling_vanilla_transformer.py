@@ -41,6 +41,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
 from .dropout_vanilla_transformer import dropout
+from .generation_vanilla_transformer import PAPER_DECODING, VanillaTransformerGenerationMixin, set_decoding
 from .loss_vanilla_transformer import (
     IGNORED,
     cross_entropy_loss,
@@ -50,9 +51,6 @@ from .loss_vanilla_transformer import (
 )
 
 logger = logging.get_logger(__name__)
-
-# Section 6.1: "we set the maximum output length during inference to input length + 50".
-MAX_LENGTH_BEYOND_SOURCE = 50
 
 
 def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
@@ -952,7 +950,9 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
                 `VanillaTransformerForConditionalGeneration`.
         """
         projection = self.get_output_embeddings()
-        if labels is not None and not return_logits and not is_torchdynamo_compiling():
+        # A projection that is no plain one, with an adapter for instance, is more than its weight.
+        fusible = type(projection) is nn.Linear and not is_torchdynamo_compiling()
+        if labels is not None and not return_logits and fusible:
             weight = cast(torch.Tensor, projection.weight)
             loss = linear_cross_entropy_loss(
                 hidden_states, weight, labels, num_items_in_batch, label_smoothing
@@ -965,11 +965,13 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
         return cross_entropy_loss(logits, labels[:, kept], num_items_in_batch, label_smoothing), logits
 
 
-class VanillaTransformerForConditionalGeneration(VanillaTransformerLanguageModel, GenerationMixin):
+class VanillaTransformerForConditionalGeneration(
+    VanillaTransformerLanguageModel, VanillaTransformerGenerationMixin
+):
     """The Transformer of Figure 1: encoder, decoder and the linear projection to the vocabulary.
 
-    `generate()` translates as section 6.1 does, with 4 beams and at most 50 tokens more than the longest
-    source of the batch, unless told otherwise.
+    `generate()` translates as section 6.1 does, with 4 beams, alpha 0.6 and at most 50 tokens more than the
+    source, unless told otherwise; see `VanillaTransformerGenerationMixin`.
     """
 
     _tied_weights_keys = {
@@ -985,8 +987,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerLanguageModel
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.generation_config.num_beams = 4
-        self.generation_config.length_penalty = 0.6
+        set_decoding(self.generation_config, **PAPER_DECODING)
         self.post_init()
 
     @can_return_tuple
@@ -1081,30 +1082,6 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerLanguageModel
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """(N, S) labels as decoder inputs, see `shift_tokens_right`."""
         return self.model.prepare_decoder_input_ids_from_labels(labels)
-
-    def _prepare_generated_length(
-        self,
-        generation_config: GenerationConfig,
-        has_default_max_length: bool,
-        has_default_min_length: bool,
-        model_input_name: str,
-        input_ids_length: int,
-        inputs_tensor: torch.Tensor,
-    ) -> GenerationConfig:
-        """Limits the output to the source + 50 tokens where the caller gave no limit: the library's is 20."""
-        if has_default_max_length and generation_config.max_new_tokens is None:
-            limit = inputs_tensor.shape[1] + MAX_LENGTH_BEYOND_SOURCE
-            if self.config.position_embedding == "learned":
-                limit = min(limit, self.config.max_position_embeddings - input_ids_length)
-            generation_config.max_new_tokens = limit
-        return super()._prepare_generated_length(
-            generation_config,
-            has_default_max_length,
-            has_default_min_length,
-            model_input_name,
-            input_ids_length,
-            inputs_tensor,
-        )
 
 
 class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationMixin):

@@ -1,7 +1,4 @@
-"""Translation of any number of sentences with any sequence-to-sequence model of transformers.
-
-Imports nothing but transformers.
-"""
+"""Translation of any number of sentences with any sequence-to-sequence model of transformers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,10 +7,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from .generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
 
-# Section 6.1 of the paper: a translation may have 50 tokens more than its source.
-EXTRA_LENGTH = 50
+logger = logging.get_logger(__name__)
 
 
 def translate(
@@ -42,8 +38,9 @@ def translate(
         window: how many sentences are read before the first is translated.
         progress: show a progress bar on standard error.
         total: number of sentences, for the progress bar.
-        generate_kwargs: arguments of `generate()`. Without `max_length` and `max_new_tokens`, a batch may
-            grow to the tokens of its longest source + 50.
+        generate_kwargs: arguments of `generate()`. Without `max_length` and `max_new_tokens`, our model
+            limits each translation as its generation config says (source + 50 tokens), any other model its
+            batch to the tokens of the longest source + 50.
 
     Raises:
         ValueError: a size that is not positive, one string instead of several, or several translations of a
@@ -164,11 +161,24 @@ def _translate_batch(
 
 
 def _length_limit(model: PreTrainedModel, longest: int, generate_kwargs: dict[str, Any]) -> dict[str, Any]:
-    given = generate_kwargs.get("generation_config") or model.generation_config
-    if any(generate_kwargs.get(name) is not None for name in ("max_length", "max_new_tokens")):
+    config = generate_kwargs.get("generation_config")
+    given = {**({} if config is None else vars(config)), **generate_kwargs}
+    limited = any(given.get(name) is not None for name in ("max_length", "max_new_tokens"))
+    if limited or getattr(model, "limits_output_by_source", False):
         return {}
-    if "generation_config" in generate_kwargs and (given.max_length or given.max_new_tokens):
-        return {}
+    return length_limit(model, longest)
+
+
+def length_limit(model: PreTrainedModel, longest: int) -> dict[str, Any]:
+    """Keywords of `generate()` that end translations 50 tokens past their source (section 6.1).
+
+    Our model counts them for each sentence; any other one is told `longest`, those of the longest source.
+    """
+    if getattr(model, "limits_output_by_source", False):
+        set_by_model = getattr(model.generation_config, "max_length_beyond_source", None)
+        return {
+            "max_length_beyond_source": MAX_LENGTH_BEYOND_SOURCE if set_by_model is None else set_by_model
+        }
     positions = _positions(model)
-    limit = longest + EXTRA_LENGTH
+    limit = longest + MAX_LENGTH_BEYOND_SOURCE
     return {"max_length": limit if positions is None else min(limit, positions), "max_new_tokens": None}

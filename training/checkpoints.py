@@ -23,6 +23,8 @@ INCOMPLETE = ".incomplete"
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
+# What PEFT saves of a model with adapters, in place of the whole.
+ADAPTER_FILE = "adapter_model.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -80,7 +82,7 @@ def check_weights(folder: str | Path) -> None:
     """
     folder = Path(folder)
     index = folder / WEIGHTS_INDEX_FILE
-    names = {WEIGHTS_FILE}
+    names = {ADAPTER_FILE if (folder / ADAPTER_FILE).is_file() else WEIGHTS_FILE}
     if index.is_file():
         names = set(read_json(index)["weight_map"].values())
     for name in sorted(names):

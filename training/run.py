@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import safetensors.torch
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
@@ -17,6 +16,7 @@ from transformers.integrations import TensorBoardCallback
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
+from ..modeling.generation_vanilla_transformer import set_decoding
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
@@ -25,9 +25,11 @@ from .callbacks import StopWithoutImprovement
 from .corpus import iterate_texts, load_pairs
 from .curves import plot_curves
 from .filtering import LongSentences, prepare_pairs
+from .parts import freeze
 from .recipe import TrainRecipe, load_recipe
 from .scoring import TranslationScores
 from .trainer import VanillaTransformerTrainer
+from .word_vectors import embed_word_vectors
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -137,6 +139,7 @@ def training_arguments(recipe: TrainRecipe) -> VanillaTransformerTrainingArgumen
         num_train_epochs=recipe.num_train_epochs or 1.0,
         warmup_steps=recipe.warmup_steps,
         learning_rate_scale=recipe.learning_rate_scale,
+        learning_rate_factors=recipe.learning_rate_factors or None,
         label_smoothing_factor=recipe.label_smoothing,
         adam_beta1=recipe.adam_beta1,
         adam_beta2=recipe.adam_beta2,
@@ -175,7 +178,7 @@ def _build_trainer(
         train_dataset = _prepare(recipe, pairs, tokenizer, "Training", say=args.should_save)
         eval_dataset = _validation_dataset(recipe, tokenizer, say=args.should_save)
     trainer = VanillaTransformerTrainer(
-        model=_model(recipe, tokenizer),
+        model=_model(recipe, tokenizer, main=args.should_save),
         args=args,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
@@ -278,7 +281,7 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise InputError(f"tokenizer `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
 
 
-def _model(recipe: TrainRecipe, tokenizer: Any) -> VanillaTransformerForConditionalGeneration:
+def _model(recipe: TrainRecipe, tokenizer: Any, *, main: bool) -> VanillaTransformerForConditionalGeneration:
     set_seed(recipe.seed)
     if recipe.init_from is not None:
         model = _pretrained_model(recipe)
@@ -293,7 +296,13 @@ def _model(recipe: TrainRecipe, tokenizer: Any) -> VanillaTransformerForConditio
             f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
             f" {model.config.vocab_size}."
         )
-    model.generation_config.update(**recipe.generation)
+    set_decoding(model.generation_config, **recipe.generation)
+    if recipe.word_vectors is not None:
+        report = embed_word_vectors(model, tokenizer, recipe.word_vectors)
+        if main:
+            print(f"Embeddings: {report}", flush=True)
+    if recipe.freeze:
+        freeze(model, recipe.freeze)
     return model
 
 
@@ -397,8 +406,7 @@ def _chosen_checkpoints(recipe: TrainRecipe, state: dict[str, Any]) -> tuple[Pat
 
 def _scores_of(trainer: VanillaTransformerTrainer, folder: Path) -> dict[str, float]:
     """Validation scores of the weights in `folder`."""
-    weights = safetensors.torch.load_file(folder / checkpoints.WEIGHTS_FILE)
-    trainer.model.load_state_dict(weights, strict=False)  # tied matrices are saved once
+    trainer.load_weights(folder)
     metrics = trainer.evaluate(metric_key_prefix="final")
     names = ("loss", "perplexity", "bleu", "chrf")
     return {name: metrics[f"final_{name}"] for name in names if f"final_{name}" in metrics}

@@ -10,18 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import PreTrainedModel, Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
 from transformers.utils import logging as hf_logging
 
 from ..errors import InputError
+from ..modeling.translation import length_limit
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
+from .parts import learning_rate_factors_of, scale_learning_rates
 from .schedule import get_paper_schedule
 from .scoring import EvaluationTally, TranslationScores
 from .segmentation import SPARE_BATCHES, EpochSegmentation
@@ -29,8 +33,6 @@ from .segmentation import SPARE_BATCHES, EpochSegmentation
 logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "training_progress.pt"
-# "We set the maximum output length during inference to input length + 50" (section 6.1).
-EXTRA_OUTPUT_LENGTH = 50
 
 
 class VanillaTransformerTrainer(Seq2SeqTrainer):
@@ -94,6 +96,12 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if factors := getattr(args, "learning_rate_factors", None):
+            # A part that the model does not have is told now, and not when training begins.
+            learning_rate_factors_of(self.accelerator.unwrap_model(self.model), factors)
+        if self.is_fsdp_enabled and getattr(self.model.config, "share_encoder_decoder_embeddings", False):
+            # A shared matrix must be of one module to be split over the processes; here three hold it.
+            self.model.set_input_embeddings(self.model.get_input_embeddings())
         self._own_loss = self._model_has_own_loss()
         self._label_smoothing = 0.0
         if self.label_smoother is not None and self._own_loss:
@@ -245,7 +253,19 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         """What our model's loss takes beside the batch; nobody reads the logits of a training step."""
         if not self._own_loss:
             return {}
-        return {"label_smoothing": self._label_smoothing, "return_logits": return_outputs}
+        # Sharded weights are gathered by the forward pass of their layer, which the loss alone does without.
+        return_logits = return_outputs or self.is_fsdp_enabled
+        return {"label_smoothing": self._label_smoothing, "return_logits": return_logits}
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer, with groups of their own for the parts in `learning_rate_factors`."""
+        factors = getattr(self.args, "learning_rate_factors", None)
+        given = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if factors and not given:
+            unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
+            scale_learning_rates(optimizer, unwrapped, factors)
+        return optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -383,7 +403,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         **gen_kwargs: Any,
     ) -> tuple[Any, Any, Any]:
-        """As in `Seq2SeqTrainer`; translations end 50 tokens past the longest source of their batch."""
+        """As in `Seq2SeqTrainer`; translations end 50 tokens past their source."""
         if self._tally is not None:
             inputs = self._tally.without_repeats(inputs)
         gen_kwargs = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
@@ -394,7 +414,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             config and config.max_new_tokens,
         )
         if self._tokens_per_batch is not None and "input_ids" in inputs and not any(limited):
-            gen_kwargs["max_length"] = inputs["input_ids"].shape[1] + EXTRA_OUTPUT_LENGTH
+            # Said in every batch, as the Trainer writes the library's `max_length` of 20 into the config.
+            gen_kwargs |= length_limit(self.model, inputs["input_ids"].shape[1])
         loss, predictions, labels = super().prediction_step(
             model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
         )
@@ -454,6 +475,19 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         finally:
             if self._use_cache is not None:
                 config.use_cache = training_value
+
+    def load_weights(self, folder: str | Path) -> None:
+        """Replace the model's weights by those in `folder/model.safetensors`, on every process alike."""
+        weights = safetensors.torch.load_file(Path(folder) / checkpoints.WEIGHTS_FILE)
+        if not self.is_fsdp_enabled:
+            self.model.load_state_dict(weights, strict=False)  # tied matrices are saved once
+            return
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                value = weights[name]
+                if isinstance(parameter, DTensor):
+                    value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+                parameter.copy_(value)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
