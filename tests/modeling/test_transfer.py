@@ -62,6 +62,11 @@ AUTO_CLASSES: dict[Any, Any] = {
     AutoModelForTokenClassification: VanillaTransformerForTokenClassification,
     AutoModelForTextEncoding: VanillaTransformerEncoderModel,
 }
+# Whole and in shards; with every parameter that a variant adds.
+VARIANTS: list[Any] = [
+    ("50GB", {}),
+    ("2KB", {"norm_position": "pre", "position_embedding": "learned", "attention_bias": True}),
+]
 CLASSIFIER = {"classifier.weight", "classifier.bias"}
 
 
@@ -93,13 +98,13 @@ def test_a_checkpoint_comes_back_bit_for_bit(
     assert back.config.is_decoder == (kind in DECODERS)
 
 
-@pytest.mark.parametrize("shard_size", ["50GB", "2KB"])
+@pytest.mark.parametrize(("shard_size", "changes"), VARIANTS)
 @pytest.mark.parametrize(("shared", "tied"), TIES)
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_the_encoder_of_a_translation_model_arrives(
-    kind: Any, shared: bool, tied: bool, shard_size: str, tmp_path: Path
+    kind: Any, shared: bool, tied: bool, shard_size: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    source = toy_model(share_encoder_decoder_embeddings=shared, tie_word_embeddings=tied)
+    source = toy_model(share_encoder_decoder_embeddings=shared, tie_word_embeddings=tied, **changes)
     source.save_pretrained(tmp_path, max_shard_size=shard_size)
     model, missing, _ = loaded(kind, tmp_path)
     head = {
@@ -116,20 +121,21 @@ def test_the_encoder_of_a_translation_model_arrives(
         assert_parity(model(ids, mask).logits, projected)
 
 
-@pytest.mark.parametrize("shard_size", ["50GB", "2KB"])
+@pytest.mark.parametrize(("shard_size", "changes"), VARIANTS)
 @pytest.mark.parametrize(("shared", "tied"), TIES)
 @pytest.mark.parametrize("kind", DECODERS)
 def test_the_decoder_of_a_translation_model_arrives(
-    kind: Any, shared: bool, tied: bool, shard_size: str, tmp_path: Path
+    kind: Any, shared: bool, tied: bool, shard_size: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    vocabularies = {} if shared else {"decoder_vocab_size": 29}
-    source = toy_model(share_encoder_decoder_embeddings=shared, tie_word_embeddings=tied, **vocabularies)
+    changes = changes | ({} if shared else {"decoder_vocab_size": 29})
+    source = toy_model(share_encoder_decoder_embeddings=shared, tie_word_embeddings=tied, **changes)
     source.save_pretrained(tmp_path, max_shard_size=shard_size)
     model, missing, _ = loaded(kind, tmp_path)
     assert not missing and model.config.vocab_size == (23 if shared else 29)
     # Without its attention to the encoder, the decoder of the source is the one that stands alone.
     for layer in source.model.decoder.layers:
-        layer.encoder_attn.out_proj.weight.data.zero_()
+        for parameter in layer.encoder_attn.out_proj.parameters():
+            parameter.data.zero_()
         layer.encoder_attn_layer_norm = torch.nn.Identity()
     ids, mask = pad(SOURCES, "left")
     inputs = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
