@@ -150,10 +150,15 @@ class VanillaTransformerConfig(PreTrainedConfig):
             "out_proj": "rowwise",
         }.items()
     } | {
-        f"{stack}.layers.*.{layer}": style
+        f"{stack}.{module}": style
         for stack in ("encoder", "decoder")
-        for layer, style in {"fc1": "colwise", "fc2": "rowwise"}.items()
+        for module, style in {
+            "embed_tokens": "embedding_rowwise",
+            "layers.*.fc1": "colwise",
+            "layers.*.fc2": "rowwise",
+        }.items()
     }
+    base_model_tp_plan["shared"] = "embedding_rowwise"
 
     vocab_size: int = 37000
     decoder_vocab_size: int | None = None

@@ -9,6 +9,7 @@ K width of a head, E model width, V vocabulary.
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -449,6 +450,13 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
 
     def _tied_keys(self) -> dict[str, str]:
         return {}
+
+    def init_parallel_plans(self) -> None:
+        """The configuration plans for encoder and decoder together: keep what this model has of it."""
+        super().init_parallel_plans()
+        modules = {re.sub(r"\.\d+\.", ".*.", name) for name, _ in self.named_modules()}
+        plan = self._tp_plan or {}
+        self._tp_plan = {name: style for name, style in plan.items() if name in modules}
 
     def resize_token_embeddings(
         self,
