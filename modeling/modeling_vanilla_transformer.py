@@ -5,7 +5,8 @@ K width of a head, E model width, V vocabulary.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -31,7 +32,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
 from .dropout_vanilla_transformer import dropout
+from .hub_vanilla_transformer import SharedOnHub, short_card
 from .loss_vanilla_transformer import cross_entropy_loss, linear_cross_entropy_loss
+from .saving_vanilla_transformer import auto_map, custom_pipelines
 
 logger = logging.get_logger(__name__)
 
@@ -378,8 +381,8 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         return self.feed_forward(hidden_states)
 
 
-class VanillaTransformerPreTrainedModel(PreTrainedModel):
-    """Initialisation, and what transformers may do with every model of the family."""
+class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):
+    """Initialisation, saving, and what transformers may do with every model of the family."""
 
     config: VanillaTransformerConfig
     config_class = VanillaTransformerConfig
@@ -405,6 +408,22 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
                 init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
             else:
                 init.xavier_uniform_(module.weight)
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Saves into a folder, whole or not at all, with the code that loads it from there beside it.
+
+        See `PreTrainedModel.save_pretrained` for the arguments.
+        """
+        self.config.update({"auto_map": auto_map()})
+        if self._translates():
+            self.config.update({"custom_pipelines": custom_pipelines()})
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _translates(self) -> bool:
+        return self.config.is_encoder_decoder and self.can_generate()
+
+    def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
+        return short_card(self, repo_id, tags)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Which parameters are one and the same (target -> source), read from the configuration as it is now.

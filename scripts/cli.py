@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("train", "train a model by a recipe"),
     "translate": ("translate", "translate files, standard input or sentences"),
     "evaluate": ("evaluate_model", "score translations: BLEU, chrF, TER"),
+    "publish": ("publish", "send a trained model with its card to the Hugging Face Hub"),
     "recipes": ("list_recipes", "list the packaged recipes, or print one"),
     "train-tokenizer": ("train_tokenizer", "train a shared byte-pair vocabulary on text files"),
     "average-checkpoints": ("average_checkpoints", "average the weights of checkpoints"),

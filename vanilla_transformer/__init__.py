@@ -19,7 +19,9 @@ from .modeling import (
 from .tokenization import VanillaTransformerTokenizer
 
 if TYPE_CHECKING:
-    from .modeling.translation import translate
+    from .modeling.pipeline_vanilla_transformer import TranslationPipeline
+    from .modeling.pipelines import pipeline
+    from .modeling.translation_vanilla_transformer import translate
     from .training import (
         TranslationCollator,
         VanillaTransformerTrainer,
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "translate": ".modeling.translation",
+    "TranslationPipeline": ".modeling.pipeline_vanilla_transformer",
+    "pipeline": ".modeling.pipelines",
+    "translate": ".modeling.translation_vanilla_transformer",
     "TranslationCollator": ".training",
     "VanillaTransformerTrainer": ".training",
     "VanillaTransformerTrainingArguments": ".training",
@@ -56,6 +60,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "InputError",
     "TranslationCollator",
+    "TranslationPipeline",
     "VanillaTransformerConfig",
     "VanillaTransformerForConditionalGeneration",
     "VanillaTransformerModel",
@@ -63,5 +68,6 @@ __all__ = [
     "VanillaTransformerTokenizer",
     "VanillaTransformerTrainer",
     "VanillaTransformerTrainingArguments",
+    "pipeline",
     "translate",
 ]
