@@ -10,6 +10,15 @@ from transformers.configuration_utils import PreTrainedConfig
 NORM_POSITIONS = ("post", "pre")
 POSITION_EMBEDDINGS = ("sinusoidal", "learned", "none")
 SINUSOIDAL_LAYOUTS = ("interleaved", "split", "tensor2tensor")
+POOLINGS = ("mean", "first")
+# The model inside each head: what `AutoModel` makes of the head's checkpoint.
+BASE_MODELS = {
+    "VanillaTransformerForConditionalGeneration": "VanillaTransformerModel",
+    "VanillaTransformerForCausalLM": "VanillaTransformerDecoderModel",
+    "VanillaTransformerForMaskedLM": "VanillaTransformerEncoderModel",
+    "VanillaTransformerForSequenceClassification": "VanillaTransformerEncoderModel",
+    "VanillaTransformerForTokenClassification": "VanillaTransformerEncoderModel",
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
         scale_embedding (`bool`, defaults to `True`): multiply embeddings by sqrt(d_model) (section 3.4).
         share_encoder_decoder_embeddings (`bool`, defaults to `True`): one matrix for source and target.
         tie_word_embeddings (`bool`, defaults to `True`): the pre-softmax projection is the target's matrix.
+        pooling (`str`, defaults to `"mean"`): what a classifier of sequences reads of the encoder's output at
+            the real tokens: their `"mean"`, or the `"first"`.
         use_cache (`bool`, defaults to `True`): decoding keeps the keys and values it has computed.
+        is_encoder_decoder, is_decoder (`bool`, default to `True` and `False`): set by each model class in the
+            configuration that it saves.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 1).
 
     Raises:
@@ -166,6 +179,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     scale_embedding: bool = True
     share_encoder_decoder_embeddings: bool = True
     tie_word_embeddings: bool = True
+    pooling: str = "mean"
     is_encoder_decoder: bool = True
     is_decoder: bool = False
     use_cache: bool = True
@@ -182,6 +196,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
         self._check_choices()
         self._check_together()
         super().__post_init__(**kwargs)
+        if self.architectures:
+            bases = [BASE_MODELS[name] for name in self.architectures if name in BASE_MODELS]
+            self.architectures = list(dict.fromkeys([*self.architectures, *bases]))
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Self:
@@ -274,6 +291,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             "norm_position": NORM_POSITIONS,
             "position_embedding": POSITION_EMBEDDINGS,
             "sinusoidal_layout": SINUSOIDAL_LAYOUTS,
+            "pooling": POOLINGS,
         }.items():
             if getattr(self, name) not in choices:
                 raise ValueError(

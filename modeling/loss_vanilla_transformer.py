@@ -1,9 +1,11 @@
 """Cross-entropy with label smoothing (section 5.4), from logits or fused with the projection to them."""
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch.nn import functional as F
+
+ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 
 IGNORED = -100
 # Rows of logits held at once: on a CPU few enough to stay in its caches, elsewhere enough to fill the device.
@@ -59,6 +61,39 @@ def linear_cross_entropy_loss(
         hidden_states, labels = hidden_states[kept], labels[kept]
     total: torch.Tensor = _LinearCrossEntropy.apply(hidden_states, weight, labels, label_smoothing)
     return total / divisor
+
+
+def infer_problem_type(labels: torch.Tensor, num_labels: int) -> ProblemType:
+    """What `labels` of sequences are, by transformers' rule: one of the values of `problem_type`."""
+    if num_labels == 1:
+        return "regression"
+    if labels.is_floating_point():
+        return "multi_label_classification"
+    return "single_label_classification"
+
+
+def sequence_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    problem_type: ProblemType,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Loss of predictions for whole sequences: cross-entropy, that of each class, or the squared error.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) classes for `"single_label_classification"`; (N, C) zeros and ones for
+            `"multi_label_classification"`; (N, C), or (N,) where C is 1, for `"regression"`.
+        num_items_in_batch: divisor of the summed loss; by default the number of labels.
+    """
+    if problem_type == "single_label_classification":
+        return cross_entropy_loss(logits, labels.flatten(), num_items_in_batch)
+    if problem_type == "regression" and logits.shape[-1] == 1:
+        logits = logits.squeeze(-1)
+        labels = labels.reshape(logits.shape)
+    loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
+    total = loss(logits, labels.to(logits), reduction="sum")
+    return total / _divisor(labels, num_items_in_batch)
 
 
 def _divisor(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:

@@ -5,6 +5,7 @@ was loaded with `trust_remote_code` saves as a model of the package does.
 """
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -19,29 +20,37 @@ _OUR_IMPORT = re.compile(r"^(\s*from )(\.+)((?:\w+\.)*(\w+_vanilla_transformer))
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
-def auto_classes() -> dict[str, type]:
-    """Our class for each Auto class of transformers; what follows from here is what a saved folder holds."""
+def auto_classes() -> dict[str, tuple[type, ...]]:
+    """Our classes for each Auto class of transformers; of several, the first is the default."""
     # Here and not above, since each of these files imports this one.
     from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
     from ..tokenization.tokenization_vanilla_transformer import VanillaTransformerTokenizer
     from .modeling_vanilla_transformer import (
+        VanillaTransformerDecoderModel,
+        VanillaTransformerEncoderModel,
+        VanillaTransformerForCausalLM,
         VanillaTransformerForConditionalGeneration,
+        VanillaTransformerForMaskedLM,
+        VanillaTransformerForSequenceClassification,
+        VanillaTransformerForTokenClassification,
         VanillaTransformerModel,
     )
 
     return {
-        "AutoConfig": VanillaTransformerConfig,
-        "AutoTokenizer": VanillaTransformerTokenizer,
-        "AutoModel": VanillaTransformerModel,
-        "AutoModelForSeq2SeqLM": VanillaTransformerForConditionalGeneration,
+        "AutoConfig": (VanillaTransformerConfig,),
+        "AutoTokenizer": (VanillaTransformerTokenizer,),
+        "AutoModel": (
+            VanillaTransformerModel,
+            VanillaTransformerEncoderModel,
+            VanillaTransformerDecoderModel,
+        ),
+        "AutoModelForCausalLM": (VanillaTransformerForCausalLM,),
+        "AutoModelForMaskedLM": (VanillaTransformerForMaskedLM,),
+        "AutoModelForSeq2SeqLM": (VanillaTransformerForConditionalGeneration,),
+        "AutoModelForSequenceClassification": (VanillaTransformerForSequenceClassification,),
+        "AutoModelForTextEncoding": (VanillaTransformerEncoderModel,),
+        "AutoModelForTokenClassification": (VanillaTransformerForTokenClassification,),
     }
-
-
-def pipeline_classes() -> dict[str, type]:
-    """Our pipeline for each task that transformers has none for."""
-    from .pipeline_vanilla_transformer import TranslationPipeline
-
-    return {"translation": TranslationPipeline}
 
 
 def class_reference(cls: type) -> str:
@@ -49,17 +58,51 @@ def class_reference(cls: type) -> str:
     return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
 
 
-def auto_map() -> dict[str, str]:
-    """The entry `auto_map` of config.json: which class of the code beside it each Auto class loads."""
-    return {auto: class_reference(cls) for auto, cls in auto_classes().items() if auto != "AutoTokenizer"}
+def code_references(architecture: str) -> dict[str, Any]:
+    """The entries of config.json that say which class of the code beside it each Auto class loads.
+
+    Args:
+        architecture: name of the class whose weights are beside config.json.
+
+    Returns:
+        `auto_map`, and `custom_pipelines` for a model that translates.
+    """
+    from ..configuration.configuration_vanilla_transformer import BASE_MODELS
+
+    base = BASE_MODELS.get(architecture, architecture)
+    chosen = {
+        auto: next((cls for cls in classes if cls.__name__ == base), classes[0])
+        for auto, classes in auto_classes().items()
+        if auto != "AutoTokenizer"
+    }
+    references: dict[str, Any] = {"auto_map": {auto: class_reference(cls) for auto, cls in chosen.items()}}
+    if architecture == auto_classes()["AutoModelForSeq2SeqLM"][0].__name__:
+        references["custom_pipelines"] = custom_pipelines()
+    return references
 
 
 def custom_pipelines() -> dict[str, dict[str, Any]]:
-    """The entry `custom_pipelines` of config.json, for models that translate."""
-    return {
-        task: {"impl": class_reference(cls), "pt": ["AutoModelForSeq2SeqLM"]}
-        for task, cls in pipeline_classes().items()
-    }
+    """The entry `custom_pipelines` of config.json: the pipeline that transformers no longer has."""
+    from .pipeline_vanilla_transformer import TranslationPipeline
+
+    return {"translation": {"impl": class_reference(TranslationPipeline), "pt": ["AutoModelForSeq2SeqLM"]}}
+
+
+def add_references(folder: str | Path) -> None:
+    """Name the code in a folder that was saved without it; write it with `write_code`."""
+    config = Path(folder) / "config.json"
+    values = json.loads(config.read_text("utf-8"))
+    for architecture in values.get("architectures") or [""]:
+        _update_json(config, code_references(architecture))
+    tokenizer = Path(folder) / "tokenizer_config.json"
+    (cls,) = auto_classes()["AutoTokenizer"]
+    if tokenizer.is_file() and json.loads(tokenizer.read_text("utf-8"))["tokenizer_class"] == cls.__name__:
+        _update_json(tokenizer, {"auto_map": {"AutoTokenizer": [class_reference(cls), None]}})
+
+
+def _update_json(path: Path, changes: dict[str, Any]) -> None:
+    values = json.loads(path.read_text("utf-8")) | changes
+    path.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
 def source_files() -> list[Path]:

@@ -3,8 +3,8 @@
     vanilla-transformer publish runs/demo me/zh-en --dry-run
     vanilla-transformer publish runs/demo me/zh-en --private --license apache-2.0
 
-Shows what it sends first. Log in once with `hf auth login`, or set HF_TOKEN. A failed upload leaves everything
-as it was; the same command goes on where it stopped.
+Shows what it sends first. Log in once with `hf auth login`, or set HF_TOKEN. A failed upload leaves all files
+as they were; the same command goes on where it stopped.
 """
 
 from __future__ import annotations

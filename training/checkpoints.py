@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 # Folders being written or deleted live here, inside the run's folder: on one file system a rename is atomic.
 INCOMPLETE = ".incomplete"
+# What a run leaves beside its model.
+RECIPE_FILE = "recipe.yaml"
+RESULTS_FILE = "results.json"
+CURVES_FILE = "training_curves.png"
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"

@@ -1,4 +1,4 @@
-"""The model card of a training run: `model_card.md` filled with what the run's folder says, and nothing else."""
+"""The model card of a training run: `model_card.md` filled with what the run's folder says."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import InputError
 from . import checkpoints
+from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .recipe import TrainRecipe, load_recipe
-from .run import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 
 LANGUAGES = {
     "ar": "Arabic", "cs": "Czech", "de": "German", "en": "English", "es": "Spanish", "fi": "Finnish",

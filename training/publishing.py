@@ -53,8 +53,8 @@ def publish(
     """Send the model of a training run with its tokenizer, its code and its card.
 
     Args:
-        folder: a run, a checkpoint, or any folder with a saved model. It is left as it is; a README.md in it is
-            taken for the card, otherwise one is written from what the run recorded.
+        folder: a run, a checkpoint, or any folder with a saved model. It is left as it is; a README.md in it
+            is taken for the card, otherwise one is written from what the run recorded.
         repo_id: `owner/name`, or `name` in your own account.
         private, revision, token: as `upload` takes them.
         license: identifier of the licence that the card states.
@@ -62,8 +62,8 @@ def publish(
         show: called with the list of files before anything is sent.
 
     Raises:
-        InputError: a folder without a whole model, a name or a file that is refused, or a Hub that refuses; the
-            message is one line.
+        InputError: a folder without a whole model, a name or a file that is refused, or a Hub that refuses;
+            the message is one line.
     """
     try:
         check_repo_id(repo_id)
@@ -92,8 +92,14 @@ def staged(folder: str | Path, repo_id: str, *, license: str | None = None) -> I
         shutil.rmtree(ready, ignore_errors=True)
 
 
-def take(folder: str | Path, repo_id: str, *, license: str | None = None) -> Path:
+def take(
+    folder: str | Path, repo_id: str, *, license: str | None = None, run_dir: str | Path | None = None
+) -> Path:
     """As `staged`, for who removes the folder himself; what becomes of `folder` afterwards does not matter.
+
+    Args:
+        folder, repo_id, license: as in `publish`.
+        run_dir: where to put the temporary folder, if not into `folder`; a run that `folder` is part of.
 
     Raises:
         InputError: there is no whole model in `folder`, or its card has no metadata.
@@ -102,8 +108,8 @@ def take(folder: str | Path, repo_id: str, *, license: str | None = None) -> Pat
     if not (folder / "adapter_config.json").is_file():
         checkpoints.read_json(folder / "config.json")
         checkpoints.check_weights(folder)
-    place = folder if os.access(folder, os.W_OK) else None
-    ready = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=place))
+    place = Path(run_dir or folder)
+    ready = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=place if os.access(place, os.W_OK) else None))
     try:
         for name in files_to_send(folder):
             _take_file(folder / name, ready / name)

@@ -7,15 +7,23 @@ loaded when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+import transformers
+from transformers import AutoConfig, AutoTokenizer
 
 from .configuration import VanillaTransformerConfig
 from .errors import InputError
 from .modeling import (
+    VanillaTransformerDecoderModel,
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
+from .modeling.saving_vanilla_transformer import auto_classes
 from .tokenization import VanillaTransformerTokenizer
 
 if TYPE_CHECKING:
@@ -41,10 +49,11 @@ _LAZY = {
 
 AutoConfig.register(VanillaTransformerConfig.model_type, VanillaTransformerConfig, exist_ok=True)
 AutoTokenizer.register(VanillaTransformerConfig, tokenizer_class=VanillaTransformerTokenizer, exist_ok=True)
-AutoModel.register(VanillaTransformerConfig, VanillaTransformerModel, exist_ok=True)
-AutoModelForSeq2SeqLM.register(
-    VanillaTransformerConfig, VanillaTransformerForConditionalGeneration, exist_ok=True
-)
+for auto_name, model_classes in auto_classes().items():
+    if auto_name.startswith("AutoModel"):
+        # Of several, the one that the checkpoint's `architectures` name.
+        model_class = model_classes[0] if len(model_classes) == 1 else model_classes
+        getattr(transformers, auto_name).register(VanillaTransformerConfig, model_class, exist_ok=True)
 
 
 def __getattr__(name: str) -> Any:
@@ -62,7 +71,13 @@ __all__ = [
     "TranslationCollator",
     "TranslationPipeline",
     "VanillaTransformerConfig",
+    "VanillaTransformerDecoderModel",
+    "VanillaTransformerEncoderModel",
+    "VanillaTransformerForCausalLM",
     "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerForMaskedLM",
+    "VanillaTransformerForSequenceClassification",
+    "VanillaTransformerForTokenClassification",
     "VanillaTransformerModel",
     "VanillaTransformerPreTrainedModel",
     "VanillaTransformerTokenizer",
