@@ -100,38 +100,29 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         **options: Any,
     ) -> Iterator[list[Translation]]:
         """The translations of each sentence."""
-        options = {**self._target_language(tgt_lang), **options}
+        given = self._languages(src_lang=src_lang, tgt_lang=tgt_lang)
+        if "tgt_lang" in given:
+            target = self.tokenizer.convert_tokens_to_ids(given["tgt_lang"])
+            options = {"forced_bos_token_id": target, **options}
         found = translations(self.model, self.tokenizer, sentences, **options)
-        return self._in_languages(found, src_lang, tgt_lang)
-
-    def _target_language(self, tgt_lang: str | None) -> dict[str, Any]:
-        """What tells `generate()` the target language."""
-        if tgt_lang is None:
-            return {}
-        token = self.tokenizer.convert_tokens_to_ids(tgt_lang)
-        if not hasattr(self.tokenizer, "tgt_lang") or token in (None, self.tokenizer.unk_token_id):
-            raise ValueError(
-                f"`tgt_lang` must be a language of the tokenizer, but {type(self.tokenizer).__name__} does"
-                f" not know {tgt_lang!r}."
-            )
-        return {"forced_bos_token_id": token}
-
-    def _in_languages(
-        self, found: Iterator[list[Translation]], src_lang: str | None, tgt_lang: str | None
-    ) -> Iterator[list[Translation]]:
-        """The same, each made while the tokenizer is set to the languages."""
-        given = {"src_lang": src_lang, "tgt_lang": tgt_lang}
-        given = {name: language for name, language in given.items() if language is not None}
-        for name in given:
-            if not hasattr(self.tokenizer, name):
-                raise ValueError(
-                    f"`{name}` cannot be given: {type(self.tokenizer).__name__} has no languages."
-                )
         return self._each_in(found, given) if given else found
+
+    def _languages(self, **languages: str | None) -> dict[str, str]:
+        """The languages that are given, all known to the tokenizer."""
+        given = {name: language for name, language in languages.items() if language is not None}
+        for name, language in given.items():
+            known = self.tokenizer.convert_tokens_to_ids(language) not in (None, self.tokenizer.unk_token_id)
+            if not hasattr(self.tokenizer, name) or not known:
+                raise ValueError(
+                    f"`{name}` must be a language of the tokenizer, but {type(self.tokenizer).__name__} does"
+                    f" not know {language!r}."
+                )
+        return given
 
     def _each_in(
         self, found: Iterator[list[Translation]], given: dict[str, str]
     ) -> Iterator[list[Translation]]:
+        """The same, each made while the tokenizer is set to the languages."""
         while True:
             with _set(self.tokenizer, given):
                 one = next(found, None)

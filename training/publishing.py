@@ -13,6 +13,7 @@ from typing import Any
 
 from huggingface_hub import CommitInfo
 
+from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling.hub_vanilla_transformer import (
     CARD_FILE,
@@ -132,12 +133,15 @@ def _take_file(source: Path, target: Path) -> None:
 
 
 def _complete(folder: Path, ready: Path, repo_id: str, license: str | None) -> None:
-    if (ready / "config.json").is_file():
+    """Add to a model of ours the code that loads it, and a card if it has none."""
+    config = checkpoints.read_json(ready / "config.json") if (ready / "config.json").is_file() else {}
+    ours = config.get("model_type") == VanillaTransformerConfig.model_type
+    if ours:
         write_code(ready)
         add_references(ready)
     if (ready / CARD_FILE).is_file():
         metadata_of((ready / CARD_FILE).read_text("utf-8"))
-    elif (ready / "config.json").is_file():
+    elif ours:
         card = str(render_model_card(folder, repo_id, license=license))
         metadata_of(card)
         (ready / CARD_FILE).write_text(card, "utf-8")

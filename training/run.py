@@ -256,16 +256,8 @@ def _tokenizer(recipe: TrainRecipe, pairs: Any, *, main: bool) -> PreTrainedToke
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
             iterate_texts(pairs, limit=recipe.tokenizer_sentences), vocab_size=recipe.vocab_size
         )
-        _save_tokenizer(tokenizer, output_dir)
+        tokenizer.save_pretrained(output_dir)
     return _load_tokenizer(str(output_dir))
-
-
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
-    beside = output_dir / checkpoints.INCOMPLETE / "tokenizer"
-    beside.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(beside)
-    for path in beside.iterdir():
-        os.replace(path, output_dir / path.name)
 
 
 def _check_folder(key: str, name: str) -> None:
