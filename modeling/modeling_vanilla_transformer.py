@@ -10,7 +10,8 @@ K width of a head, E model width, V vocabulary.
 import copy
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -43,6 +44,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
 from .dropout_vanilla_transformer import dropout
 from .generation_vanilla_transformer import PAPER_DECODING, VanillaTransformerGenerationMixin, set_decoding
+from .hub_vanilla_transformer import SharedOnHub, short_card
 from .loss_vanilla_transformer import (
     IGNORED,
     cross_entropy_loss,
@@ -50,6 +52,7 @@ from .loss_vanilla_transformer import (
     linear_cross_entropy_loss,
     sequence_loss,
 )
+from .saving_vanilla_transformer import code_references
 
 logger = logging.get_logger(__name__)
 
@@ -397,8 +400,8 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         return self.feed_forward(hidden_states)
 
 
-class VanillaTransformerPreTrainedModel(PreTrainedModel):
-    """Initialisation, and what transformers may do with every model of the family."""
+class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):
+    """Initialisation, saving, and what transformers may do with every model of the family."""
 
     config: VanillaTransformerConfig
     config_class = VanillaTransformerConfig
@@ -437,6 +440,17 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
                 init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
             else:
                 init.xavier_uniform_(module.weight)
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Saves into a folder, whole or not at all, with the code that loads it from there beside it.
+
+        See `PreTrainedModel.save_pretrained` for the arguments.
+        """
+        self.config.update(code_references(type(self).__name__))
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
+        return short_card(self, repo_id, tags)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Which parameters are one and the same (target -> source), read from the configuration as it is now.

@@ -20,6 +20,7 @@ COMMANDS = {
     "plot-attention": ("plot_attention", "draw the attention weights of a sentence pair"),
     "plot-positions": ("plot_positions", "draw the positional encodings and their dot products"),
     "plot-training": ("plot_training", "draw the curves of a training run"),
+    "publish": ("publish", "send a trained model with its card to the Hugging Face Hub"),
     "recipes": ("list_recipes", "list the packaged recipes, or print one"),
     "train-tokenizer": ("train_tokenizer", "train a shared byte-pair vocabulary on text files"),
     "average-checkpoints": ("average_checkpoints", "average the weights of checkpoints"),

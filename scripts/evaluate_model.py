@@ -108,7 +108,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
-    from vanilla_transformer.modeling.translation import translate
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
     model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
     translations = [

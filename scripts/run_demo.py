@@ -92,7 +92,7 @@ def say(title: str) -> None:
 
 def translate_test(folder: Path, corpus: EmbeddedCorpus) -> list[str]:
     """Translations of the whole test by the model in `folder`."""
-    from vanilla_transformer.modeling.translation import translate
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
     model, tokenizer = load_model(str(folder))
     sources = [pair.source for pair in corpus.test]

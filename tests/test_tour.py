@@ -55,7 +55,7 @@ def test_every_link_leads_somewhere(page: str, number_lines: ModuleType) -> None
 
 def test_a_definition_that_is_gone_is_named(number_lines: ModuleType) -> None:
     with pytest.raises(ValueError, match="must define `no_such_name`"):
-        number_lines.numbered("[`no_such_name`](../modeling/translation.py#L3)")
+        number_lines.numbered("[`no_such_name`](../modeling/translation_vanilla_transformer.py#L3)")
 
 
 def test_both_languages_lead_to_the_same_lines_and_commands() -> None:

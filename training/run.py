@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer_utils import has_length
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
@@ -22,6 +24,7 @@ from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .averaging import average_checkpoints
 from .callbacks import StopWithoutImprovement
+from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .corpus import iterate_texts, load_pairs
 from .curves import plot_curves
 from .filtering import LongSentences, prepare_pairs
@@ -34,9 +37,6 @@ from .word_vectors import embed_word_vectors
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-RECIPE_FILE = "recipe.yaml"
-RESULTS_FILE = "results.json"
-CURVES_FILE = "training_curves.png"
 LOG_FOLDER = "logs"
 # How often a stream, which has no epochs, is validated and saved unless the recipe says otherwise.
 STREAMING_INTERVAL = 1000
@@ -81,9 +81,13 @@ def train(recipe: TrainRecipe) -> TrainResult:
         return result
     trainer = _build_trainer(recipe, training_arguments(recipe))
     last = checkpoints.last_checkpoint(output_dir)
-    if last is None or not _is_complete(recipe, checkpoints.read_state(last)):
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    return _finish(recipe, trainer)
+    seconds = None
+    if last is None:
+        # How long a run took that was interrupted, nobody knows.
+        seconds = trainer.train().metrics["train_runtime"]
+    elif not _is_complete(recipe, checkpoints.read_state(last)):
+        trainer.train(resume_from_checkpoint=str(last))
+    return _finish(recipe, trainer, seconds)
 
 
 def check_same_recipe(recipe: TrainRecipe, output_dir: Path) -> None:
@@ -255,16 +259,8 @@ def _tokenizer(recipe: TrainRecipe, pairs: Any, *, main: bool) -> PreTrainedToke
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
             iterate_texts(pairs, limit=recipe.tokenizer_sentences), vocab_size=recipe.vocab_size
         )
-        _save_tokenizer(tokenizer, output_dir)
+        tokenizer.save_pretrained(output_dir)
     return _load_tokenizer(str(output_dir))
-
-
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
-    beside = output_dir / checkpoints.INCOMPLETE / "tokenizer"
-    beside.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(beside)
-    for path in beside.iterdir():
-        os.replace(path, output_dir / path.name)
 
 
 def _check_folder(key: str, name: str) -> None:
@@ -355,7 +351,7 @@ def _is_complete(recipe: TrainRecipe, state: dict[str, Any]) -> bool:
     return stop.is_over(state["log_history"], recipe.metric, recipe.metric != "loss")
 
 
-def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> TrainResult:
+def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer, seconds: float | None) -> TrainResult:
     """Write the final model, its scores and the curves; the results last, as they mark a finished run."""
     output_dir = Path(recipe.output_dir)
     last = checkpoints.last_checkpoint(output_dir)
@@ -379,9 +375,8 @@ def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> TrainRes
     steps = [checkpoints.checkpoint_step(path) for path in chosen]
     result = TrainResult(output_dir, int(state["global_step"]), scores, steps)
     if main:
-        write_text(
-            output_dir / RESULTS_FILE, json.dumps(_results(recipe, trainer, state, result, best), indent=2)
-        )
+        results = _results(recipe, trainer, state, result, best) | _circumstances(trainer, seconds)
+        write_text(output_dir / RESULTS_FILE, json.dumps(results, indent=2))
     wait()
     return result
 
@@ -429,6 +424,20 @@ def _results(
         "scores": result.scores,
         "signatures": getattr(trainer.compute_metrics, "signatures", {}),
         "generation": recipe.generation,
+    }
+
+
+def _circumstances(trainer: VanillaTransformerTrainer, seconds: float | None) -> dict[str, Any]:
+    """What the model card tells beside the scores: data, time, hardware and software; `None` if unknown."""
+    dataset, device = trainer.train_dataset, trainer.args.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    processes = trainer.args.world_size
+    return {
+        "training_pairs": len(dataset) if has_length(dataset) else None,
+        "training_seconds": None if seconds is None else round(seconds, 1),
+        "hardware": f"{processes} x {name}{threads}" if processes > 1 else f"{name}{threads}",
+        "software": f"torch {torch.__version__}, transformers {transformers.__version__}",
     }
 
 
