@@ -117,7 +117,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             the real tokens: their `"mean"`, or the `"first"`.
         use_cache (`bool`, defaults to `True`): decoding keeps the keys and values it has computed.
         is_encoder_decoder, is_decoder (`bool`, default to `True` and `False`): set by each model class in the
-            configuration that it saves.
+            configuration that it saves. Where both stacks are not there, see `fields_of_one_stack`.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 1).
 
     Raises:
@@ -200,13 +200,14 @@ class VanillaTransformerConfig(PreTrainedConfig):
         self._check_probabilities()
         self._check_choices()
         self._check_together()
+        if not self.is_encoder_decoder:
+            for name, value in self.fields_of_one_stack(self.is_decoder).items():
+                setattr(self, name, value)
         if self.head_dim is None and self.encoder_attention_heads == self.decoder_attention_heads:
             # Transformers reads this field. Where the stacks differ, no single number is right.
             self.head_dim = self.d_model // self.encoder_attention_heads
         super().__post_init__(**kwargs)
-        if self.architectures:
-            bases = [BASE_MODELS[name] for name in self.architectures if name in BASE_MODELS]
-            self.architectures = list(dict.fromkeys([*self.architectures, *bases]))
+        self.architectures = self._with_base_models(self.architectures or [])
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Self:
@@ -224,6 +225,35 @@ class VanillaTransformerConfig(PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, but is {name!r} instead.")
         return cls(**{**PRESETS[name].fields, **overrides})
+
+    def fields_of_one_stack(self, is_decoder: bool) -> dict[str, Any]:
+        """What this configuration says where the encoder, or the decoder, stands alone.
+
+        There is one vocabulary, the head's widths are set, and a decoder's sizes are the encoder's too, for
+        transformers takes `num_hidden_layers` and `num_attention_heads`, the shape of a cache, from these.
+        """
+        vocab_size = self.decoder_vocab_size if is_decoder else self.vocab_size
+        head_dim, value_head_dim = self.decoder_head_dims if is_decoder else self.encoder_head_dims
+        fields = {
+            "is_encoder_decoder": False,
+            "is_decoder": is_decoder,
+            "vocab_size": vocab_size,
+            "decoder_vocab_size": vocab_size,
+            "head_dim": head_dim,
+            "value_head_dim": value_head_dim,
+        }
+        if is_decoder:
+            sizes = ("layers", "attention_heads", "ffn_dim")
+            fields |= {f"encoder_{size}": getattr(self, f"decoder_{size}") for size in sizes}
+        return fields
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """See `PreTrainedConfig`; the view of one stack of an encoder-decoder tells its `head_dim` too."""
+        view = super().get_text_config(decoder=decoder, encoder=encoder)
+        if view is not self:
+            dims = self.decoder_head_dims if decoder else self.encoder_head_dims
+            view.head_dim, view.value_head_dim = dims
+        return view
 
     @property
     def encoder_head_dims(self) -> tuple[int, int]:
@@ -245,6 +275,14 @@ class VanillaTransformerConfig(PreTrainedConfig):
         final_norms = 2 * norm if self.norm_position == "pre" else 0
         positions = 2 * self.max_position_embeddings * d if self.position_embedding == "learned" else 0
         return stacks + final_norms + positions + self._embedding_parameters()
+
+    def _with_base_models(self, architectures: list[str]) -> list[str]:
+        """Model classes that the weights fit: those given, and the base model by which `AutoModel` goes."""
+        if not architectures:
+            half = "VanillaTransformerDecoderModel" if self.is_decoder else "VanillaTransformerEncoderModel"
+            return ["VanillaTransformerModel" if self.is_encoder_decoder else half]
+        bases = [BASE_MODELS[name] for name in architectures if name in BASE_MODELS]
+        return list(dict.fromkeys([*architectures, *bases]))
 
     def _head_dims(self, heads: int) -> tuple[int, int]:
         return self.head_dim or self.d_model // heads, self.value_head_dim or self.d_model // heads

@@ -9,7 +9,7 @@ ProblemType: TypeAlias = Literal["regression", "single_label_classification", "m
 
 IGNORED = -100
 # Rows of logits held at once: on a CPU few enough to stay in its caches, elsewhere enough to fill the device.
-CPU_CHUNK, DEVICE_CHUNK = 128, 4096
+CPU_CHUNK, DEVICE_CHUNK = 256, 4096
 
 
 def cross_entropy_loss(
@@ -118,7 +118,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         precise = torch.promote_types(hidden_states.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=hidden_states.device)
         hidden_gradient = torch.empty_like(hidden_states)
-        weight_gradient = torch.zeros_like(weight, dtype=precise)
+        # A frozen matrix needs none.
+        weight_gradient = torch.zeros_like(weight, dtype=precise) if ctx.needs_input_grad[1] else None
         with torch.autocast(hidden_states.device.type, enabled=False):
             cast_weight = weight.to(hidden_states.dtype)
             for start in range(0, len(labels), chunk):
@@ -128,8 +129,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total += _replace_by_gradient(logits, labels[part], epsilon)
                 gradient = logits.to(inputs.dtype)
                 torch.mm(gradient, cast_weight, out=hidden_gradient[part])
-                weight_gradient += gradient.t() @ inputs
-        ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
+                if weight_gradient is not None:
+                    _add_product(weight_gradient, gradient.t(), inputs)
+        weight_gradient = None if weight_gradient is None else weight_gradient.to(weight.dtype)
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 
     @staticmethod
@@ -138,10 +141,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale = gradients[0]
         return (
             hidden_gradient * scale.to(hidden_gradient.dtype),
-            weight_gradient * scale.to(weight_gradient.dtype),
+            None if weight_gradient is None else weight_gradient * scale.to(weight_gradient.dtype),
             None,
             None,
         )
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """`total += left @ right`, without a product of its own where the types allow."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _replace_by_gradient(logits: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -149,11 +160,14 @@ def _replace_by_gradient(logits: torch.Tensor, labels: torch.Tensor, epsilon: fl
     counted = (labels != IGNORED).unsqueeze(1)  # (n, 1)
     targets = labels.clamp(min=0).unsqueeze(1)
     spread = epsilon / logits.shape[1]
-    log_sum = logits.logsumexp(dim=1, keepdim=True)
-    losses = log_sum - (1 - epsilon) * logits.gather(1, targets)
+    losses = -(1 - epsilon) * logits.gather(1, targets)
     if epsilon:
         losses -= spread * logits.sum(dim=1, keepdim=True)
-    logits.sub_(log_sum).exp_()
+    highest = logits.amax(dim=1, keepdim=True)
+    # Each exponential is computed once, for the loss and for the softmax.
+    scale = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+    losses += scale.log() + highest
+    logits.div_(scale)
     if epsilon:
         logits.sub_(spread)
     logits.scatter_add_(1, targets, logits.new_full(targets.shape, epsilon - 1))

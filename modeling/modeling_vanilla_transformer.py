@@ -10,7 +10,8 @@ K width of a head, E model width, V vocabulary.
 import copy
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -42,6 +43,8 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
 from .dropout_vanilla_transformer import dropout
+from .generation_vanilla_transformer import PAPER_DECODING, VanillaTransformerGenerationMixin, set_decoding
+from .hub_vanilla_transformer import SharedOnHub, short_card
 from .loss_vanilla_transformer import (
     IGNORED,
     cross_entropy_loss,
@@ -49,11 +52,9 @@ from .loss_vanilla_transformer import (
     linear_cross_entropy_loss,
     sequence_loss,
 )
+from .saving_vanilla_transformer import code_references
 
 logger = logging.get_logger(__name__)
-
-# Section 6.1: "we set the maximum output length during inference to input length + 50".
-MAX_LENGTH_BEYOND_SOURCE = 50
 
 
 def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
@@ -399,8 +400,8 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         return self.feed_forward(hidden_states)
 
 
-class VanillaTransformerPreTrainedModel(PreTrainedModel):
-    """Initialisation, and what transformers may do with every model of the family."""
+class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):
+    """Initialisation, saving, and what transformers may do with every model of the family."""
 
     config: VanillaTransformerConfig
     config_class = VanillaTransformerConfig
@@ -439,6 +440,17 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
                 init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
             else:
                 init.xavier_uniform_(module.weight)
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Saves into a folder, whole or not at all, with the code that loads it from there beside it.
+
+        See `PreTrainedModel.save_pretrained` for the arguments.
+        """
+        self.config.update(code_references(type(self).__name__))
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
+        return short_card(self, repo_id, tags)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Which parameters are one and the same (target -> source), read from the configuration as it is now.
@@ -826,7 +838,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
 
     @staticmethod
     def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
-        return {"is_encoder_decoder": False, "is_decoder": False, "decoder_vocab_size": config.vocab_size}
+        return config.fields_of_one_stack(is_decoder=False)
 
     @can_return_tuple
     def forward(
@@ -849,11 +861,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
 
 
 class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
-    """The decoder alone, without attention to an encoder's output: each token sees itself and earlier ones.
-
-    In its configuration the encoder's sizes are the decoder's, since transformers reads `num_hidden_layers`
-    and `num_attention_heads` from them.
-    """
+    """The decoder alone, without attention to an encoder: each token sees itself and earlier ones."""
 
     _tied_weights_keys = {"decoder.embed_tokens.weight": "shared.weight"}
     _keys_to_ignore_on_load_unexpected = [r"^(model\.)?encoder\.", r"\.encoder_attn(_layer_norm)?\."]
@@ -862,14 +870,7 @@ class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
 
     @staticmethod
     def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
-        return {
-            "is_encoder_decoder": False,
-            "is_decoder": True,
-            "vocab_size": config.decoder_vocab_size,
-            "encoder_layers": config.decoder_layers,
-            "encoder_attention_heads": config.decoder_attention_heads,
-            "encoder_ffn_dim": config.decoder_ffn_dim,
-        }
+        return config.fields_of_one_stack(is_decoder=True)
 
     @can_return_tuple
     def forward(
@@ -971,7 +972,9 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
                 `VanillaTransformerForConditionalGeneration`.
         """
         projection = self.get_output_embeddings()
-        if labels is not None and not return_logits and not is_torchdynamo_compiling():
+        # A projection that is no plain one, with an adapter for instance, is more than its weight.
+        fusible = type(projection) is nn.Linear and not is_torchdynamo_compiling()
+        if labels is not None and not return_logits and fusible:
             weight = cast(torch.Tensor, projection.weight)
             loss = linear_cross_entropy_loss(
                 hidden_states, weight, labels, num_items_in_batch, label_smoothing
@@ -984,11 +987,13 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
         return cross_entropy_loss(logits, labels[:, kept], num_items_in_batch, label_smoothing), logits
 
 
-class VanillaTransformerForConditionalGeneration(VanillaTransformerLanguageModel, GenerationMixin):
+class VanillaTransformerForConditionalGeneration(
+    VanillaTransformerLanguageModel, VanillaTransformerGenerationMixin
+):
     """The Transformer of Figure 1: encoder, decoder and the linear projection to the vocabulary.
 
-    `generate()` translates as section 6.1 does, with 4 beams and at most 50 tokens more than the longest
-    source of the batch, unless told otherwise.
+    `generate()` translates as section 6.1 does, with 4 beams, alpha 0.6 and at most 50 tokens more than the
+    source, unless told otherwise; see `VanillaTransformerGenerationMixin`.
     """
 
     _tied_weights_keys = {
@@ -1004,8 +1009,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerLanguageModel
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.generation_config.num_beams = 4
-        self.generation_config.length_penalty = 0.6
+        set_decoding(self.generation_config, **PAPER_DECODING)
         self.post_init()
 
     @can_return_tuple
@@ -1101,30 +1105,6 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerLanguageModel
         """(N, S) labels as decoder inputs, see `shift_tokens_right`."""
         return self.model.prepare_decoder_input_ids_from_labels(labels)
 
-    def _prepare_generated_length(
-        self,
-        generation_config: GenerationConfig,
-        has_default_max_length: bool,
-        has_default_min_length: bool,
-        model_input_name: str,
-        input_ids_length: int,
-        inputs_tensor: torch.Tensor,
-    ) -> GenerationConfig:
-        """Limits the output to the source + 50 tokens where the caller gave no limit: the library's is 20."""
-        if has_default_max_length and generation_config.max_new_tokens is None:
-            limit = inputs_tensor.shape[1] + MAX_LENGTH_BEYOND_SOURCE
-            if self.config.position_embedding == "learned":
-                limit = min(limit, self.config.max_position_embeddings - input_ids_length)
-            generation_config.max_new_tokens = limit
-        return super()._prepare_generated_length(
-            generation_config,
-            has_default_max_length,
-            has_default_min_length,
-            model_input_name,
-            input_ids_length,
-            inputs_tensor,
-        )
-
 
 class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationMixin):
     """The decoder alone as a language model: it predicts each next token from the ones before it."""
@@ -1201,6 +1181,17 @@ class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationM
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+        )
+
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, **kwargs: Any
+    ) -> GenerationConfig:
+        """The library's default length, but `max_position_embeddings` limits learned positions only."""
+        unlimited = self.config.position_embedding != "learned"
+        if unlimited and has_default_max_length and generation_config.max_new_tokens is None:
+            generation_config.max_new_tokens = generation_config.max_length
+        return super()._prepare_generated_length(
+            generation_config=generation_config, has_default_max_length=has_default_max_length, **kwargs
         )
 
 

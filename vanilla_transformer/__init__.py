@@ -7,17 +7,8 @@ loaded when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTextEncoding,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-)
+import transformers
+from transformers import AutoConfig, AutoTokenizer
 
 from .configuration import VanillaTransformerConfig
 from .errors import InputError
@@ -32,10 +23,13 @@ from .modeling import (
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
+from .modeling.saving_vanilla_transformer import auto_classes
 from .tokenization import VanillaTransformerTokenizer
 
 if TYPE_CHECKING:
-    from .modeling.translation import translate
+    from .modeling.pipeline_vanilla_transformer import TranslationPipeline
+    from .modeling.pipelines import pipeline
+    from .modeling.translation_vanilla_transformer import translate
     from .training import (
         TranslationCollator,
         VanillaTransformerTrainer,
@@ -45,7 +39,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "translate": ".modeling.translation",
+    "TranslationPipeline": ".modeling.pipeline_vanilla_transformer",
+    "pipeline": ".modeling.pipelines",
+    "translate": ".modeling.translation_vanilla_transformer",
     "TranslationCollator": ".training",
     "VanillaTransformerTrainer": ".training",
     "VanillaTransformerTrainingArguments": ".training",
@@ -53,17 +49,11 @@ _LAZY = {
 
 AutoConfig.register(VanillaTransformerConfig.model_type, VanillaTransformerConfig, exist_ok=True)
 AutoTokenizer.register(VanillaTransformerConfig, tokenizer_class=VanillaTransformerTokenizer, exist_ok=True)
-for auto_class, model_class in {
-    # Of several, the one that the checkpoint's `architectures` name.
-    AutoModel: (VanillaTransformerModel, VanillaTransformerEncoderModel, VanillaTransformerDecoderModel),
-    AutoModelForCausalLM: VanillaTransformerForCausalLM,
-    AutoModelForMaskedLM: VanillaTransformerForMaskedLM,
-    AutoModelForSeq2SeqLM: VanillaTransformerForConditionalGeneration,
-    AutoModelForSequenceClassification: VanillaTransformerForSequenceClassification,
-    AutoModelForTextEncoding: VanillaTransformerEncoderModel,
-    AutoModelForTokenClassification: VanillaTransformerForTokenClassification,
-}.items():
-    auto_class.register(VanillaTransformerConfig, model_class, exist_ok=True)
+for auto_name, model_classes in auto_classes().items():
+    if auto_name.startswith("AutoModel"):
+        # Of several, the one that the checkpoint's `architectures` name.
+        model_class = model_classes[0] if len(model_classes) == 1 else model_classes
+        getattr(transformers, auto_name).register(VanillaTransformerConfig, model_class, exist_ok=True)
 
 
 def __getattr__(name: str) -> Any:
@@ -79,6 +69,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "InputError",
     "TranslationCollator",
+    "TranslationPipeline",
     "VanillaTransformerConfig",
     "VanillaTransformerDecoderModel",
     "VanillaTransformerEncoderModel",
@@ -92,5 +83,6 @@ __all__ = [
     "VanillaTransformerTokenizer",
     "VanillaTransformerTrainer",
     "VanillaTransformerTrainingArguments",
+    "pipeline",
     "translate",
 ]

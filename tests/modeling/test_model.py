@@ -24,6 +24,7 @@ from .toy import (
     SOURCES,
     assert_gradients_equal,
     assert_parity,
+    assert_same_weights,
     gradients,
     pad,
     padded_batch,
@@ -92,13 +93,6 @@ def test_initialisation_follows_the_seed() -> None:
         states.append(Model(toy_config()).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["lm_head.weight"], states[2]["lm_head.weight"])
-
-
-def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
-    """Bit for bit: outputs may differ in their last bits, by where in memory the weights lie."""
-    ours, theirs = one.state_dict(), other.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 TIES = [(True, True), (True, False), (False, True), (False, False)]
