@@ -49,7 +49,7 @@ test-slow: $(STAMP)
 	$(PYTEST) -m slow
 
 test-upstream: $(STAMP)  ## Run transformers' own common tests on our classes (downloads them once)
-	tests=$$($(BIN)/python .ci/upstream_tests.py) && VT_UPSTREAM_TESTS="$$tests" $(PYTEST) tests/upstream
+	tests=$$($(BIN)/python .ci/upstream_tests.py) && VT_UPSTREAM_TESTS="$$tests" $(PYTEST) -o verbosity_subtests=0 tests/upstream
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .

@@ -203,9 +203,6 @@ class VanillaTransformerConfig(PreTrainedConfig):
         if not self.is_encoder_decoder:
             for name, value in self.fields_of_one_stack(self.is_decoder).items():
                 setattr(self, name, value)
-        if self.head_dim is None and self.encoder_attention_heads == self.decoder_attention_heads:
-            # Transformers reads this field. Where the stacks differ, no single number is right.
-            self.head_dim = self.d_model // self.encoder_attention_heads
         super().__post_init__(**kwargs)
         self.architectures = self._with_base_models(self.architectures or [])
 

@@ -468,9 +468,10 @@ class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):
     def init_parallel_plans(self) -> None:
         """The configuration plans for encoder and decoder together: keep what this model has of it."""
         super().init_parallel_plans()
-        modules = {re.sub(r"\.\d+\.", ".*.", name) for name, _ in self.named_modules()}
-        plan = self._tp_plan or {}
-        self._tp_plan = {name: style for name, style in plan.items() if name in modules}
+        modules = {re.sub(r"\.\d+(?=\.|$)", ".*", name) for name, _ in self.named_modules()}
+        for kind in ("_tp_plan", "_fsdp_plan"):
+            plan = getattr(self, kind) or {}
+            setattr(self, kind, {name: style for name, style in plan.items() if name in modules})
 
     def resize_token_embeddings(
         self,

@@ -44,12 +44,6 @@ class FamilyMixin(ModelTesterMixin, TrainingTesterMixin, TensorParallelTesterMix
     def setUp(self) -> None:
         self.model_tester = self.family()
 
-    def _get_tp_config(self, tie_word_embeddings: bool | None = None) -> VanillaTransformerConfig:
-        """Without dropout, which would make one model compute something else than its copy in parts."""
-        config: VanillaTransformerConfig = super()._get_tp_config(tie_word_embeddings)
-        config.dropout = 0.0
-        return config
-
     def test_config(self) -> None:
         ConfigTester(self, VanillaTransformerConfig, **self.family.changes).run_common_tests()
 

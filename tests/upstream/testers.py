@@ -50,6 +50,8 @@ class ModelTester:
             "encoder_ffn_dim": 37,
             "decoder_ffn_dim": 37,
             "max_position_embeddings": 64,
+            # Random in another way in each process of a distributed test.
+            "dropout": 0.0,
         }
         return VanillaTransformerConfig(**(fields | self.changes))
 
