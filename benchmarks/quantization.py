@@ -1,0 +1,113 @@
+"""What int8 weights cost and save: size on disk and in memory, time and quality of the same translations.
+
+The model is loaded as it is and once more with `quantization_config`, by torchao's weight-only int8: each
+linear layer of encoder and decoder keeps a byte for each weight and a scale for each row. The embeddings, and
+the projection that is tied to them, stay as they are. Both translate the same text with the decoding that the
+model was saved with.
+
+    python benchmarks/quantization.py --model runs/demo --source test.zh --references test.en --target-lang en
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MEGABYTE = 10**6
+KINDS = ("as saved", "int8")
+COLUMNS = ("MB on disk", "MB in memory", "seconds", "BLEU", "chrF")
+
+
+def load(folder: Path, kind: str) -> Any:
+    """Return the model of a folder in eval mode on the CPU, as it was saved or with int8 weights."""
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
+
+    options = {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig())} if kind == "int8" else {}
+    return Model.from_pretrained(folder, dtype="auto", **options).eval()
+
+
+def tensor_bytes(tensor: torch.Tensor) -> int:
+    """Return the bytes that a tensor takes; for a quantized one those of the tensors it is made of."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return tensor.numel() * tensor.element_size()
+    names, _ = tensor.__tensor_flatten__()
+    return sum(tensor_bytes(getattr(tensor, name)) for name in names)
+
+
+def bytes_in_memory(model: torch.nn.Module) -> int:
+    """Return the bytes of all parameters, each tied one once."""
+    return sum(tensor_bytes(parameter) for parameter in model.parameters())
+
+
+def bytes_on_disk(model: Any) -> int:
+    """Return the bytes of the weights that `save_pretrained` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
+
+
+def measure(model: Any, tokenizer: Any, sources: Sequence[str], references: Sequence[str], lang: str) -> Any:
+    """Return the figures of `COLUMNS` for one model."""
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
+    from vanilla_transformer.training.metrics import score
+
+    start = time.perf_counter()
+    hypotheses = list(translate(model, tokenizer, sources))
+    seconds = time.perf_counter() - start
+    scores = score(hypotheses, [references], language=lang, metrics=("bleu", "chrf"))
+    sizes = (bytes_on_disk(model) / MEGABYTE, bytes_in_memory(model) / MEGABYTE)
+    return dict(zip(COLUMNS, (*sizes, seconds, scores["bleu"], scores["chrf"]), strict=True))
+
+
+def report(results: dict[str, dict[str, float]]) -> str:
+    """Return the results as a table of text."""
+    rows = [f"{'weights':<10}" + "".join(f"{column:>14}" for column in COLUMNS)]
+    for kind, figures in results.items():
+        rows.append(f"{kind:<10}" + "".join(f"{figures[column]:>14.2f}" for column in COLUMNS))
+    return "\n".join(rows)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, help="folder of a trained model and its tokenizer")
+    add("--source", type=Path, required=True, help="text to translate, a sentence a line")
+    add("--references", type=Path, required=True, help="its translation, line by line")
+    add("--target-lang", default="en", help="target language, for BLEU's word splitter (default: en)")
+    add("--sentences", type=int, help="translate only so many (default: all)")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure both and print a table, or JSON."""
+    arguments = parse_arguments(argv)
+    from vanilla_transformer import VanillaTransformerTokenizer
+
+    sources, references = (
+        path.read_text(encoding="utf-8").splitlines()[: arguments.sentences]
+        for path in (arguments.source, arguments.references)
+    )
+    tokenizer = VanillaTransformerTokenizer.from_pretrained(arguments.model)
+    results = {
+        kind: measure(load(arguments.model, kind), tokenizer, sources, references, arguments.target_lang)
+        for kind in KINDS
+    }
+    print(json.dumps(results, indent=2) if arguments.json else report(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
