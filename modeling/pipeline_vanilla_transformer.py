@@ -167,8 +167,7 @@ def _set(target: Any, values: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         for name, value in before.items():
-            if value is not None:
-                setattr(target, name, value)
+            setattr(target, name, value)
 
 
 def alignment(attention: torch.Tensor | None) -> list[tuple[int, int]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from ..modeling.hub_vanilla_transformer import (
 from ..modeling.saving_vanilla_transformer import add_references, write_code
 from . import checkpoints
 from .model_card import metadata_of, render_model_card
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def publish(
     token: str | None = None,
     license: str | None = None,
     dry_run: bool = False,
-    show: Any = lambda publication: None,
+    show: Callable[[Publication], None] = lambda publication: None,
 ) -> Publication:
     """Send the model of a training run with its tokenizer, its code and its card.
 
@@ -147,9 +150,19 @@ def _complete(folder: Path, ready: Path, repo_id: str, license: str | None) -> N
         (ready / CARD_FILE).write_text(card, "utf-8")
 
 
-def send(ready: Path, repo_id: str, **options: Any) -> CommitInfo:
-    """Upload what `take` made, and remove it; for a thread of its own."""
+def send(ready: Path, repo_id: str, *, tolerant: bool = False, **options: Any) -> CommitInfo | None:
+    """Upload what `take` made, and remove it.
+
+    Args:
+        ready, repo_id, options: as `upload` takes them.
+        tolerant: make a warning of an upload that fails, for a thread of its own beside the training.
+    """
     try:
         return upload(ready, repo_id, **options)
+    except (ValueError, OSError) as error:
+        if not tolerant:
+            raise
+        logger.warning("%s Training goes on.", error)
+        return None
     finally:
         shutil.rmtree(ready, ignore_errors=True)

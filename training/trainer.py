@@ -122,6 +122,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._keep_last: int | None = args.save_total_limit
         self._resumed_from: Path | None = None
         self._flops_per_token: int | None = None
+        self._hub = HfApi()
         self.add_callback(TrainingHooks(begin_training=self._begin_training, begin_epoch=self._begin_epoch))
 
     def _model_has_own_loss(self) -> bool:
@@ -611,18 +612,20 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                 commit_message=f"Training in progress, step {self.state.global_step}",
                 token=self.args.hub_token,
                 revision=self.args.hub_revision,
+                tolerant=True,
             )
             for folder in ["", *folders.get(strategy, [])]
         ]
-        for job in jobs:
-            job.add_done_callback(_warn_of_failed_push)
         unfinished = self.push_in_progress.jobs if self.push_in_progress is not None and busy else []
         self.push_in_progress = PushInProgress([*unfinished, *jobs])
 
-    def _push_in_background(self, folder: Path, license: str | None = None, **options: Any) -> Any:
-        """Take what may be sent of `folder`, and send it while this process goes on."""
-        ready = publishing.take(folder, str(self.hub_model_id), license=license, run_dir=self.args.output_dir)
-        return HfApi().run_as_future(publishing.send, ready, str(self.hub_model_id), **options)
+    def _push_in_background(
+        self, folder: Path, license: str | None = None, tolerant: bool = False, **options: Any
+    ) -> Any:
+        """Take what may be sent of `folder`, and send it while this process goes on, one after another."""
+        name = str(self.hub_model_id)
+        ready = publishing.take(folder, name, license=license, run_dir=self.args.output_dir)
+        return self._hub.run_as_future(publishing.send, ready, name, tolerant=tolerant, **options)
 
     def _note_best(self, final: Path) -> None:
         """Name the best checkpoint by its lasting place, and not by where it is being written."""
@@ -665,11 +668,6 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._total_loss_scalar -= sum(row[0] for row in rows) / len(rows)
         self._globalstep_last_logged = int(last_logged)
         self._counts = IntervalCounts.from_state(counts)
-
-
-def _warn_of_failed_push(job: Any) -> None:
-    if job.exception() is not None:
-        logger.warning("%s Training goes on.", job.exception())
 
 
 class _Replaceable(Dataset):

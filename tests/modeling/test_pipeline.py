@@ -199,7 +199,7 @@ def test_sentences_that_are_too_long(pipe: Any, expected: list[str], caplog: Any
         ('"A." B', 4, ['"A."', "B"]),
         ("3.14 is pi. Yes", 11, ["3.14 is pi.", "Yes"]),
         ("我有猫。你呢？好", 4, ["我有猫。", "你呢？好"]),
-        ("one, two three four", 9, ["one, two", "three", "four"]),
+        ("one, two three four", 9, ["one,", "two three", "four"]),
         ("one, two three four", 14, ["one,", "two three four"]),
         ("abcdefgh", 3, ["ab", "cd", "ef", "gh"]),
         ("ab", 0, ["a", "b"]),
