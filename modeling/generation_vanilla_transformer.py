@@ -227,7 +227,7 @@ class IncrementalDecoder:
         if not plain or hooked or head.weight.device.type != "cpu" or not 1 < count <= FEW_ROWS:
             return head(hidden_states)
         logits = head.weight @ hidden_states.flatten(0, 1).t()  # (V, N * B)
-        return logits.t().unflatten(0, hidden_states.shape[:2])
+        return logits.t().contiguous().unflatten(0, hidden_states.shape[:2])
 
     def _with_new_slots(self, mask: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
         """The mask of a step: a hypothesis sees what its parent saw, and itself."""
