@@ -1,20 +1,41 @@
-"""Decoding as section 6.1 of the paper has it: length penalty, length limit and the end of a beam search.
+"""Decoding as section 6.1 of the paper has it, and a fast loop for greedy and beam search.
 
-Shapes in trailing comments: N sentences, B beams, V vocabulary.
+`generate()` runs the fast loop where it can, and transformers' own one elsewhere or with `fast=False`. In the
+fast one the hypotheses of a sentence lie side by side where a target's positions are otherwise, so that they
+share the keys and values of the source, and those of the target are written once and never reordered.
+
+Shapes in trailing comments: N sentences, B beams (1 in greedy search), P length of the prompt, S length of
+the target so far, T source length, H heads, K width of a head, E model width, V vocabulary, C candidates.
 """
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.generation import (
+    EosTokenCriteria,
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    GenerateBeamEncoderDecoderOutput,
+    GenerateEncoderDecoderOutput,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
+    MaxLengthCriteria,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
     StoppingCriteria,
     StoppingCriteriaList,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
 )
+from transformers.masking_utils import create_causal_mask
 
 # Section 6.1: "we set the maximum output length during inference to input length + 50".
 MAX_LENGTH_BEYOND_SOURCE = 50
@@ -30,7 +51,32 @@ PAPER_DECODING: dict[str, Any] = {
 
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
 # Fields of a generation config that transformers does not know, and what they are where a config lacks them.
-OWN_FIELDS: dict[str, Any] = {"length_penalty_type": "power", "max_length_beyond_source": None}
+OWN_FIELDS: dict[str, Any] = {"length_penalty_type": "power", "max_length_beyond_source": None, "fast": True}
+
+# What treats each row by itself, whichever rows there are.
+FAST_PROCESSORS = (
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+FAST_CRITERIA = (EosTokenCriteria, MaxLengthCriteria)
+FAST_ATTENTION = ("eager", "sdpa")
+# Keywords of the model that the fast loop understands, or that concern the encoder alone.
+FAST_KEYWORDS = {
+    *("encoder_outputs", "attention_mask", "decoder_attention_mask", "inputs_embeds", "position_ids"),
+    *("past_key_values", "use_cache", "logits_to_keep", "synced_gpus"),
+}
+# Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
+NEVER = -1.0e9
+# Up to so many rows, a product with a matrix stored [out, in] is faster on a CPU if it is turned round.
+FEW_ROWS = 32
+# The loop drops finished sentences once so large a part of the batch is finished.
+LEAVING_SHARE = 0.1
 
 
 class LengthPenalty:
@@ -79,6 +125,282 @@ class RowLengthCriteria(StoppingCriteria):
         return input_ids.shape[1] >= lengths
 
 
+class SlotCache(Cache):
+    """Keys and values of a target, written once and never moved.
+
+    Slot p < P holds token p of the prompt, which the beams share, and slot P + t * B + b what beam b wrote in
+    step t. Which slots are a hypothesis's own history is for the attention mask to say.
+
+    Attributes:
+        filled: slots that hold something; the caller advances it after a step, in which all layers write.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.filled = 0
+        self._buffers: list[list[torch.Tensor]] = []
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes (N, H, new slots, K) behind the filled ones, and returns a layer's keys and values."""
+        if layer_idx == len(self._buffers):
+            self._buffers.append([states[:, :, :0] for states in (key_states, value_states)])
+        buffers, end = self._buffers[layer_idx], self.filled + key_states.shape[2]
+        for side, states in enumerate((key_states, value_states)):
+            if buffers[side].shape[2] < end:
+                buffers[side] = self._grown(buffers[side], states, capacity=2 * end + 16)
+            buffers[side][:, :, self.filled : end] = states
+        return buffers[0][:, :, :end], buffers[1][:, :, :end]
+
+    def _grown(self, buffer: torch.Tensor, states: torch.Tensor, capacity: int) -> torch.Tensor:
+        grown = states.new_empty(*states.shape[:2], capacity, states.shape[3])
+        grown[:, :, : self.filled] = buffer[:, :, : self.filled]
+        return grown
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forgets all sentences but those of `rows`."""
+        self._buffers = [[buffer[rows] for buffer in buffers] for buffers in self._buffers]
+
+
+class IncrementalDecoder:
+    """Steps through the decoder's own layers with the B hypotheses of each sentence side by side.
+
+    Args:
+        model: the generating model.
+        model_kwargs: what `generate()` prepared, one row for each sentence.
+    """
+
+    def __init__(self, model: Any, model_kwargs: Mapping[str, Any]):
+        self.decoder, self.lm_head = model.model.decoder, model.lm_head
+        self.states = model_kwargs["encoder_outputs"][0]  # (N, T, E)
+        self.source_mask = self._additive(model_kwargs.get("attention_mask"))
+        self.prompt_mask: Any = model_kwargs.get("decoder_attention_mask")
+        self.slots, self.source_keys = SlotCache(), DynamicCache()
+        self.cache = EncoderDecoderCache(self.slots, self.source_keys)
+        self.mask: torch.Tensor | None = None  # (N, 1, B, slots), added to the scores of self-attention
+        self.positions = torch.zeros(1, 1, dtype=torch.long, device=self.states.device)
+
+    def _additive(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """(N, T) ones and zeros -> (N, 1, 1, T), or `None` where nothing is hidden."""
+        if mask is None or bool(mask.all()):
+            return None
+        shown = self.states.new_zeros(mask.shape)
+        return shown.masked_fill_(mask == 0, torch.finfo(shown.dtype).min)[:, None, None]
+
+    def start(self, prompt: torch.Tensor, beams: int) -> torch.Tensor:
+        """Reads the prompt (N, P), and predicts what follows: logits (N, 1, V)."""
+        embeddings = self.decoder.embed(prompt, None)
+        causal: Any = create_causal_mask(
+            config=self.decoder.config,
+            inputs_embeds=embeddings,
+            attention_mask=self.prompt_mask,
+            past_key_values=None,
+        )
+        hidden_states = self._layers(self.decoder.add_positions(embeddings, None, self.prompt_mask), causal)
+        hidden = self._additive(self.prompt_mask)
+        if beams > 1 or hidden is not None:
+            shape = (len(prompt), 1, beams, prompt.shape[1])
+            self.mask = self.states.new_zeros(shape) if hidden is None else hidden.expand(shape)
+        counted = prompt.shape[1] if hidden is None else self.prompt_mask.sum(-1, keepdim=True)
+        self.positions = self.positions + counted
+        return self._predict(hidden_states[:, -1:])
+
+    def step(self, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
+        """Appends `tokens` (N, B) to hypotheses `parents` (N, B), and predicts what follows: (N, B, V)."""
+        if self.mask is not None:
+            self.mask = self._with_new_slots(self.mask, parents)
+        embeddings = self.decoder.embed(tokens, None)
+        hidden_states = self.decoder.add_positions(embeddings, self.positions, None)
+        self.positions = self.positions + 1
+        return self._predict(self._layers(hidden_states, self.mask))
+
+    def _predict(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The projection to the vocabulary: (N, B, E) -> (N, B, V).
+
+        On a CPU, few rows times a matrix that is stored [V, E] take up to twice as long as the same product
+        turned round. A projection that is more than a plain `nn.Linear` is called as it is.
+        """
+        head, count = self.lm_head, hidden_states.shape[:2].numel()
+        plain = type(head) is nn.Linear and head.bias is None and "forward" not in vars(head)
+        hooked = head._forward_hooks or head._forward_pre_hooks
+        if not plain or hooked or head.weight.device.type != "cpu" or not 1 < count <= FEW_ROWS:
+            return head(hidden_states)
+        logits = head.weight @ hidden_states.flatten(0, 1).t()  # (V, N * B)
+        return logits.t().contiguous().unflatten(0, hidden_states.shape[:2])
+
+    def _with_new_slots(self, mask: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
+        """The mask of a step: a hypothesis sees what its parent saw, and itself."""
+        if parents is not None:
+            mask = mask.gather(2, parents[:, None, :, None].expand(-1, 1, -1, mask.shape[3]))
+        beams = mask.shape[2]
+        others = mask.new_full((beams, beams), torch.finfo(mask.dtype).min).fill_diagonal_(0)
+        return torch.cat([mask, others.expand(len(mask), 1, -1, -1)], dim=3)
+
+    def _layers(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        for layer in self.decoder.layers:
+            hidden_states = layer(
+                hidden_states,
+                mask,
+                self.states,
+                encoder_attention_mask=self.source_mask,
+                past_key_values=self.cache,
+            )
+        self.slots.filled += hidden_states.shape[1]
+        return self.decoder.finish(hidden_states)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Goes on with the sentences of `rows` alone."""
+        self.states = self.states[rows]
+        self.slots.keep(rows)
+        self.source_keys.batch_select_indices(rows)
+        if self.source_mask is not None:
+            self.source_mask = self.source_mask[rows]
+        if self.mask is not None:
+            self.mask = self.mask[rows]
+        if len(self.positions) > 1:
+            self.positions = self.positions[rows]
+
+
+@dataclass
+class Hypothesis:
+    """An ended hypothesis: its score, its tokens behind the prompt, and the beams that they came from."""
+
+    score: float
+    tokens: list[int]
+    beams: list[int]
+
+
+class BeamSearch:
+    """The search of transformers, in which each sentence leaves when nothing of it can win any more.
+
+    Args:
+        decoder: predicts; its batch shrinks as sentences leave.
+        prompt: (N, P).
+        limits: (N,), the most tokens of each sentence behind its prompt.
+        config: `num_beams`, `early_stopping`, `length_penalty`, `output_scores` and the tokens that end one.
+        processors: change the log-probabilities of a step.
+    """
+
+    def __init__(
+        self,
+        decoder: IncrementalDecoder,
+        prompt: torch.Tensor,
+        limits: torch.Tensor,
+        config: GenerationConfig,
+        processors: LogitsProcessorList,
+    ):
+        self.decoder = decoder
+        self.prompt = prompt
+        self.limits = limits
+        self.config = config
+        self.processors = processors
+        self.penalty = LengthPenalty(config.length_penalty, config.length_penalty_type, limits[:, None])
+        self.beams = config.num_beams
+        self.ends = config._eos_token_tensor
+        self.finished: list[list[Hypothesis]] = [[] for _ in prompt]
+        self.improvable = [True] * len(prompt)
+        self.all_scores: list[torch.Tensor] = []
+        # Of the sentences still searched: their numbers, and their open hypotheses, the best first.
+        self.rows = torch.arange(len(prompt), device=prompt.device)
+        self.running = prompt[:, None].expand(-1, self.beams, -1)
+        self.origins = prompt.new_empty(len(prompt), self.beams, 0)
+        self.scores = torch.full((len(prompt), self.beams), NEVER, device=prompt.device)
+        self.scores[:, 0] = 0
+
+    def run(self) -> None:
+        """Searches until no sentence can improve."""
+        logits = self.decoder.start(self.prompt, self.beams).expand(-1, self.beams, -1)
+        for length in range(1, int(self.limits.max()) + 1):
+            tokens, parents = self._choose(logits, length)
+            kept = [k for k, row in enumerate(self.rows.tolist()) if self.improvable[row]]
+            if not kept:
+                return
+            if not self.config.output_scores and len(kept) <= (1 - LEAVING_SHARE) * len(self.rows):
+                tokens, parents = self._leave(kept, tokens, parents)
+            logits = self.decoder.step(tokens, parents)
+
+    def _choose(self, logits: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tokens (N, B) of a step and the hypotheses that they continue; what ends is put aside."""
+        top, parents, tokens = self._candidates(logits)
+        ended = torch.isin(tokens, self.ends) | (self.limits[self.rows] <= length)[:, None]
+        self._put_aside(top, parents, tokens, ended, length)
+        self.scores, order = (top + ended * NEVER).topk(self.beams)
+        tokens, parents = tokens.gather(1, order), parents.gather(1, order)
+        self.running = torch.cat([_of_beams(self.running, parents), tokens[:, :, None]], dim=2)
+        origins = parents + self.rows[:, None] * self.beams
+        self.origins = torch.cat([_of_beams(self.origins, parents), origins[:, :, None]], dim=2)
+        self._look_ahead(length)
+        return tokens, parents
+
+    def _candidates(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The best continuations: scores, hypotheses continued and tokens, each (N, C), the best first.
+
+        As many as leave B open ones whichever of them end.
+        """
+        count = max(2, 1 + len(self.ends)) * self.beams
+        log_probs = logits.flatten(0, 1).float().log_softmax(-1)  # (N * B, V)
+        log_probs = self.processors(self.running.flatten(0, 1), log_probs)
+        if self.config.output_scores:
+            self.all_scores.append(log_probs)
+        vocabulary = log_probs.shape[-1]
+        best, tokens = log_probs.topk(min(count, vocabulary))  # of each hypothesis, as none gives more
+        sums = (best.unflatten(0, (-1, self.beams)) + self.scores[:, :, None]).flatten(1)
+        top, places = sums.topk(count)
+        tokens = tokens.reshape(len(places), -1).gather(1, places)
+        return top, places // best.shape[-1], tokens
+
+    def _put_aside(
+        self,
+        top: torch.Tensor,
+        parents: torch.Tensor,
+        tokens: torch.Tensor,
+        ended: torch.Tensor,
+        length: int,
+    ) -> None:
+        """Adds the ended ones among the B best candidates to the finished hypotheses of their sentence."""
+        scores = (top / self.penalty(length)).tolist()
+        for k, candidate in ended[:, : self.beams].nonzero().tolist():
+            row = int(self.rows[k])
+            if not self.improvable[row]:
+                continue
+            finished, parent = self.finished[row], int(parents[k, candidate])
+            finished.append(
+                Hypothesis(
+                    scores[k][candidate],
+                    [*self.running[k, parent, self.prompt.shape[1] :].tolist(), int(tokens[k, candidate])],
+                    [*self.origins[k, parent].tolist(), row * self.beams + parent],
+                )
+            )
+            finished.sort(key=lambda hypothesis: -hypothesis.score)
+            del finished[self.beams :]
+
+    def _look_ahead(self, length: int) -> None:
+        """Notes which sentences are over: their best open hypothesis cannot beat the worst finished one."""
+        divisors = self.penalty.at_best(length, self.config.early_stopping)
+        if isinstance(divisors, torch.Tensor):
+            divisors = divisors[self.rows, 0]
+        best = (self.scores[:, 0] / divisors).tolist()
+        for row, score in zip(self.rows.tolist(), best, strict=True):
+            full = len(self.finished[row]) == self.beams
+            over = full and (self.config.early_stopping is True or score <= self.finished[row][-1].score)
+            self.improvable[row] = self.improvable[row] and not over
+
+    def _leave(
+        self, kept: list[int], tokens: torch.Tensor, parents: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.tensor(kept, device=tokens.device)
+        self.decoder.keep(rows)
+        self.rows, self.scores = self.rows[rows], self.scores[rows]
+        self.running, self.origins = self.running[rows], self.origins[rows]
+        return tokens[rows], parents[rows]
+
+
+def _of_beams(states: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
+    """The (N, B, S) states of the hypotheses `beams` (N, B)."""
+    return states.gather(1, beams[:, :, None].expand(-1, -1, states.shape[2]))
+
+
 class VanillaTransformerGenerationMixin(GenerationMixin):
     """transformers' `generate()` with the paper's length penalty and a length limit that follows the source.
 
@@ -90,6 +412,12 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
       them all. A limit that the caller gives (`max_new_tokens`, `max_length`) replaces one of the model's
       generation config, and the other way round; limits given together all hold. Where there is none at all,
       it is 50.
+
+    Greedy and beam search run in the fast loop of this file, unless `fast=False` is given, with the same
+    tokens and scores; the keys and values of the target are not returned. Sampling, processors and stopping
+    criteria other than `FAST_PROCESSORS` and `FAST_CRITERIA`, streamers, caches of the caller, attentions or
+    hidden states as outputs, hooks on the model or its decoder, and subclasses that override `forward` take
+    transformers' own loop.
     """
 
     config: Any
@@ -156,9 +484,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """Greedy decoding and sampling, each row up to its own limit."""
-        if generation_config.max_length_beyond_source is not None:
-            limits = _limits(input_ids, generation_config, kwargs)
-            stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
+        limits = _limits(input_ids, generation_config, kwargs)
+        if self._runs_fast(generation_config, logits_processor, stopping_criteria, kwargs):
+            return self._fast_greedy_search(input_ids, limits, generation_config, logits_processor, kwargs)
+        stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
         return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
 
     def _beam_search(
@@ -171,6 +500,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
     ) -> Any:
         """Beam search with the own length penalty, each sentence up to its own limit."""
         limits = _limits(input_ids, generation_config, kwargs)[:: generation_config.num_beams]
+        if self._runs_fast(generation_config, logits_processor, stopping_criteria, kwargs):
+            return self._fast_beam_search(input_ids, limits, generation_config, logits_processor, kwargs)
         stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
         generation_config = copy.copy(generation_config)
         generation_config.length_penalty = LengthPenalty(
@@ -178,6 +509,123 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         )
         return super()._beam_search(
             input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
+        )
+
+    def _runs_fast(
+        self,
+        config: GenerationConfig,
+        processors: LogitsProcessorList,
+        criteria: StoppingCriteriaList,
+        model_kwargs: Mapping[str, Any],
+    ) -> bool:
+        """Whether the fast loop can do what is asked for."""
+        cache = model_kwargs.get("past_key_values")
+        return (
+            config.fast is not False
+            and self.config.is_encoder_decoder
+            and config.use_cache is not False
+            and not any(
+                (config.do_sample, config.cache_implementation, config.prefill_chunk_size, self.training)
+            )
+            and not any((config.output_attentions, config.output_hidden_states, config.output_logits))
+            and config._eos_token_tensor is not None
+            and config._pad_token_tensor is not None
+            and not getattr(cache, "_is_user_defined", False)
+            and not model_kwargs.get("synced_gpus")
+            and _present(model_kwargs).keys() <= FAST_KEYWORDS
+            and all(type(one) in FAST_PROCESSORS for one in processors)
+            and all(type(one) in FAST_CRITERIA for one in criteria)
+            and self.config._attn_implementation in FAST_ATTENTION
+            and self._steps_are_its_own()
+        )
+
+    def _steps_are_its_own(self) -> bool:
+        """Whether nothing but the decoder's layers has a say in a step: no subclass, no hook, no wrapper."""
+        for base in type(self).__mro__:
+            if VanillaTransformerGenerationMixin in base.__bases__:
+                break
+            if {"forward", "prepare_inputs_for_generation"} & vars(base).keys():
+                return False
+        whole: Any = self
+        return not any(
+            module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            for module in (whole, whole.model, whole.model.decoder)
+        )
+
+    def _fast_greedy_search(
+        self,
+        input_ids: torch.Tensor,
+        limits: torch.Tensor,
+        config: GenerationConfig,
+        processors: LogitsProcessorList,
+        model_kwargs: Mapping[str, Any],
+    ) -> Any:
+        """The likeliest token of each step; a sentence leaves the batch at its </s> or its limit."""
+        decoder = IncrementalDecoder(self, model_kwargs)
+        start, pad = input_ids.shape[1], config._pad_token_tensor
+        sequences = input_ids.new_full((len(input_ids), start + int(limits.max())), int(pad))
+        sequences[:, :start] = input_ids
+        rows = torch.arange(len(input_ids), device=input_ids.device)
+        is_open = torch.ones_like(rows, dtype=torch.bool)
+        logits, all_scores, length = decoder.start(input_ids, 1), [], start
+        while True:
+            scores = processors(sequences[rows, :length], logits[:, -1].float())
+            tokens = torch.where(is_open, scores.argmax(-1), pad)
+            sequences[rows, length] = tokens
+            length += 1
+            if config.output_scores:
+                all_scores.append(scores)
+            is_open &= ~torch.isin(tokens, config._eos_token_tensor) & (limits[rows] > length - start)
+            count = int(is_open.sum())
+            if not count:
+                break
+            if not config.output_scores and count <= (1 - LEAVING_SHARE) * len(rows):
+                kept = is_open.nonzero()[:, 0]
+                decoder.keep(kept)
+                rows, tokens, is_open = rows[kept], tokens[kept], is_open[kept]
+            logits = decoder.step(tokens[:, None], None)
+        sequences = sequences[:, :length]
+        if not config.return_dict_in_generate:
+            return sequences
+        scores_of_steps = tuple(all_scores) if config.output_scores else None
+        return GenerateEncoderDecoderOutput(sequences=sequences, scores=scores_of_steps)
+
+    def _fast_beam_search(
+        self,
+        input_ids: torch.Tensor,
+        limits: torch.Tensor,
+        config: GenerationConfig,
+        processors: LogitsProcessorList,
+        model_kwargs: Mapping[str, Any],
+    ) -> Any:
+        """`BeamSearch`, and its result as transformers gives it."""
+        beams = config.num_beams
+        search = BeamSearch(
+            IncrementalDecoder(self, _one_of_each(model_kwargs, beams)),
+            input_ids[::beams],
+            limits,
+            config,
+            processors,
+        )
+        search.run()
+        returned = [
+            (finished + [Hypothesis(NEVER, [], [])] * beams)[: config.num_return_sequences]
+            for finished in search.finished
+        ]
+        hypotheses = [hypothesis for sentence in returned for hypothesis in sentence]
+        # As in transformers, where padding is token 0, the first end token fills up.
+        filler = int(config._pad_token_tensor) or int(config._eos_token_tensor[0])
+        tokens = _padded([one.tokens for one in hypotheses], filler, input_ids)
+        prompts = input_ids[::beams].repeat_interleave(config.num_return_sequences, dim=0)
+        sequences = torch.cat([prompts, tokens], dim=1)
+        if not config.return_dict_in_generate:
+            return sequences
+        scores = torch.tensor([one.score for one in hypotheses], device=input_ids.device)
+        return GenerateBeamEncoderDecoderOutput(
+            sequences=sequences,
+            sequences_scores=scores if config.output_scores else None,
+            scores=tuple(search.all_scores) if config.output_scores else None,
+            beam_indices=_padded([one.beams for one in hypotheses], -1, input_ids).int(),
         )
 
     def _update_finished_beams(
@@ -199,7 +647,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         )
 
     @staticmethod
-    def _check_early_stop_heuristic(  # type: ignore[override]
+    def _check_early_stop_heuristic(
         *,
         running_beam_scores: torch.Tensor,
         length_penalty: LengthPenalty,
@@ -264,3 +712,17 @@ def _with_limits(
     criteria: StoppingCriteriaList, limits: torch.Tensor, input_ids: torch.Tensor
 ) -> StoppingCriteriaList:
     return StoppingCriteriaList([*criteria, RowLengthCriteria(limits + input_ids.shape[1])])
+
+
+def _one_of_each(model_kwargs: Mapping[str, Any], beams: int) -> dict[str, Any]:
+    """What `generate()` repeated for every beam, once for each sentence again."""
+    picked = {
+        name: value[::beams] if isinstance(value, torch.Tensor) else value
+        for name, value in model_kwargs.items()
+    }
+    return picked | {"encoder_outputs": (model_kwargs["encoder_outputs"][0][::beams],)}
+
+
+def _padded(rows: list[list[int]], filler: int, like: torch.Tensor) -> torch.Tensor:
+    width = max(map(len, rows))
+    return like.new_tensor([row + [filler] * (width - len(row)) for row in rows])

@@ -327,7 +327,7 @@ def trained() -> Model:
     )  # fmt: skip
     model = Model(config)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for step in range(250):
+    for step in range(120):
         sources = random_sources(32, seed=step)
         ids, mask = pad(sources)
         labels, kept = pad([[*reversed(row[:-1]), END] for row in sources])
@@ -360,7 +360,7 @@ def test_a_translation_does_not_depend_on_its_batch(trained: Model, side: str, b
         if row != other:
             scores = [log_probability(trained, source, one) for one in (row, other)]
             assert scores[0] == pytest.approx(scores[1], rel=1e-5), "not a tie"
-    assert len(translations) > 15
+    assert len(translations) > 10
 
 
 def log_probability(model: Model, source: list[int], hypothesis: list[int]) -> float:

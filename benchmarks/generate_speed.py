@@ -1,0 +1,216 @@
+"""Speed of `generate()`: ours, fast and plain, against transformers' MarianMTModel of the same shape.
+
+All three translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily
+and with a beam of 4; they take turns (fast, plain, Marian, fast, ...), so that a busy machine hits all alike.
+On a CPU the clock counts the process's own seconds. Random weights never end a sentence, so that all write as
+many tokens as the longest source of their batch has: sentences that leave a batch early bring nothing here,
+though they do in use.
+
+    python benchmarks/generate_speed.py --threads 1 --json generate_speed.json --figure generate_speed.png
+    python benchmarks/generate_speed.py --shape base --device cuda
+
+Limits stand beside the figures: tokens per second if nothing but matrix products were computed, at the rate
+that this machine reaches in a large one, or nothing but weights read, at its bandwidth, whichever is lower.
+CTranslate2, fairseq, JoeyNMT and OpenNMT-py are left out: they run other files than these models.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PAD, START, END, FIRST_WORD = 0, 1, 2, 5
+SYSTEMS = ("fast", "plain", "marian")
+# d_model, feed-forward width, heads, layers of each stack.
+SHAPES = {"tiny": (128, 512, 4, 2), "base": (512, 2048, 8, 6)}
+BATCHES, BEAMS = (1, 16, 64), (1, 4)
+
+Generate = Callable[..., torch.Tensor]
+Rows = dict[str, dict[str, Any]]
+
+
+def build_models(shape: str, vocabulary: int, device: str) -> dict[str, Generate]:
+    """Return what each system calls to translate; both models have random weights."""
+    from transformers import MarianConfig, MarianMTModel
+
+    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+    width, ffn, heads, layers = SHAPES[shape]
+    fields: dict[str, Any] = {
+        "vocab_size": vocabulary, "d_model": width, "encoder_layers": layers, "decoder_layers": layers,
+        "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": ffn,
+        "decoder_ffn_dim": ffn, "activation_function": "relu", "scale_embedding": True, "pad_token_id": PAD,
+        "bos_token_id": START, "eos_token_id": END, "decoder_start_token_id": START,
+        "attn_implementation": "sdpa",
+    }  # fmt: skip
+    torch.manual_seed(1)
+    config = VanillaTransformerConfig(**fields)
+    ours = VanillaTransformerForConditionalGeneration(config).eval().to(device)
+    marian = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None)).eval().to(device)
+    return {
+        "fast": ours.generate,
+        "plain": lambda *args, **kwargs: ours.generate(*args, fast=False, **kwargs),
+        "marian": marian.generate,
+    }
+
+
+def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tensor]:
+    """Return `rows` random sentences of like length, about 15 tokens, as they lie together once sorted."""
+    draw = torch.Generator().manual_seed(rows)
+    lengths = (15 + torch.randn(20 * 64, generator=draw) * 5).clamp(4, 40).long().sort().values
+    lengths = lengths[len(lengths) // 2 :][:rows]
+    ids = torch.randint(FIRST_WORD, vocabulary, (rows, int(lengths.max())), generator=draw)
+    places = torch.arange(ids.shape[1])
+    ids[places == lengths[:, None] - 1] = END
+    mask = (places < lengths[:, None]).long()
+    return {"input_ids": ids.masked_fill(mask == 0, PAD).to(device), "attention_mask": mask.to(device)}
+
+
+def measure(arguments: argparse.Namespace) -> Rows:
+    """Return tokens per second of each system for each beam and batch, and the ratios to Marian."""
+    models = build_models(arguments.shape, arguments.vocabulary, arguments.device)
+    results: Rows = {}
+    for beams in arguments.beams:
+        for rows in arguments.batches:
+            batch = make_batch(rows, arguments.vocabulary, arguments.device)
+            speeds: dict[str, list[float]] = {name: [] for name in SYSTEMS}
+            for number in range(arguments.rounds + 1):
+                for name in SYSTEMS:
+                    speed = _tokens_per_second(models[name], batch, beams)
+                    if number > 0:  # the first round warms up
+                        speeds[name].append(speed)
+            results[f"beam {beams}, batch {rows}"] = _summary(speeds)
+    return results
+
+
+def _tokens_per_second(generate: Generate, batch: dict[str, torch.Tensor], beams: int) -> float:
+    on_cpu = batch["input_ids"].device.type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    steps = batch["input_ids"].shape[1]
+    settings = {"max_new_tokens": steps, "num_beams": beams, "length_penalty": 1.0, "early_stopping": False}
+    start = clock()
+    found = generate(**batch, **(settings if beams > 1 else {"max_new_tokens": steps, "num_beams": 1}))
+    if not on_cpu:
+        torch.cuda.synchronize()
+    seconds = clock() - start
+    if found.shape[1] != steps + 1:
+        raise RuntimeError(f"{steps} tokens were to be written, but {found.shape[1] - 1} were.")
+    return found.shape[0] * steps / seconds
+
+
+def _summary(speeds: dict[str, list[float]]) -> dict[str, Any]:
+    """Return medians, and median, least and greatest ratio to Marian within a round."""
+    summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
+    for name in ("fast", "plain"):
+        ratios = [ours / theirs for ours, theirs in zip(speeds[name], speeds["marian"], strict=True)]
+        summary[f"{name} / marian"] = [statistics.median(ratios), min(ratios), max(ratios)]
+    return summary
+
+
+def add_limits(results: Rows, arguments: argparse.Namespace) -> None:
+    """Add to each row the tokens per second that the decoder's matrix products alone would allow."""
+    width, ffn, _, layers = SHAPES[arguments.shape]
+    weights = layers * (6 * width * width + 2 * width * ffn) + width * arguments.vocabulary
+    products, bandwidth = _machine_rates(arguments.device)
+    for beams in arguments.beams:
+        for rows in arguments.batches:
+            step = max(2 * weights * rows * beams / products, 4 * weights / bandwidth)
+            results[f"beam {beams}, batch {rows}"]["limit"] = rows / step
+
+
+def _machine_rates(device: str) -> tuple[float, float]:
+    """Return operations per second of a large product, and bytes per second read in one with a vector."""
+    matrix = torch.randn(2048, 2048, device=device)
+    vectors = [torch.randn(8192, 2048, device=device) for _ in range(4)]
+    products = 2 * 2048**3 / min(_seconds(lambda: matrix @ matrix, device) for _ in range(3))
+    read = 4 * sum(one.numel() for one in vectors)
+    seconds = min(_seconds(lambda: [one @ matrix[0] for one in vectors], device) for _ in range(3))
+    return products, read / seconds
+
+
+def _seconds(work: Callable[[], Any], device: str) -> float:
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    start = clock()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def report(results: Rows) -> str:
+    """Return the results as a table of text."""
+    rows = [
+        f"{'tokens per second':<20}"
+        + "".join(f"{name:>9}" for name in (*SYSTEMS, "limit"))
+        + "   fast / marian"
+    ]
+    for label, row in results.items():
+        speeds = "".join(f"{row[name]:>9.0f}" for name in (*SYSTEMS, "limit"))
+        median, least, most = row["fast / marian"]
+        rows.append(f"{label:<20}{speeds}   {median:.2f} ({least:.2f} to {most:.2f})")
+    return "\n".join(rows)
+
+
+def plot(results: Rows, path: Path) -> None:
+    """Draw the ratios to Marian as bars, with the limit as a line above each group."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    for shift, name in enumerate(("fast", "plain")):
+        places = [place + 0.4 * shift - 0.2 for place in range(len(results))]
+        axes.bar(
+            places, [row[f"{name} / marian"][0] for row in results.values()], 0.38, label=f"ours, {name}"
+        )
+    limits = [row["limit"] / row["marian"] for row in results.values()]
+    axes.plot(range(len(results)), limits, "_", color="black", markersize=30, label="limit")
+    axes.axhline(1, color="grey", linewidth=1)
+    axes.set_xticks(range(len(results)), list(results))
+    axes.set_ylabel("tokens per second, Marian = 1")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--shape", choices=SHAPES, default="base", help="size of both models (default: base)")
+    add("--vocabulary", type=int, default=10_000, help="tokens of the vocabulary (default: 10000)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    add("--batches", type=int, nargs="+", default=BATCHES, help="sentences of a batch (default: 1 16 64)")
+    add("--beams", type=int, nargs="+", default=BEAMS, help="beams; 1 is greedy (default: 1 4)")
+    add("--rounds", type=int, default=5, help="timed rounds of each system (default: 5)")
+    add("--json", type=Path, help="write the figures here")
+    add("--figure", type=Path, help="draw the ratios here, as PNG")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print a table."""
+    arguments = parse_arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    results = measure(arguments)
+    add_limits(results, arguments)
+    print(report(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if arguments.figure:
+        plot(results, arguments.figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

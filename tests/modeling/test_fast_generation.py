@@ -1,0 +1,293 @@
+"""The fast loop gives what transformers' own gives, runs where it should, and steps aside elsewhere."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import LogitsProcessor, LogitsProcessorList, MaxTimeCriteria, StoppingCriteriaList
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
+from vanilla_transformer.modeling.generation_vanilla_transformer import IncrementalDecoder
+
+from .toy import PROMPTS, SOURCES, pad, toy_config, translating_model
+
+MORE_SOURCES = [*SOURCES, [6, 7, 8, 2], [12, 2], [9, 5, 19, 21, 2]]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each step of the fast loop, as they are taken."""
+    taken: list[int] = []
+    step = IncrementalDecoder.step
+
+    def counted(self: IncrementalDecoder, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
+        taken.append(len(tokens))
+        return step(self, tokens, parents)
+
+    monkeypatch.setattr(IncrementalDecoder, "step", counted)
+    return taken
+
+
+def assert_fast_equals_plain(model: Model, ids: torch.Tensor, steps: list[int], **settings: Any) -> None:
+    """Equal tokens, scores, scores of every step and beam indices, and equal tokens where sentences leave.
+
+    Steps behind a sentence's own limit are not compared: what is open there scores -1e9 and is all one tie.
+    """
+    detailed = settings | {"return_dict_in_generate": True, "output_scores": True}
+    plain = model.generate(ids, fast=False, **detailed)
+    assert not steps
+    fast = model.generate(ids, **detailed)
+    assert steps
+    assert torch.equal(fast.sequences, plain.sequences)
+    assert len(fast.scores) == len(plain.scores)
+    beyond = settings.get("max_length_beyond_source", 1000)
+    limits = settings.get("attention_mask", torch.ones_like(ids)).sum(-1) + beyond
+    for step, (ours, theirs) in enumerate(zip(fast.scores, plain.scores, strict=True)):
+        open_rows = (limits > step).repeat_interleave(len(ours) // len(ids))
+        torch.testing.assert_close(ours[open_rows], theirs[open_rows], rtol=1e-5, atol=1e-5)
+    if settings.get("num_beams", 4) > 1:
+        torch.testing.assert_close(fast.sequences_scores, plain.sequences_scores, rtol=1e-5, atol=1e-6)
+        assert torch.equal(fast.beam_indices, plain.beam_indices)
+    assert torch.equal(model.generate(ids, **settings), plain.sequences)
+    steps.clear()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"norm_position": "pre", "position_embedding": "learned", "attention_bias": True},
+        {"head_dim": 5, "value_head_dim": 3, "attention": "eager"},
+        {"dtype": torch.float32, "position_embedding": "none"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("beams", [1, 4])
+def test_fast_equals_plain(changes: dict[str, Any], beams: int, steps: list[int]) -> None:
+    model = translating_model(**changes)
+    for side in ("left", "right"):
+        ids, mask = pad(MORE_SOURCES, side, extra=1)
+        settings = {"attention_mask": mask, "num_beams": beams, "max_length_beyond_source": 6}
+        assert_fast_equals_plain(model, ids, steps, **settings)
+    assert_fast_equals_plain(model, ids[:2], steps, num_beams=beams, max_new_tokens=5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_return_sequences": 3},
+        {"early_stopping": True, "length_penalty_type": "power"},
+        {"early_stopping": False, "length_penalty": 2.0},
+        {"length_penalty": -1.0},
+        {"eos_token_id": [2, 9, 14]},
+        {"num_beams": 1, "eos_token_id": [2, 9, 14]},
+        {"min_new_tokens": 4, "suppress_tokens": [7], "no_repeat_ngram_size": 2},
+        {"num_beams": 1, "min_length": 4, "begin_suppress_tokens": [7, 13], "bad_words_ids": [[5, 6], [8]]},
+        {"forced_bos_token_id": 8, "forced_eos_token_id": 2},
+        {"max_new_tokens": 1},
+        {"num_beams": 12},
+    ],
+    ids=str,
+)
+def test_fast_equals_plain_with(settings: dict[str, Any], steps: list[int]) -> None:
+    ids, mask = pad(MORE_SOURCES)
+    defaults: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": 9}
+    model = translating_model()
+    if settings.get("max_new_tokens") == 1:
+        return_of_one_step(model, ids, defaults | settings)
+        return
+    assert_fast_equals_plain(model, ids, steps, **(defaults | settings))
+
+
+def return_of_one_step(model: Model, ids: torch.Tensor, settings: dict[str, Any]) -> None:
+    """The prompt alone predicts it."""
+    assert torch.equal(model.generate(ids, **settings), model.generate(ids, fast=False, **settings))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_forced_prefixes(beams: int, positions: str, steps: list[int]) -> None:
+    model = translating_model(position_embedding=positions)
+    ids, mask = pad(SOURCES, "left")
+    prompts, prompt_mask = pad(PROMPTS, "left")
+    settings: dict[str, Any] = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 6}
+    assert_fast_equals_plain(
+        model, ids, steps, decoder_input_ids=prompts, decoder_attention_mask=prompt_mask, **settings
+    )
+    assert_fast_equals_plain(model, ids, steps, decoder_input_ids=torch.tensor([[1, 13, 6]] * 3), **settings)
+
+
+def test_encoder_outputs_and_embeddings(steps: list[int]) -> None:
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    expected = model.generate(ids, attention_mask=mask, max_new_tokens=6, fast=False)
+    outputs = model.get_encoder()(ids, attention_mask=mask)
+    embeddings = model.get_input_embeddings()(ids)
+    for inputs in ({"encoder_outputs": outputs}, {"inputs_embeds": embeddings}):
+        assert torch.equal(model.generate(attention_mask=mask, max_new_tokens=6, **inputs), expected)
+    assert steps
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_finished_sentences_leave_the_batch(beams: int, steps: list[int]) -> None:
+    ids, mask = pad(MORE_SOURCES)
+    translating_model().generate(ids, attention_mask=mask, num_beams=beams)
+    assert steps[0] == len(MORE_SOURCES) > steps[-1]
+    assert steps == sorted(steps, reverse=True)
+
+
+class Silencer(LogitsProcessor):
+    """Forbids one token."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return scores.index_fill(1, torch.tensor([7]), -torch.inf)
+
+
+class Listener:
+    """A streamer that hears the tokens."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def put(self, value: torch.Tensor) -> None:
+        self.heard += 1
+
+    def end(self) -> None:
+        assert self.heard > 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda: {"do_sample": True, "num_beams": 1},
+        lambda: {"do_sample": True},
+        lambda: {"output_attentions": True, "return_dict_in_generate": True},
+        lambda: {"output_hidden_states": True, "return_dict_in_generate": True},
+        lambda: {"output_logits": True, "return_dict_in_generate": True},
+        lambda: {"logits_processor": LogitsProcessorList([Silencer()])},
+        lambda: {"stopping_criteria": StoppingCriteriaList([MaxTimeCriteria(60.0)])},
+        lambda: {"prefix_allowed_tokens_fn": lambda batch, ids: list(range(2, 23))},
+        lambda: {"repetition_penalty": 1.2},
+        lambda: {"num_beams": 1, "streamer": Listener()},
+        lambda: {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())},
+        lambda: {"use_cache": False},
+        lambda: {"cache_implementation": "static"},
+        lambda: {"fast": False},
+    ],
+)
+def test_what_takes_transformers_own_loop(settings: Callable[[], dict[str, Any]], steps: list[int]) -> None:
+    ids, mask = pad(SOURCES)
+    translating_model().generate(ids, attention_mask=mask, max_new_tokens=4, **settings())
+    assert not steps
+
+
+class Overriding(Model):
+    """A subclass with a forward pass of its own."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().forward(*args, **kwargs)
+        outputs.logits[..., 7] = -torch.inf
+        return outputs
+
+
+class Renamed(Model):
+    """A subclass that changes nothing of the computation."""
+
+
+@pytest.mark.parametrize(("kind", "fast"), [(Overriding, False), (Renamed, True)])
+def test_subclasses(kind: type[Model], fast: bool, steps: list[int]) -> None:
+    model = kind(toy_config()).eval()
+    generated = model.generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
+    assert bool(steps) is fast
+    assert fast or not (generated == 7).any()
+
+
+def test_a_hook_on_the_model_is_called(steps: list[int]) -> None:
+    calls: list[Any] = []
+    for module in (lambda model: model, lambda model: model.model, lambda model: model.model.decoder):
+        model = translating_model()
+        module(model).register_forward_hook(lambda *args: calls.append(args))
+        model.generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
+        assert len(calls) > 1 and not steps
+        calls.clear()
+
+
+class Adapted(nn.Module):
+    """A linear map and a low-rank one beside it, as LoRA puts it in the place of a projection."""
+
+    def __init__(self, base: nn.Linear):
+        super().__init__()
+        self.base = base
+        self.down = nn.Linear(base.in_features, 2, bias=False, dtype=base.weight.dtype)
+        self.up = nn.Linear(2, base.out_features, bias=False, dtype=base.weight.dtype)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.base(states) + self.up(self.down(states))
+
+
+@torch.no_grad()
+def test_the_fast_loop_sees_every_change_of_the_model(steps: list[int]) -> None:
+    """Weights, in place or replaced, dtype, vocabulary, adapters and hooks: each changes what comes out."""
+    model: Any = translating_model()
+    ids, mask = pad(SOURCES)
+    layer = model.model.decoder.layers[1]
+    seen = []
+
+    def adapt() -> None:
+        layer.self_attn.q_proj = Adapted(layer.self_attn.q_proj)
+
+    def unload() -> None:
+        layer.self_attn.q_proj = layer.self_attn.q_proj.base
+
+    changes: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: [parameter.add_(0.1 * parameter.sin()) for parameter in model.parameters()],
+        lambda: layer.fc1.weight.data.mul_(-1),
+        lambda: model.load_state_dict(translating_model().state_dict()),
+        adapt,
+        unload,
+        lambda: layer.encoder_attn.v_proj.register_forward_hook(lambda module, inputs, output: 2 * output),
+        lambda: model.lm_head.register_forward_hook(lambda module, inputs, output: 0.5 * output),
+        lambda: model.to(torch.float32),
+    ]
+    for change in changes:
+        change()
+        settings: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": 6}
+        detailed = settings | {"return_dict_in_generate": True, "output_scores": True}
+        assert_fast_equals_plain(model, ids, steps, **settings)
+        seen.append(model.generate(ids, **detailed).sequences_scores.float())
+        steps.clear()
+    differs = [not torch.allclose(one, other) for one, other in zip(seen, seen[1:], strict=False)]
+    assert differs == [True] * 7 + [False]
+    assert torch.allclose(seen[3], seen[0]) and torch.allclose(seen[5], seen[0])
+
+
+def test_after_the_vocabulary_is_resized(steps: list[int]) -> None:
+    model = translating_model()
+    model.resize_token_embeddings(30, mean_resizing=False)
+    ids, mask = pad(SOURCES)
+    assert_fast_equals_plain(model, ids, steps, attention_mask=mask, max_new_tokens=6)
+
+
+def test_nothing_of_the_fast_loop_is_kept(steps: list[int]) -> None:
+    model = translating_model()
+    names, attributes = list(model.state_dict()), [sorted(vars(module)) for module in model.modules()]
+    model.generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
+    assert steps
+    assert list(model.state_dict()) == names
+    assert [sorted(vars(module)) for module in model.modules()] == attributes
+
+
+def test_the_first_step_is_computed_once_for_all_beams() -> None:
+    """The source is projected once for a sentence, whatever the number of beams."""
+    model = translating_model()
+    shapes: list[torch.Size] = []
+    model.model.decoder.layers[0].encoder_attn.k_proj.register_forward_hook(
+        lambda module, inputs, output: shapes.append(output.shape)
+    )
+    ids, mask = pad(SOURCES)
+    model.generate(ids, attention_mask=mask, num_beams=4, max_new_tokens=5)
+    assert [shape[:2] for shape in shapes] == [(3, 7)]
