@@ -89,6 +89,7 @@ class VanillaTransformerPositionalEncoding(nn.Module):
         super().__init__()
         self.dim = config.d_model
         self.layout = config.sinusoidal_layout
+        self.offset = config.sinusoidal_offset
 
     def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Encodes `position_ids` of any shape (...) as (..., E) in `dtype`."""
@@ -96,7 +97,9 @@ class VanillaTransformerPositionalEncoding(nn.Module):
         pair = torch.arange(self.dim // 2, device=position_ids.device, dtype=precise)
         # tensor2tensor's wavelengths end at 10000 * 2 pi, the paper's one step before.
         steps = self.dim // 2 - 1 if self.layout == "tensor2tensor" else self.dim / 2
-        angles = position_ids[..., None].to(precise) * torch.exp(pair * (-math.log(10000.0) / steps))
+        angles = (position_ids[..., None] + self.offset).to(precise) * torch.exp(
+            pair * (-math.log(10000.0) / steps)
+        )
         sine, cosine = angles.sin().to(dtype), angles.cos().to(dtype)
         if self.layout == "interleaved":
             return torch.stack((sine, cosine), dim=-1).flatten(-2)  # (..., E/2, 2) -> (..., E)
@@ -443,7 +446,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         elif config.position_embedding == "learned":
             self.embed_positions = VanillaTransformerLearnedPositionalEmbedding(config)
         self.layer_norm = (
-            nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.norm_position == "pre" else None
+            nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.has_final_norm else None
         )
         self.gradient_checkpointing = False
 
@@ -488,7 +491,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         return F.embedding(position_ids, encode(torch.arange(length, device=device), dtype))
 
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """The final norm of a pre-norm stack."""
+        """The final norm, of a pre-norm stack for instance."""
         return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
 
 
@@ -750,7 +753,8 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
-        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False)
+        vocab_size = config.decoder_vocab_size or config.vocab_size
+        self.lm_head = nn.Linear(config.d_model, vocab_size, bias=config.lm_head_bias)
         self.generation_config.num_beams = 4
         self.generation_config.length_penalty = 0.6
         self.post_init()
@@ -863,7 +867,12 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         loss, logits = None, None
         if labels is not None and not return_logits and not is_torchdynamo_compiling():
             loss = linear_cross_entropy_loss(
-                hidden_states, self.lm_head.weight, labels, num_items_in_batch, label_smoothing
+                hidden_states,
+                self.lm_head.weight,
+                labels,
+                num_items_in_batch,
+                label_smoothing,
+                bias=self.lm_head.bias,
             )
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
