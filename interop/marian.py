@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MarianConfig, MarianMTModel, PreTrainedModel
+from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedModel
+from transformers.utils import logging
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
+from ..modeling.generation_vanilla_transformer import OWN_FIELDS
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 from .weights import (
     STACKS,
@@ -22,6 +24,8 @@ from .weights import (
     warn_of_layerdrop,
     zero_bias,
 )
+
+logger = logging.get_logger(__name__)
 
 SHARED_FIELDS = (
     "vocab_size",
@@ -150,9 +154,19 @@ def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTMode
         weights.pop("model.shared.weight", None)
     missing, unexpected = marian.load_state_dict(weights, strict=False)
     assert not unexpected and all(any(part in name for part in COMPUTED) for name in missing)
-    marian.generation_config = copy_generation_config(model)
+    marian.generation_config = _plain_generation_config(model)
     translator: MarianMTModel = marian.eval()
     return translator
+
+
+def _plain_generation_config(model: VanillaTransformerForConditionalGeneration) -> GenerationConfig:
+    """How a model generates, without the fields that transformers' own models do not read."""
+    config = copy_generation_config(model)
+    for name, default in OWN_FIELDS.items():
+        value = config.__dict__.pop(name, default)
+        if value != default:
+            logger.warning(f"`{name}` {value!r} of the generation config is not taken over: Marian has none.")
+    return config
 
 
 def _check_exportable(config: VanillaTransformerConfig) -> None:

@@ -1,7 +1,10 @@
 """List the packaged recipes, or print one, to read it or to make a file of your own from it.
 
-vanilla-transformer recipes
-vanilla-transformer recipes multi30k_en_de > mine.yaml
+    vanilla-transformer recipes
+    vanilla-transformer recipes multi30k_en_de > mine.yaml
+    vanilla-transformer recipes accelerate/one_node > one_node.yaml
+
+Those named accelerate/... are no recipes but configurations of `accelerate launch --config_file`.
 """
 
 from __future__ import annotations
@@ -27,14 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Print the list, or the recipe."""
-    from vanilla_transformer.training.recipe import available_recipes, recipe_text
+    from vanilla_transformer.training import recipe
 
     if args.name:
-        print(recipe_text(args.name), end="")
+        is_launch_config = args.name.startswith("accelerate/")
+        print((recipe.launch_config_text if is_launch_config else recipe.recipe_text)(args.name), end="")
         return
-    recipes = available_recipes()
-    width = max(map(len, recipes)) + 2
-    for name, summary in recipes.items():
+    listed = recipe.available_recipes() | recipe.available_launch_configs()
+    width = max(map(len, listed)) + 2
+    for name, summary in listed.items():
         print(f"{name:<{width}}{summary}")
 
 

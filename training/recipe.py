@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -17,12 +18,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import InputError
+
+_PACKAGE = "vanilla_transformer.recipes"
+_LAUNCH_FOLDER = "accelerate"
 
 
 def _key(
@@ -42,8 +47,8 @@ def _key(
         "minimum": minimum,
         "below": below,
     }
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata | {"default": default})
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata | {"default": default})
     return field(default=default, metadata=metadata | {"default": default})
 
 
@@ -133,6 +138,16 @@ class TrainRecipe:
     init_from: str | None = _key(
         None, "Folder or Hub name of a model whose weights training starts from; null starts anew."
     )
+    word_vectors: str | None = _key(
+        None,
+        "File of word vectors that the embeddings start from: word2vec, text or binary, or GloVe (needs the"
+        " extra `vectors`); freeze: [embeddings] keeps them.",
+    )
+    freeze: list[str] = _key(
+        [],
+        "Parts of the model that are not trained: embeddings, encoder, decoder.layers.0-2 (its first three"
+        " layers), or any other module by its path.",
+    )
     attn_implementation: str = _key(
         "sdpa", "Attention kernel.", choices=("eager", "sdpa", "flash_attention_2", "flex_attention")
     )
@@ -165,6 +180,9 @@ class TrainRecipe:
         "Factor on the paper's learning rate d_model^-0.5 * min(step^-0.5, step * warmup^-1.5).",
         minimum=0,
     )
+    learning_rate_factors: dict[str, Any] = _key(
+        {}, "Part of the model, named as in freeze: factor on the learning rate of its parameters."
+    )
     label_smoothing: float = _key(
         0.1, "Probability that label smoothing spreads over the vocabulary (paper, 5.4).", minimum=0, below=1
     )
@@ -196,9 +214,15 @@ class TrainRecipe:
         None, "Stop after so many validations without a better metric; null never stops early.", minimum=1
     )
     generation: dict[str, Any] = _key(
-        {"num_beams": 4, "length_penalty": 0.6},
-        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1); with one beam,"
-        " length_penalty means nothing and becomes null.",
+        {
+            "num_beams": 4,
+            "length_penalty": 0.6,
+            "length_penalty_type": "gnmt",
+            "max_length_beyond_source": 50,
+            "early_stopping": "never",
+        },
+        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1), over those that it"
+        " has; with one beam, length_penalty and early_stopping mean nothing and become null.",
     )
 
     save_steps: int | None = _key(
@@ -258,6 +282,7 @@ class TrainRecipe:
 
     def _check_model(self) -> None:
         from ..configuration import PRESETS, VanillaTransformerConfig
+        from .parts import check_learning_rate_factors
 
         if self.preset not in PRESETS:
             raise InputError(f"`preset` must be one of {', '.join(PRESETS)}, but is {self.preset!r} instead.")
@@ -265,6 +290,8 @@ class TrainRecipe:
             raise InputError("`model.vocab_size` follows from the tokenizer: set `vocab_size` instead.")
         known = {item.name for item in dataclasses.fields(VanillaTransformerConfig)}
         _check_known(self.model, prefix="model.", known=known)
+        check_learning_rate_factors(self.learning_rate_factors)
+        _check_at_most_one(self, ("init_from", "word_vectors"))
         if self.init_from is None:
             with _one_line_errors():
                 VanillaTransformerConfig.from_preset(
@@ -274,15 +301,23 @@ class TrainRecipe:
     def _check_generation(self) -> None:
         from transformers import GenerationConfig
 
+        from ..modeling.generation_vanilla_transformer import OWN_FIELDS, check_own_fields
+
         beams = self.generation.get("num_beams")
         if beams is not None and (not isinstance(beams, int) or beams < 1):
             raise InputError(f"`generation.num_beams` must be positive, but is {_as_yaml(beams)} instead.")
         if beams == 1:
             # transformers refuses to save what only a beam search uses.
-            object.__setattr__(self, "generation", self.generation | {"length_penalty": None})
-        _check_known(self.generation, prefix="generation.", known=GenerationConfig().to_dict())
+            object.__setattr__(
+                self, "generation", self.generation | {"length_penalty": None, "early_stopping": None}
+            )
+        _check_known(
+            self.generation, prefix="generation.", known={**GenerationConfig().to_dict(), **OWN_FIELDS}
+        )
         with _one_line_errors():
-            GenerationConfig(**(_default("generation") | self.generation)).validate(strict=True)
+            config = GenerationConfig(**(_default("generation") | self.generation))
+            config.validate(strict=True)
+            check_own_fields(config)
 
     @property
     def has_validation(self) -> bool:
@@ -376,7 +411,17 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Trai
 
 def available_recipes() -> dict[str, str]:
     """The packaged recipes: name -> what its first comment line says."""
-    folder = resources.files("vanilla_transformer.recipes")
+    return _first_lines(resources.files(_PACKAGE))
+
+
+def available_launch_configs() -> dict[str, str]:
+    """The packaged configurations of `accelerate launch`: "accelerate/fsdp" -> its first comment line."""
+    folder = resources.files(_PACKAGE).joinpath(_LAUNCH_FOLDER)
+    return {f"{_LAUNCH_FOLDER}/{name}": line for name, line in _first_lines(folder).items()}
+
+
+def _first_lines(folder: Traversable) -> dict[str, str]:
+    """What the first comment line of each YAML file in `folder` says, by the file's name."""
     files = sorted(
         (item for item in folder.iterdir() if item.name.endswith(".yaml")), key=lambda item: item.name
     )
@@ -384,6 +429,20 @@ def available_recipes() -> dict[str, str]:
         item.name.removesuffix(".yaml"): item.read_text("utf-8").partition("\n")[0].lstrip("# ")
         for item in files
     }
+
+
+def launch_config_text(name: str) -> str:
+    """The YAML text of a packaged configuration of `accelerate launch`, such as "accelerate/fsdp".
+
+    Raises:
+        InputError: no such configuration.
+    """
+    known = available_launch_configs()
+    if name not in known:
+        raise InputError(
+            f"no configuration is named {name!r}{_closest(name, known)} There are {', '.join(known)}."
+        )
+    return resources.files(_PACKAGE).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
 def recipe_text(name_or_path: str | Path) -> str:
@@ -400,7 +459,7 @@ def recipe_text(name_or_path: str | Path) -> str:
             f"no recipe is named {name!r}{_closest(name, known)} Recipes: {', '.join(known)}; a file of your"
             " own needs its .yaml suffix."
         )
-    return resources.files("vanilla_transformer.recipes").joinpath(f"{name}.yaml").read_text("utf-8")
+    return resources.files(_PACKAGE).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -442,6 +501,16 @@ def comment_lines(name: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+_KIND_NAMES = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of strings",
+    dict: "a mapping of keys to values",
+}
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -534,14 +603,12 @@ def _converted(name: str, kind: type, value: Any) -> Any:
         return float(value)
     if kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    if kind is list and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return list(value)
+    if kind is not list and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    words = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
     hint = " (put it in quotes)" if kind is str and not isinstance(value, Mapping) else ""
-    raise InputError(
-        f"`{name}` must be {words.get(kind, 'a mapping of keys to values')}{hint},"
-        f" but is {_as_yaml(value)} instead."
-    )
+    raise InputError(f"`{name}` must be {_KIND_NAMES[kind]}{hint}, but is {_as_yaml(value)} instead.")
 
 
 def _check_limits(item: dataclasses.Field[Any], value: Any) -> None:

@@ -9,6 +9,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel, Ma
 
 from vanilla_transformer import InputError, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.interop import from_marian, load_marian, save_marian, to_marian
+from vanilla_transformer.modeling.generation_vanilla_transformer import set_decoding
 
 from ..modeling.toy import assert_parity, padded_batch, toy_model, translating_model
 from .foreign import SENTENCES, marian_model, marian_tokenizer
@@ -170,6 +171,7 @@ def test_ours_becomes_a_marian(changes: dict[str, Any], layout: str) -> None:
 def test_a_saved_marian_translates_as_ours(tmp_path: Path, tiny_tokenizer: Any) -> None:
     model = translating_model(dtype=torch.float32)
     model.generation_config.max_new_tokens = 9
+    set_decoding(model.generation_config, length_penalty_type="power")
     save_marian(model, tmp_path, tiny_tokenizer)
     marian: Any = MarianMTModel.from_pretrained(tmp_path)
     inputs = {name: padded_batch()[name] for name in ("input_ids", "attention_mask")}

@@ -9,6 +9,7 @@ import yaml
 from transformers import GenerationConfig
 
 from vanilla_transformer.configuration import VanillaTransformerConfig
+from vanilla_transformer.modeling.generation_vanilla_transformer import OWN_FIELDS, PAPER_DECODING
 from vanilla_transformer.training.recipe import (
     TrainRecipe,
     available_recipes,
@@ -24,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def default_of(section: str, key: str) -> object:
     if section == "generation":
         # GenerationConfig holds None where the library's own default applies.
-        library = {"num_beams": 1, "length_penalty": 1.0}
-        assert getattr(GenerationConfig(), key) in (None, library[key])
+        library = {"num_beams": 1, "length_penalty": 1.0, "early_stopping": False} | OWN_FIELDS
+        assert getattr(GenerationConfig(), key, None) in (None, library[key])
         return library[key]
     return getattr(VanillaTransformerConfig(), key)
 
@@ -71,23 +72,49 @@ def test_the_path_and_the_name_are_one_recipe(name: str) -> None:
     assert load_recipe(ROOT / "recipes" / f"{name}.yaml") == load_recipe(name)
 
 
-@pytest.mark.parametrize(
-    ("name", "preset", "steps", "averaged", "interval"),
-    [("wmt14_en_de_base", "base", 100_000, 5, 1500), ("wmt14_en_de_big", "big", 300_000, 20, 600)],
-)
-def test_the_wmt14_recipes_are_the_papers(
-    name: str, preset: str, steps: int, averaged: int, interval: int
-) -> None:
-    recipe = load_recipe(name)
-    assert (recipe.max_steps, recipe.warmup_steps, recipe.learning_rate_scale) == (steps, 4000, 1.0)
-    assert (recipe.tokens_per_update, recipe.vocab_size, recipe.label_smoothing) == (25_000, 37_000, 0.1)
+@dataclasses.dataclass(frozen=True)
+class PaperRun:
+    """What sections 5.1, 5.2 and 6.1 say of one model; the rest is the same for all three."""
+
+    preset: str
+    vocabulary: int
+    steps: int
+    dropout: float
+    averaged: int
+    save_steps: int  # about 10 minutes of the paper's time
+
+
+PAPER_RUNS = {
+    "wmt14_en_de_base": PaperRun("base", 37_000, 100_000, 0.1, 5, 1500),
+    "wmt14_en_de_big": PaperRun("big", 37_000, 300_000, 0.3, 20, 600),
+    "wmt14_en_fr_big": PaperRun("big_en_fr", 32_000, 300_000, 0.1, 20, 600),
+}
+
+
+@pytest.mark.parametrize("name", PAPER_RUNS)
+def test_the_wmt14_recipes_are_the_papers(name: str) -> None:
+    recipe, paper = load_recipe(name), PAPER_RUNS[name]
+    assert (recipe.preset, recipe.vocab_size, recipe.max_steps) == (
+        paper.preset,
+        paper.vocabulary,
+        paper.steps,
+    )
+    assert (recipe.tokens_per_update, recipe.warmup_steps, recipe.learning_rate_scale) == (25_000, 4000, 1.0)
     assert (recipe.adam_beta1, recipe.adam_beta2, recipe.adam_epsilon) == (0.9, 0.98, 1e-9)
     assert (recipe.weight_decay, recipe.max_grad_norm, recipe.bpe_dropout) == (0.0, 0.0, 0.0)
-    assert (recipe.effective_final_model, recipe.average_checkpoints) == ("average_last", averaged)
-    assert recipe.save_steps == interval
-    assert recipe.generation == {"num_beams": 4, "length_penalty": 0.6}
-    shaped = VanillaTransformerConfig.from_preset(preset, **recipe.model)
-    assert shaped.to_dict() == VanillaTransformerConfig.from_preset(preset).to_dict()
+    assert recipe.label_smoothing == 0.1
+    assert recipe.model["dropout"] == paper.dropout
+    assert (recipe.effective_final_model, recipe.average_checkpoints) == ("average_last", paper.averaged)
+    assert recipe.save_steps == paper.save_steps
+    assert recipe.keep_checkpoints >= paper.averaged
+    assert recipe.generation == PAPER_DECODING
+    shaped = VanillaTransformerConfig.from_preset(paper.preset, **recipe.model)
+    assert shaped.to_dict() == VanillaTransformerConfig.from_preset(paper.preset).to_dict()
+
+
+def test_the_two_multi30k_recipes_differ_in_the_target_language_alone() -> None:
+    german, french = load_recipe("multi30k_en_de"), load_recipe("multi30k_en_fr")
+    assert german.differences(french) == ["target_lang", "output_dir"]
 
 
 def test_multi30k_needs_nothing_but_its_two_files() -> None:
