@@ -102,17 +102,22 @@ class VanillaTransformerConfig(PreTrainedConfig):
         activation_function (`str`, defaults to `"relu"`): any key of transformers' `ACT2FN`.
         norm_position (`str`, defaults to `"post"`): `"post"`, LayerNorm(x + Sublayer(x)) as in section 3.1,
             or `"pre"`, x + Sublayer(LayerNorm(x)) with a final norm on each stack.
+        final_norm (`bool`, *optional*, defaults to `norm_position == "pre"`): a norm after the last layer of
+            each stack; `torch.nn.Transformer` has one in post-norm too.
         position_embedding (`str`, defaults to `"sinusoidal"`): `"sinusoidal"` (section 3.5), `"learned"`
             (Table 3, row E) or `"none"`.
         sinusoidal_layout (`str`, defaults to `"interleaved"`): `"interleaved"` sin/cos as in section 3.5,
             `"split"` (all sines, then all cosines, as Marian) or `"tensor2tensor"` (split, with the
             frequencies of that library, which divide by d/2 - 1).
+        sinusoidal_offset (`int`, defaults to 0): number of the first position; fairseq begins at 2.
         max_position_embeddings (`int`, defaults to 1024): rows of the learned table; sinusoids have no limit.
         attention_bias (`bool`, defaults to `False`): biases in the four projections of an attention.
         layer_norm_eps (`float`, defaults to 1e-5): added to the variance in every LayerNorm.
         scale_embedding (`bool`, defaults to `True`): multiply embeddings by sqrt(d_model) (section 3.4).
         share_encoder_decoder_embeddings (`bool`, defaults to `True`): one matrix for source and target.
         tie_word_embeddings (`bool`, defaults to `True`): the pre-softmax projection is the target's matrix.
+        lm_head_bias (`bool`, defaults to `False`): a bias in the pre-softmax projection, as Marian's
+            `final_logits_bias`.
         pooling (`str`, defaults to `"mean"`): what a classifier of sequences reads of the encoder's output at
             the real tokens: their `"mean"`, or the `"first"`.
         use_cache (`bool`, defaults to `True`): decoding keeps the keys and values it has computed.
@@ -176,14 +181,17 @@ class VanillaTransformerConfig(PreTrainedConfig):
     activation_dropout: float | int = 0.0
     activation_function: str = "relu"
     norm_position: str = "post"
+    final_norm: bool | None = None
     position_embedding: str = "sinusoidal"
     sinusoidal_layout: str = "interleaved"
+    sinusoidal_offset: int = 0
     max_position_embeddings: int = 1024
     attention_bias: bool = False
     layer_norm_eps: float = 1e-5
     scale_embedding: bool = True
     share_encoder_decoder_embeddings: bool = True
     tie_word_embeddings: bool = True
+    lm_head_bias: bool = False
     pooling: str = "mean"
     is_encoder_decoder: bool = True
     is_decoder: bool = False
@@ -263,13 +271,18 @@ class VanillaTransformerConfig(PreTrainedConfig):
         return self._head_dims(self.decoder_attention_heads)
 
     @property
+    def has_final_norm(self) -> bool:
+        """Whether each stack ends in a norm of its own."""
+        return self.norm_position == "pre" if self.final_norm is None else self.final_norm
+
+    @property
     def num_parameters(self) -> int:
         """Number of parameters of `VanillaTransformerForConditionalGeneration`, by the closed formula."""
         d, norm = self.d_model, 2 * self.d_model
         encoder_layer = self._attention_parameters("encoder") + self._ffn_parameters("encoder") + 2 * norm
         decoder_layer = 2 * self._attention_parameters("decoder") + self._ffn_parameters("decoder") + 3 * norm
         stacks = self.encoder_layers * encoder_layer + self.decoder_layers * decoder_layer
-        final_norms = 2 * norm if self.norm_position == "pre" else 0
+        final_norms = 2 * norm if self.has_final_norm else 0
         positions = 2 * self.max_position_embeddings * d if self.position_embedding == "learned" else 0
         return stacks + final_norms + positions + self._embedding_parameters()
 
@@ -299,7 +312,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
         target = self.decoder_vocab_size or self.vocab_size
         source = 0 if self.share_encoder_decoder_embeddings else self.vocab_size
         projection = 0 if self.tie_word_embeddings else target
-        return (source + target + projection) * self.d_model
+        bias = target if self.lm_head_bias else 0
+        return (source + target + projection) * self.d_model + bias
 
     def _check_sizes(self) -> None:
         for name in (
@@ -317,7 +331,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be positive, but is {value} instead.")
-        for name in ("encoder_layers", "decoder_layers"):
+        for name in ("encoder_layers", "decoder_layers", "sinusoidal_offset"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, but is {getattr(self, name)} instead.")
         if self.layer_norm_eps <= 0:

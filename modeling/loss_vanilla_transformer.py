@@ -42,8 +42,10 @@ def linear_cross_entropy_loss(
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
+    *,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`cross_entropy_loss(hidden_states @ weight.T, ...)` without ever holding all logits.
+    """`cross_entropy_loss(hidden_states @ weight.T + bias, ...)` without ever holding all logits.
 
     The gradient is computed chunk by chunk in the forward pass, while a chunk's logits are at hand.
 
@@ -51,7 +53,12 @@ def linear_cross_entropy_loss(
         hidden_states: (N, S, E).
         weight: (V, E), the matrix of the pre-softmax projection.
         labels, num_items_in_batch, label_smoothing: as in `cross_entropy_loss`.
+        bias: (V,), that of the projection, if it has one.
     """
+    if bias is not None:
+        # A bias is the weight of one more input, which is always 1.
+        hidden_states = F.pad(hidden_states, (0, 1), value=1.0)
+        weight = torch.cat((weight, bias[:, None]), dim=1)
     labels = labels.to(hidden_states.device)
     divisor = _divisor(labels, num_items_in_batch)
     hidden_states, labels = hidden_states.flatten(0, -2), labels.flatten()

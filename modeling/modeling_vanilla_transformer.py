@@ -107,6 +107,7 @@ class VanillaTransformerPositionalEncoding(nn.Module):
         super().__init__()
         self.dim = config.d_model
         self.layout = config.sinusoidal_layout
+        self.offset = config.sinusoidal_offset
 
     def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Encodes `position_ids` of any shape (...) as (..., E) in `dtype`."""
@@ -114,7 +115,9 @@ class VanillaTransformerPositionalEncoding(nn.Module):
         pair = torch.arange(self.dim // 2, device=position_ids.device, dtype=precise)
         # tensor2tensor's wavelengths end at 10000 * 2 pi, the paper's one step before.
         steps = self.dim // 2 - 1 if self.layout == "tensor2tensor" else self.dim / 2
-        angles = position_ids[..., None].to(precise) * torch.exp(pair * (-math.log(10000.0) / steps))
+        angles = (position_ids[..., None] + self.offset).to(precise) * torch.exp(
+            pair * (-math.log(10000.0) / steps)
+        )
         sine, cosine = angles.sin().to(dtype), angles.cos().to(dtype)
         if self.layout == "interleaved":
             return torch.stack((sine, cosine), dim=-1).flatten(-2)  # (..., E/2, 2) -> (..., E)
@@ -519,7 +522,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         elif config.position_embedding == "learned":
             self.embed_positions = VanillaTransformerLearnedPositionalEmbedding(config)
         self.layer_norm = (
-            nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.norm_position == "pre" else None
+            nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.has_final_norm else None
         )
         self.gradient_checkpointing = False
 
@@ -564,7 +567,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         return F.embedding(position_ids, encode(torch.arange(length, device=device), dtype))
 
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """The final norm of a pre-norm stack."""
+        """The final norm, of a pre-norm stack for instance."""
         return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
 
 
@@ -937,7 +940,8 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
         rows = self.config.decoder_vocab_size or self.config.vocab_size
-        self.add_module(self.projection, nn.Linear(self.config.d_model, rows, bias=False))
+        projection = nn.Linear(self.config.d_model, rows, bias=self.config.lm_head_bias)
+        self.add_module(self.projection, projection)
 
     def _tied_keys(self) -> dict[str, str]:
         tied = super()._tied_keys()
@@ -976,9 +980,9 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
         # A projection that is no plain one, with an adapter for instance, is more than its weight.
         fusible = type(projection) is nn.Linear and not is_torchdynamo_compiling()
         if labels is not None and not return_logits and fusible:
-            weight = cast(torch.Tensor, projection.weight)
+            linear = cast(nn.Linear, projection)
             loss = linear_cross_entropy_loss(
-                hidden_states, weight, labels, num_items_in_batch, label_smoothing
+                hidden_states, linear.weight, labels, num_items_in_batch, label_smoothing, bias=linear.bias
             )
             return loss, None
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vanilla_transformer.errors import InputError
+from vanilla_transformer.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -228,8 +228,7 @@ def load_model(
             name, dtype="auto" if dtype == "auto" else getattr(torch, dtype)
         )
     except Exception as error:  # what a damaged or foreign folder raises is of many kinds
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"`{name}` cannot be loaded: {reason}") from error
+        raise InputError(f"`{name}` cannot be loaded: {first_line(error)}") from error
     finally:
         logging.enable_progress_bar()
     return model.eval().to(place), tokenizer

@@ -24,6 +24,7 @@ COMMANDS = {
     "recipes": ("list_recipes", "list the packaged recipes, or print one"),
     "train-tokenizer": ("train_tokenizer", "train a shared byte-pair vocabulary on text files"),
     "average-checkpoints": ("average_checkpoints", "average the weights of checkpoints"),
+    "convert": ("convert", "bring checkpoints of other frameworks in, or take ours out"),
     "make-demo-corpus": ("make_demo_corpus", "write the embedded Chinese-English corpus to files"),
 }
 

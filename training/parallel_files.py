@@ -22,7 +22,7 @@ from typing import IO, Any, TypeAlias, cast
 import pyarrow as pa
 from pyarrow import parquet
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 
 BATCH_SIZE = 10_000
 CHUNK_BYTES = 1 << 22
@@ -215,11 +215,6 @@ def _cells(path: Path, batch: pa.RecordBatch, column: str) -> list[str]:
     if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
         raise InputError(f"`{path}`: column `{column}` must hold text, but holds {cells.type} instead.")
     return [text or "" for text in cells.to_pylist()]
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return str(error).partition("\n")[0]
 
 
 def _parse_object(path: Path, number: int, line: str, columns: Columns) -> tuple[str, str]:

@@ -46,7 +46,7 @@ def test_sizes_must_be_positive(name: str, value: int) -> None:
     refused(f"`{name}` must be positive, but is {value} instead.", **{name: value})
 
 
-@pytest.mark.parametrize("name", ["encoder_layers", "decoder_layers"])
+@pytest.mark.parametrize("name", ["encoder_layers", "decoder_layers", "sinusoidal_offset"])
 def test_numbers_of_layers_must_not_be_negative(name: str) -> None:
     refused(f"`{name}` must not be negative, but is -1 instead.", **{name: -1})
     assert field_after(name, 0) == 0

@@ -121,7 +121,7 @@ class NumpyTransformer:
     def logits(self, source: Array, source_mask: Array, target: Array, target_mask: Array) -> Array:
         """(N, T) source and (N, S) target ids with masks, 1 at real tokens, as (N, S, V)."""
         memory = self.encode(source, source_mask)
-        return self.decode(target, target_mask, memory, source_mask) @ self.weights["lm_head.weight"].T
+        return linear(self.decode(target, target_mask, memory, source_mask), self.weights, "lm_head")
 
     def encode(self, source: Array, source_mask: Array) -> Array:
         """Section 3.1, encoder: self-attention and a feed-forward network in each layer."""
@@ -140,7 +140,7 @@ class NumpyTransformer:
             x = self.sublayer(
                 x, f"{layer}.final_layer_norm", lambda y, name=layer: feed_forward(y, self.weights, name)
             )
-        return layer_norm(x, self.weights, f"{stack}.layer_norm", eps) if self.pre_norm else x
+        return layer_norm(x, self.weights, f"{stack}.layer_norm", eps) if self.config.has_final_norm else x
 
     def decode(self, target: Array, target_mask: Array, memory: Array, source_mask: Array) -> Array:
         """Section 3.1, decoder: self-attention to no later position, attention to `memory`, feed-forward."""
@@ -168,7 +168,7 @@ class NumpyTransformer:
             x = self.sublayer(
                 x, f"{layer}.final_layer_norm", lambda y, name=layer: feed_forward(y, self.weights, name)
             )
-        return layer_norm(x, self.weights, f"{stack}.layer_norm", eps) if self.pre_norm else x
+        return layer_norm(x, self.weights, f"{stack}.layer_norm", eps) if self.config.has_final_norm else x
 
     @property
     def pre_norm(self) -> bool:
@@ -192,5 +192,6 @@ class NumpyTransformer:
         if self.config.position_embedding == "learned":
             return embeddings + self.weights[f"{stack}.embed_positions.weight"][positions]
         sinusoid = SINUSOIDS[self.config.sinusoidal_layout]
+        positions = positions + self.config.sinusoidal_offset
         rows = [[sinusoid(int(position), self.config.d_model) for position in row] for row in positions]
         return embeddings + np.array(rows)

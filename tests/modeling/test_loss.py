@@ -52,6 +52,21 @@ def test_fused_loss_and_gradients_equal_the_plain_ones(
         torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-15)
 
 
+def test_fused_loss_and_gradients_take_a_bias() -> None:
+    results = []
+    for fused in (False, True):
+        hidden, weight, labels = example(CPU_CHUNK + 3, torch.float64)
+        bias = torch.linspace(-2, 2, 37, dtype=torch.float64).requires_grad_()
+        if fused:
+            loss = linear_cross_entropy_loss(hidden, weight, labels, None, 0.1, bias=bias)
+        else:
+            loss = cross_entropy_loss(hidden @ weight.t() + bias, labels, None, 0.1)
+        loss.backward()
+        results.append((loss.detach(), hidden.grad, weight.grad, bias.grad))
+    for plain, fast in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-15)
+
+
 def test_fused_loss_under_autocast_is_as_exact_as_the_plain_one() -> None:
     exact_hidden, exact_weight, labels = example(40, torch.float64)
     cross_entropy_loss(exact_hidden @ exact_weight.t(), labels, None, 0.1).backward()

@@ -48,6 +48,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
         "decoder_vocab_size": 29,
     },
+    "final-norm": {"final_norm": True},
+    "pre-norm-alone": {"norm_position": "pre", "final_norm": False},
+    "offset": {"sinusoidal_offset": 2, "sinusoidal_layout": "tensor2tensor"},
+    "logits-bias": {"lm_head_bias": True},
     "unscaled": {"scale_embedding": False, "layer_norm_eps": 1e-2},
 }
 TORCH_VARIANTS = ("paper", "bias", "pre-norm", "pre-norm-bias", "two-vocabularies")

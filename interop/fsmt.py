@@ -1,0 +1,83 @@
+"""FSMT of transformers, fairseq's WMT19 models: in."""
+
+from pathlib import Path
+
+import torch
+from transformers import FSMTForConditionalGeneration, PreTrainedModel
+
+from ..configuration import VanillaTransformerConfig
+from ..modeling import VanillaTransformerForConditionalGeneration
+from .weights import build_model, copy_generation_config, load_foreign_model, warn_of_layerdrop
+
+SAME_FIELDS = (
+    "d_model",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "activation_function",
+    "max_position_embeddings",
+    "scale_embedding",
+    "use_cache",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+)
+COMPUTED = ("embed_positions",)
+
+
+def load_fsmt(name: str | Path) -> VanillaTransformerForConditionalGeneration:
+    """Our model out of an FSMT checkpoint, a folder or a Hub name.
+
+    Raises:
+        InputError: it cannot be loaded or is of another architecture.
+    """
+    return from_fsmt(load_foreign_model(FSMTForConditionalGeneration, name, absent=COMPUTED))
+
+
+def from_fsmt(fsmt: PreTrainedModel) -> VanillaTransformerForConditionalGeneration:
+    """Our model with the weights and the generation config of an `FSMTForConditionalGeneration`.
+
+    Its sinusoids are tensor2tensor's and begin at `pad_token_id + 1`. Matrices that hold the same numbers
+    become one: FSMT stores the shared ones of fairseq separately. LayerDrop is not taken over. A pad token
+    amid a translation, which no trained model predicts, has a position here and none in FSMT.
+    """
+    config = fsmt.config
+    warn_of_layerdrop(config)
+    weights = {
+        name.replace("model.decoder.output_projection.", "lm_head."): tensor
+        for name, tensor in fsmt.state_dict().items()
+        if "embed_positions" not in name
+    }
+    fields = {name: getattr(config, name) for name in SAME_FIELDS} | sharing_of(weights)
+    ours = VanillaTransformerConfig(
+        **fields,
+        vocab_size=config.src_vocab_size,
+        decoder_vocab_size=config.tgt_vocab_size,
+        attention_bias=True,
+        sinusoidal_layout="tensor2tensor",
+        sinusoidal_offset=config.pad_token_id + 1,
+    )
+    generation_config = copy_generation_config(fsmt)
+    return build_model(ours, weights, generation_config)
+
+
+def sharing_of(weights: dict[str, torch.Tensor]) -> dict[str, bool]:
+    """Which of the embeddings and the projection hold the same numbers, as fields of our configuration.
+
+    Adds the shared matrix to `weights` under its own name where there is one.
+    """
+    source, target = (weights[f"model.{stack}.embed_tokens.weight"] for stack in ("encoder", "decoder"))
+    shared = torch.equal(source, target)
+    if shared:
+        weights["model.shared.weight"] = source
+    return {
+        "share_encoder_decoder_embeddings": shared,
+        "tie_word_embeddings": torch.equal(target, weights["lm_head.weight"]),
+    }

@@ -1,0 +1,145 @@
+"""Bring a model of another framework in, or take one of ours out.
+
+vanilla-transformer convert --from marian Helsinki-NLP/opus-mt-en-de --output opus-en-de
+vanilla-transformer convert --from fsmt facebook/wmt19-en-de --output wmt19-en-de
+vanilla-transformer convert --from torch model.pt --config fields.json --output mine
+vanilla-transformer convert --to marian runs/demo --output demo-marian
+vanilla-transformer convert --to torch runs/demo --output demo-torch
+
+`--config` of a torch.nn.Transformer is a JSON file of what no tensor tells: fields of our configuration,
+{"encoder_attention_heads": 8, "norm_position": "pre", "pad_token_id": 1, ...}, and under "names" how the
+state dict calls "source_embedding.weight", "target_embedding.weight", "projection.weight", "projection.bias".
+Foreign files are read with `weights_only=True`: nothing in them is run. The output folder must be new or
+empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vanilla_transformer.errors import InputError, first_line
+from vanilla_transformer.scripts import load_model, parser_of, run_script
+
+if TYPE_CHECKING:
+    from vanilla_transformer import VanillaTransformerForConditionalGeneration
+
+SOURCES = ("marian", "fsmt", "torch")
+TARGETS = ("marian", "torch")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    options.add_argument("model", help="folder, file or Hub name of the model to convert")
+    direction = options.add_mutually_exclusive_group(required=True)
+    direction.add_argument("--from", dest="source", choices=SOURCES, help="what the model is")
+    direction.add_argument("--to", dest="target", choices=TARGETS, help="what to make of a model of ours")
+    options.add_argument("--output", required=True, metavar="DIR", help="folder of the converted model")
+    options.add_argument("--config", metavar="FILE", help="what no tensor of a torch.nn.Transformer tells")
+    options.add_argument(
+        "--tokenizer", metavar="NAME", help="folder or Hub name of a tokenizer to save beside the model"
+    )
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert what the options name."""
+    if args.config and args.source != "torch":
+        raise InputError("`--config` goes together with `--from torch`.")
+    with new_folder(Path(args.output)) as folder:
+        if args.source:
+            bring_in(args, folder)
+        else:
+            take_out(args, folder)
+    print(f"saved {args.model} to {args.output}")
+
+
+def bring_in(args: argparse.Namespace, folder: Path) -> None:
+    """Write a model of another framework as one of ours, with its tokenizer."""
+    from vanilla_transformer.interop import load_fsmt, load_marian, load_torch
+
+    readers = {
+        "marian": lambda: load_marian(args.model),
+        "fsmt": lambda: load_fsmt(args.model),
+        "torch": lambda: load_torch(args.model, _required(args.config)),
+    }
+    model = readers[args.source]()
+    tokenizer = _tokenizer(args)
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def take_out(args: argparse.Namespace, folder: Path) -> None:
+    """Write a model of ours in the format of another framework, with its tokenizer."""
+    from vanilla_transformer.interop import save_marian, save_torch
+
+    model, tokenizer = _own_model(args.model)
+    writers = {"marian": save_marian, "torch": save_torch}
+    writers[args.target](model, folder, tokenizer)
+
+
+def _required(config: str | None) -> str:
+    if config is None:
+        raise InputError("`--config` must be given with `--from torch`.")
+    return config
+
+
+def _own_model(name: str) -> tuple[VanillaTransformerForConditionalGeneration, Any]:
+    from vanilla_transformer import VanillaTransformerForConditionalGeneration
+
+    model, tokenizer = load_model(name, device="cpu")
+    if not isinstance(model, VanillaTransformerForConditionalGeneration):
+        raise InputError(f"`{name}` is not a model of ours, but of type {model.config.model_type!r}.")
+    return model, tokenizer
+
+
+def _tokenizer(args: argparse.Namespace) -> Any:
+    """The tokenizer that `--tokenizer` names, or else the model's own."""
+    from transformers import AutoTokenizer
+
+    name = args.tokenizer or (args.model if args.source in ("marian", "fsmt") else None)
+    if name is None:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # what a damaged folder raises is of many kinds
+        raise InputError(f"the tokenizer `{name}` cannot be loaded: {first_line(error)}") from None
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `output` when the block has ended well.
+
+    Raises:
+        InputError: there is something of that name already, or it cannot be written.
+    """
+    from vanilla_transformer.training.checkpoints import readable_write_errors
+
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise InputError(f"`{output}` exists already.")
+    with readable_write_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{output.name}.incomplete-", dir=output.parent, ignore_cleanup_errors=True
+        ) as outer:
+            beside = Path(outer, output.name)
+            beside.mkdir()
+            yield beside
+            os.replace(beside, output)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,76 @@
+"""FSMT: logits, translations and files, side by side with transformers' own class."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, FSMTTokenizer
+
+from vanilla_transformer.interop import from_fsmt, load_fsmt
+
+from ..modeling.toy import assert_parity
+from .foreign import SENTENCES, fsmt_model, fsmt_tokenizer
+
+
+def assert_same(ours: Any, theirs: Any, inputs: dict[str, torch.Tensor]) -> None:
+    """Logits to 1e-5 on a padded batch; greedy and beam translations token by token."""
+    target = torch.randint(4, 30, (len(inputs["input_ids"]), 5), generator=torch.Generator().manual_seed(1))
+    target[:, 0] = theirs.config.decoder_start_token_id
+    with torch.no_grad():
+        # With a cache FSMT lets the first tokens see the later ones.
+        expected = theirs(**inputs, decoder_input_ids=target, use_cache=False).logits
+        assert_parity(ours(**inputs, decoder_input_ids=target).logits, expected)
+    # FSMT gives a pad that it generates no position, as no trained model does generate one.
+    banned = {"suppress_tokens": [theirs.config.pad_token_id]}
+    for settings in ({}, {"num_beams": 1}, {"num_beams": 3, "early_stopping": True, "length_penalty": 0.6}):
+        found = [model.generate(**inputs, **settings, **banned) for model in (ours, theirs)]
+        assert torch.equal(*found)
+
+
+def random_batch(pad: int = 1) -> dict[str, torch.Tensor]:
+    source = torch.randint(4, 30, (3, 8), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(source)
+    for row, length in ((1, 5), (2, 2)):
+        source[row, length:], mask[row, length:] = pad, 0
+    return {"input_ids": source, "attention_mask": mask}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="separate"),
+        pytest.param({"scale_embedding": False, "activation_function": "gelu"}, id="unscaled"),
+        pytest.param({"pad_token_id": 3, "eos_token_id": 1, "decoder_start_token_id": 1}, id="other-pad"),
+    ],
+)
+def test_an_fsmt_becomes_ours(changes: dict[str, Any]) -> None:
+    fsmt = fsmt_model(31, 37, **changes)
+    ours = from_fsmt(fsmt)
+    assert_same(ours, fsmt, random_batch(fsmt.config.pad_token_id or 0))
+    assert not ours.config.share_encoder_decoder_embeddings and not ours.config.tie_word_embeddings
+
+
+def test_equal_matrices_become_one() -> None:
+    fsmt: Any = fsmt_model(31, 31)
+    matrix = fsmt.model.decoder.embed_tokens.weight.data
+    fsmt.model.encoder.embed_tokens.weight.data = matrix.clone()
+    fsmt.model.decoder.output_projection.weight.data = matrix.clone()
+    ours = from_fsmt(fsmt)
+    assert ours.config.share_encoder_decoder_embeddings and ours.config.tie_word_embeddings
+    assert_same(ours, fsmt, random_batch())
+
+
+def test_files_come_in_with_their_tokenizer(tmp_path: Path) -> None:
+    tokenizer: Any = fsmt_tokenizer(tmp_path)
+    fsmt: Any = fsmt_model(tokenizer.src_vocab_size, tokenizer.tgt_vocab_size)
+    fsmt.save_pretrained(tmp_path)
+    load_fsmt(tmp_path).save_pretrained(tmp_path / "ours")
+    tokenizer.save_pretrained(tmp_path / "ours")
+    ours: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "ours")
+    words: Any = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert isinstance(words, FSMTTokenizer)
+    inputs = words(SENTENCES, return_tensors="pt", padding=True)
+    assert_same(ours, fsmt, inputs)
+    tokens = ours.generate(**inputs, suppress_tokens=[words.pad_token_id])
+    assert words.batch_decode(tokens) == tokenizer.batch_decode(tokens)
