@@ -105,7 +105,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
         share_encoder_decoder_embeddings (`bool`, defaults to `True`): one matrix for source and target.
         tie_word_embeddings (`bool`, defaults to `True`): the pre-softmax projection is the target's matrix.
         use_cache (`bool`, defaults to `True`): decoding keeps the keys and values it has computed.
-        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 1).
+        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 1):
+            the special tokens.
 
     Raises:
         ValueError: a value is impossible, alone or beside another; the message names the field.

@@ -25,6 +25,7 @@ KINDS = ("encoder", "decoder", "cross")
 COLOURS = "Greys"
 # Up to so many cells a picture writes the weights into them.
 CELLS_WITH_NUMBERS = 120
+FROM_0_TO_1 = ("mask (dark: visible)", "softmax")
 
 
 def plot_attention(
@@ -139,9 +140,11 @@ def plot_positions(encodings: torch.Tensor) -> Figure:
     left.set(title=f"positional encodings {shape(encodings)}", xlabel="dimension", ylabel="position")
     for start, style in zip((0, length // 2), ("-", "--"), strict=True):
         distances = torch.arange(length) - start
-        right.plot(distances.numpy(), products[start].numpy(), style, color="black", label=f"from position {start}")
+        right.plot(
+            distances.numpy(), products[start].numpy(), style, color="black", label=f"from position {start}"
+        )
     right.axvline(0, color="grey", linewidth=0.5)
-    right.set(title="dot product of two encodings", xlabel="distance", ylabel=f"of {width} products")
+    right.set(title=f"dot products of encodings (d = {width})", xlabel="distance", ylabel="dot product")
     right.legend()
     return figure
 
@@ -224,7 +227,8 @@ def _draw_panels(panels: Sequence[Panel]) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (title, values, labels, across) in zip(grid, panels, strict=False):
         axes.set_title(f"{title}  {shape(values)}", fontsize=9)
-        draw_matrix(axes, values, labels, across, bar=True, small=True)
+        most = 1.0 if title in FROM_0_TO_1 else None
+        draw_matrix(axes, values, labels, across, most=most, bar=True, small=True)
     for axes in list(figure.axes)[len(panels) : rows * columns]:
         axes.set_visible(False)
     return figure
