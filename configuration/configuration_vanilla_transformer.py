@@ -123,7 +123,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
         use_cache (`bool`, defaults to `True`): decoding keeps the keys and values it has computed.
         is_encoder_decoder, is_decoder (`bool`, default to `True` and `False`): set by each model class in the
             configuration that it saves. Where both stacks are not there, see `fields_of_one_stack`.
-        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 1).
+        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 1):
+            the special tokens.
 
     Raises:
         ValueError: a value is impossible, alone or beside another; the message names the field.

@@ -94,9 +94,10 @@ def fonts_with(characters: frozenset[int]) -> tuple[tuple[str, ...], str]:
     return tuple(families), "".join(map(chr, sorted(characters)))
 
 
-def _rank(path: str) -> tuple[bool, str]:
+def _rank(path: str) -> tuple[bool, bool, str]:
     name = Path(path).name.replace("-", "").lower()
-    return not any(name.startswith(family.replace(" ", "").lower()) for family in PREFERRED), name
+    preferred = any(name.startswith(family.replace(" ", "").lower()) for family in PREFERRED)
+    return not preferred, "regular" not in name, name
 
 
 @cache

@@ -25,6 +25,7 @@ KINDS = ("encoder", "decoder", "cross")
 COLOURS = "Greys"
 # Up to so many cells a picture writes the weights into them.
 CELLS_WITH_NUMBERS = 120
+FROM_0_TO_1 = ("mask (dark: visible)", "softmax")
 
 
 def plot_attention(
@@ -134,14 +135,16 @@ def plot_positions(encodings: torch.Tensor) -> Figure:
     products = encodings @ encodings.T
     figure = new_figure(13, 4.2)
     left, right = figure.subplots(1, 2)
-    image = left.imshow(encodings, cmap=COLOURS, aspect="auto", interpolation="nearest")
+    image = left.imshow(encodings.numpy(), cmap=COLOURS, aspect="auto", interpolation="nearest")
     figure.colorbar(image, ax=left)
     left.set(title=f"positional encodings {shape(encodings)}", xlabel="dimension", ylabel="position")
     for start, style in zip((0, length // 2), ("-", "--"), strict=True):
         distances = torch.arange(length) - start
-        right.plot(distances, products[start], style, color="black", label=f"from position {start}")
+        right.plot(
+            distances.numpy(), products[start].numpy(), style, color="black", label=f"from position {start}"
+        )
     right.axvline(0, color="grey", linewidth=0.5)
-    right.set(title="dot product of two encodings", xlabel="distance", ylabel=f"of {width} products")
+    right.set(title=f"dot products of encodings (d = {width})", xlabel="distance", ylabel="dot product")
     right.legend()
     return figure
 
@@ -224,7 +227,8 @@ def _draw_panels(panels: Sequence[Panel]) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (title, values, labels, across) in zip(grid, panels, strict=False):
         axes.set_title(f"{title}  {shape(values)}", fontsize=9)
-        draw_matrix(axes, values, labels, across, bar=True, small=True)
+        most = 1.0 if title in FROM_0_TO_1 else None
+        draw_matrix(axes, values, labels, across, most=most, bar=True, small=True)
     for axes in list(figure.axes)[len(panels) : rows * columns]:
         axes.set_visible(False)
     return figure
@@ -250,9 +254,9 @@ def draw_matrix(
         bar: say beside it which shade is which number.
         small: write small, and no numbers into the cells.
     """
-    values = values.detach().float().cpu()
+    shades = values.detach().float().cpu().numpy()
     least = None if most is None else 0.0
-    image = axes.imshow(values, cmap=COLOURS, vmin=least, vmax=most, aspect="auto", interpolation="nearest")
+    image = axes.imshow(shades, cmap=COLOURS, vmin=least, vmax=most, aspect="auto", interpolation="nearest")
     size = 7 if small else 11
     axes.set_yticks(range(len(rows)), rows, fontsize=size)
     if columns is not None:

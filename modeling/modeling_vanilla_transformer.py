@@ -1040,11 +1040,8 @@ class VanillaTransformerForConditionalGeneration(
         """Predicts the target's next tokens, and the loss where `labels` are given.
 
         Args:
-            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs,
-            past_key_values,
-                inputs_embeds, decoder_inputs_embeds, position_ids, decoder_position_ids, use_cache: as in
-                `VanillaTransformerModel`, but the decoder's inputs default to the shifted labels (teacher
-                forcing).
+            input_ids, attention_mask, decoder_input_ids: as in `VanillaTransformerModel`, like its others;
+                but the decoder's inputs default to the shifted labels (teacher forcing).
             labels: (N, S) target tokens, ending in the end token, -100 where no loss is taken.
             logits_to_keep: project only the last so many positions, or those of a 1-dimensional index, and
                 take the loss there alone; 0 for all.
