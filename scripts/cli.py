@@ -16,6 +16,8 @@ COMMANDS = {
     "train": ("train", "train a model by a recipe"),
     "translate": ("translate", "translate files, standard input or sentences"),
     "evaluate": ("evaluate_model", "score translations: BLEU, chrF, TER"),
+    "distill": ("distill_model", "train a small model on what a large one says, and compare the two"),
+    "lineage": ("compare_lineage", "set the Transformer beside what came before it, in a table and a plot"),
     "recipes": ("list_recipes", "list the packaged recipes, or print one"),
     "train-tokenizer": ("train_tokenizer", "train a shared byte-pair vocabulary on text files"),
     "average-checkpoints": ("average_checkpoints", "average the weights of checkpoints"),
