@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help venv demo test test-all test-fast test-slow lint types format bench clean
+.PHONY: help venv demo test test-all test-fast test-slow lint types format bench docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -63,6 +63,11 @@ bench: $(STAMP)  ## Measure speed, memory and start-up against transformers' Mar
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/tokenizer_speed.py
+
+docs: $(STAMP)  ## Build the API reference into .build/site
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python .ci/check_types.py --link-only
+	$(BIN)/python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 clean:  ## Remove .venv and everything that was built, but not runs/
 	rm -rf $(VENV) .build build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -114,7 +114,7 @@ RUNS: dict[str, Callable[[TrainRecipe, argparse.Namespace], dict[str, Any]]] = {
 
 def measure(name: str, recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     """Train one of the two from raw text, translate the test and score it, by the clock on the wall."""
-    from vanilla_transformer.modeling.translation import translate
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
     from vanilla_transformer.training.metrics import score, score_lowercased_tokenized
 
     started = time.perf_counter()

@@ -10,6 +10,15 @@ from transformers.configuration_utils import PreTrainedConfig
 NORM_POSITIONS = ("post", "pre")
 POSITION_EMBEDDINGS = ("sinusoidal", "learned", "none")
 SINUSOIDAL_LAYOUTS = ("interleaved", "split", "tensor2tensor")
+POOLINGS = ("mean", "first")
+# The model inside each head: what `AutoModel` makes of the head's checkpoint.
+BASE_MODELS = {
+    "VanillaTransformerForConditionalGeneration": "VanillaTransformerModel",
+    "VanillaTransformerForCausalLM": "VanillaTransformerDecoderModel",
+    "VanillaTransformerForMaskedLM": "VanillaTransformerEncoderModel",
+    "VanillaTransformerForSequenceClassification": "VanillaTransformerEncoderModel",
+    "VanillaTransformerForTokenClassification": "VanillaTransformerEncoderModel",
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
         scale_embedding (`bool`, defaults to `True`): multiply embeddings by sqrt(d_model) (section 3.4).
         share_encoder_decoder_embeddings (`bool`, defaults to `True`): one matrix for source and target.
         tie_word_embeddings (`bool`, defaults to `True`): the pre-softmax projection is the target's matrix.
+        pooling (`str`, defaults to `"mean"`): what a classifier of sequences reads of the encoder's output at
+            the real tokens: their `"mean"`, or the `"first"`.
         use_cache (`bool`, defaults to `True`): decoding keeps the keys and values it has computed.
+        is_encoder_decoder, is_decoder (`bool`, default to `True` and `False`): set by each model class in the
+            configuration that it saves. Where both stacks are not there, see `fields_of_one_stack`.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 1).
 
     Raises:
@@ -137,10 +150,15 @@ class VanillaTransformerConfig(PreTrainedConfig):
             "out_proj": "rowwise",
         }.items()
     } | {
-        f"{stack}.layers.*.{layer}": style
+        f"{stack}.{module}": style
         for stack in ("encoder", "decoder")
-        for layer, style in {"fc1": "colwise", "fc2": "rowwise"}.items()
+        for module, style in {
+            "embed_tokens": "embedding_rowwise",
+            "layers.*.fc1": "colwise",
+            "layers.*.fc2": "rowwise",
+        }.items()
     }
+    base_model_tp_plan["shared"] = "embedding_rowwise"
 
     vocab_size: int = 37000
     decoder_vocab_size: int | None = None
@@ -166,6 +184,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     scale_embedding: bool = True
     share_encoder_decoder_embeddings: bool = True
     tie_word_embeddings: bool = True
+    pooling: str = "mean"
     is_encoder_decoder: bool = True
     is_decoder: bool = False
     use_cache: bool = True
@@ -181,7 +200,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
         self._check_probabilities()
         self._check_choices()
         self._check_together()
+        if not self.is_encoder_decoder:
+            for name, value in self.fields_of_one_stack(self.is_decoder).items():
+                setattr(self, name, value)
         super().__post_init__(**kwargs)
+        self.architectures = self._with_base_models(self.architectures or [])
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Self:
@@ -199,6 +222,35 @@ class VanillaTransformerConfig(PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, but is {name!r} instead.")
         return cls(**{**PRESETS[name].fields, **overrides})
+
+    def fields_of_one_stack(self, is_decoder: bool) -> dict[str, Any]:
+        """What this configuration says where the encoder, or the decoder, stands alone.
+
+        There is one vocabulary, the head's widths are set, and a decoder's sizes are the encoder's too, for
+        transformers takes `num_hidden_layers` and `num_attention_heads`, the shape of a cache, from these.
+        """
+        vocab_size = self.decoder_vocab_size if is_decoder else self.vocab_size
+        head_dim, value_head_dim = self.decoder_head_dims if is_decoder else self.encoder_head_dims
+        fields = {
+            "is_encoder_decoder": False,
+            "is_decoder": is_decoder,
+            "vocab_size": vocab_size,
+            "decoder_vocab_size": vocab_size,
+            "head_dim": head_dim,
+            "value_head_dim": value_head_dim,
+        }
+        if is_decoder:
+            sizes = ("layers", "attention_heads", "ffn_dim")
+            fields |= {f"encoder_{size}": getattr(self, f"decoder_{size}") for size in sizes}
+        return fields
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """See `PreTrainedConfig`; the view of one stack of an encoder-decoder tells its `head_dim` too."""
+        view = super().get_text_config(decoder=decoder, encoder=encoder)
+        if view is not self:
+            dims = self.decoder_head_dims if decoder else self.encoder_head_dims
+            view.head_dim, view.value_head_dim = dims
+        return view
 
     @property
     def encoder_head_dims(self) -> tuple[int, int]:
@@ -220,6 +272,14 @@ class VanillaTransformerConfig(PreTrainedConfig):
         final_norms = 2 * norm if self.norm_position == "pre" else 0
         positions = 2 * self.max_position_embeddings * d if self.position_embedding == "learned" else 0
         return stacks + final_norms + positions + self._embedding_parameters()
+
+    def _with_base_models(self, architectures: list[str]) -> list[str]:
+        """Model classes that the weights fit: those given, and the base model by which `AutoModel` goes."""
+        if not architectures:
+            half = "VanillaTransformerDecoderModel" if self.is_decoder else "VanillaTransformerEncoderModel"
+            return ["VanillaTransformerModel" if self.is_encoder_decoder else half]
+        bases = [BASE_MODELS[name] for name in architectures if name in BASE_MODELS]
+        return list(dict.fromkeys([*architectures, *bases]))
 
     def _head_dims(self, heads: int) -> tuple[int, int]:
         return self.head_dim or self.d_model // heads, self.value_head_dim or self.d_model // heads
@@ -274,6 +334,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             "norm_position": NORM_POSITIONS,
             "position_embedding": POSITION_EMBEDDINGS,
             "sinusoidal_layout": SINUSOIDAL_LAYOUTS,
+            "pooling": POOLINGS,
         }.items():
             if getattr(self, name) not in choices:
                 raise ValueError(

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, set_seed
 
 from ..configuration import VanillaTransformerConfig
 from ..modeling import VanillaTransformerForConditionalGeneration
-from ..modeling.translation import translate
+from ..modeling.translation_vanilla_transformer import translate
 from ..tokenization import VanillaTransformerTokenizer
 from ..training.arguments import VanillaTransformerTrainingArguments
 from ..training.checkpoints import read_json

@@ -1,13 +1,15 @@
 """Cross-entropy with label smoothing (section 5.4), from logits or fused with the projection to them."""
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch.nn import functional as F
 
+ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
+
 IGNORED = -100
 # Rows of logits held at once: on a CPU few enough to stay in its caches, elsewhere enough to fill the device.
-CPU_CHUNK, DEVICE_CHUNK = 128, 4096
+CPU_CHUNK, DEVICE_CHUNK = 256, 4096
 
 
 def cross_entropy_loss(
@@ -61,6 +63,39 @@ def linear_cross_entropy_loss(
     return total / divisor
 
 
+def infer_problem_type(labels: torch.Tensor, num_labels: int) -> ProblemType:
+    """What `labels` of sequences are, by transformers' rule: one of the values of `problem_type`."""
+    if num_labels == 1:
+        return "regression"
+    if labels.is_floating_point():
+        return "multi_label_classification"
+    return "single_label_classification"
+
+
+def sequence_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    problem_type: ProblemType,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Loss of predictions for whole sequences: cross-entropy, that of each class, or the squared error.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) classes for `"single_label_classification"`; (N, C) zeros and ones for
+            `"multi_label_classification"`; (N, C), or (N,) where C is 1, for `"regression"`.
+        num_items_in_batch: divisor of the summed loss; by default the number of labels.
+    """
+    if problem_type == "single_label_classification":
+        return cross_entropy_loss(logits, labels.flatten(), num_items_in_batch)
+    if problem_type == "regression" and logits.shape[-1] == 1:
+        logits = logits.squeeze(-1)
+        labels = labels.reshape(logits.shape)
+    loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
+    total = loss(logits, labels.to(logits), reduction="sum")
+    return total / _divisor(labels, num_items_in_batch)
+
+
 def _divisor(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:
     if num_items_in_batch is None:
         return labels.ne(IGNORED).sum().clamp(min=1)
@@ -83,7 +118,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         precise = torch.promote_types(hidden_states.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=hidden_states.device)
         hidden_gradient = torch.empty_like(hidden_states)
-        weight_gradient = torch.zeros_like(weight, dtype=precise)
+        # A frozen matrix needs none.
+        weight_gradient = torch.zeros_like(weight, dtype=precise) if ctx.needs_input_grad[1] else None
         with torch.autocast(hidden_states.device.type, enabled=False):
             cast_weight = weight.to(hidden_states.dtype)
             for start in range(0, len(labels), chunk):
@@ -93,8 +129,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total += _replace_by_gradient(logits, labels[part], epsilon)
                 gradient = logits.to(inputs.dtype)
                 torch.mm(gradient, cast_weight, out=hidden_gradient[part])
-                weight_gradient += gradient.t() @ inputs
-        ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
+                if weight_gradient is not None:
+                    _add_product(weight_gradient, gradient.t(), inputs)
+        weight_gradient = None if weight_gradient is None else weight_gradient.to(weight.dtype)
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 
     @staticmethod
@@ -103,10 +141,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale = gradients[0]
         return (
             hidden_gradient * scale.to(hidden_gradient.dtype),
-            weight_gradient * scale.to(weight_gradient.dtype),
+            None if weight_gradient is None else weight_gradient * scale.to(weight_gradient.dtype),
             None,
             None,
         )
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """`total += left @ right`, without a product of its own where the types allow."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _replace_by_gradient(logits: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -114,11 +160,14 @@ def _replace_by_gradient(logits: torch.Tensor, labels: torch.Tensor, epsilon: fl
     counted = (labels != IGNORED).unsqueeze(1)  # (n, 1)
     targets = labels.clamp(min=0).unsqueeze(1)
     spread = epsilon / logits.shape[1]
-    log_sum = logits.logsumexp(dim=1, keepdim=True)
-    losses = log_sum - (1 - epsilon) * logits.gather(1, targets)
+    losses = -(1 - epsilon) * logits.gather(1, targets)
     if epsilon:
         losses -= spread * logits.sum(dim=1, keepdim=True)
-    logits.sub_(log_sum).exp_()
+    highest = logits.amax(dim=1, keepdim=True)
+    # Each exponential is computed once, for the loss and for the softmax.
+    scale = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+    losses += scale.log() + highest
+    logits.div_(scale)
     if epsilon:
         logits.sub_(spread)
     logits.scatter_add_(1, targets, logits.new_full(targets.shape, epsilon - 1))

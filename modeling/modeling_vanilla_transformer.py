@@ -1,11 +1,17 @@
-"""The encoder-decoder of "Attention Is All You Need" (Vaswani et al., 2017, arXiv:1706.03762).
+"""The Transformer of "Attention Is All You Need" (Vaswani et al., 2017, arXiv:1706.03762) and its two halves.
+
+Encoder and decoder together, the encoder alone and the decoder alone are made of the same layers, and each
+has its heads. Their parameters bear the same names, so `from_pretrained` moves weights between them.
 
 Shapes in trailing comments: N batch, S target length, T source length (or any key length), H heads,
 K width of a head, E model width, V vocabulary.
 """
 
+import copy
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,11 +25,17 @@ from transformers.masking_utils import create_bidirectional_mask, create_causal_
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
+    BaseModelOutputWithPast,
     BaseModelOutputWithPastAndCrossAttentions,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, is_torchdynamo_compiling, logging
 from transformers.utils.generic import merge_with_config_defaults
@@ -31,12 +43,18 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
 from .dropout_vanilla_transformer import dropout
-from .loss_vanilla_transformer import cross_entropy_loss, linear_cross_entropy_loss
+from .generation_vanilla_transformer import PAPER_DECODING, VanillaTransformerGenerationMixin, set_decoding
+from .hub_vanilla_transformer import SharedOnHub, short_card
+from .loss_vanilla_transformer import (
+    IGNORED,
+    cross_entropy_loss,
+    infer_problem_type,
+    linear_cross_entropy_loss,
+    sequence_loss,
+)
+from .saving_vanilla_transformer import code_references
 
 logger = logging.get_logger(__name__)
-
-# Section 6.1: "we set the maximum output length during inference to input length + 50".
-MAX_LENGTH_BEYOND_SOURCE = 50
 
 
 def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
@@ -339,7 +357,10 @@ class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
 
 
 class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
-    """Masked self-attention, attention to the encoder's output, then feed-forward (section 3.1)."""
+    """Masked self-attention, attention to the encoder's output, then feed-forward (section 3.1).
+
+    A decoder that stands alone has no attention to an encoder.
+    """
 
     def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
         super().__init__(config, config.decoder_ffn_dim)
@@ -347,8 +368,9 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
             config, is_decoder=True, is_causal=True, layer_idx=layer_idx
         )
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
-        self.encoder_attn = VanillaTransformerAttention(config, is_decoder=True, layer_idx=layer_idx)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        if config.is_encoder_decoder:
+            self.encoder_attn = VanillaTransformerAttention(config, is_decoder=True, layer_idx=layer_idx)
+            self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
     def forward(
         self,
@@ -359,7 +381,7 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """(N, S, E) beside an encoder output of (N, T, E) -> (N, S, E)."""
+        """(N, S, E), beside an encoder output of (N, T, E) or alone -> (N, S, E)."""
         entered = self.enter(self.self_attn_layer_norm, hidden_states)
         attended, _ = self.self_attn(
             entered, attention_mask=attention_mask, past_key_values=past_key_values, **kwargs
@@ -378,8 +400,8 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         return self.feed_forward(hidden_states)
 
 
-class VanillaTransformerPreTrainedModel(PreTrainedModel):
-    """Initialisation, and what transformers may do with every model of the family."""
+class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):
+    """Initialisation, saving, and what transformers may do with every model of the family."""
 
     config: VanillaTransformerConfig
     config_class = VanillaTransformerConfig
@@ -391,6 +413,19 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    def __init__(self, config: VanillaTransformerConfig, *args: Any, **kwargs: Any):
+        own = self._own_fields(config)
+        if any(getattr(config, name) != value for name, value in own.items()):
+            config = copy.deepcopy(config)
+            for name, value in own.items():
+                setattr(config, name, value)
+        super().__init__(config, *args, **kwargs)
+
+    @staticmethod
+    def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
+        """What this architecture sets in its own copy of the configuration; the one given stays as it is."""
+        return {}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -406,6 +441,17 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
             else:
                 init.xavier_uniform_(module.weight)
 
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Saves into a folder, whole or not at all, with the code that loads it from there beside it.
+
+        See `PreTrainedModel.save_pretrained` for the arguments.
+        """
+        self.config.update(code_references(type(self).__name__))
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
+        return short_card(self, repo_id, tags)
+
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Which parameters are one and the same (target -> source), read from the configuration as it is now.
 
@@ -419,19 +465,48 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
     def _tied_keys(self) -> dict[str, str]:
         return {}
 
+    def init_parallel_plans(self) -> None:
+        """The configuration plans for encoder and decoder together: keep what this model has of it."""
+        super().init_parallel_plans()
+        modules = {re.sub(r"\.\d+\.", ".*.", name) for name, _ in self.named_modules()}
+        plan = self._tp_plan or {}
+        self._tp_plan = {name: style for name, style in plan.items() if name in modules}
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """Resizes the vocabulary, see `PreTrainedModel.resize_token_embeddings`.
+
+        Raises:
+            ValueError: source and target have a vocabulary each, and it is not clear which one is meant.
+        """
+        if self.config.is_encoder_decoder and not self.config.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "`resize_token_embeddings` needs one vocabulary, but `share_encoder_decoder_embeddings`"
+                " is False."
+            )
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        self.config.decoder_vocab_size = self.config.vocab_size
+        return embeddings
+
     @property
     def dummy_inputs(self) -> dict[str, torch.Tensor]:
         """A padded batch of two sentences."""
         input_ids = torch.tensor([[5, 6, 7, 2], [8, 2, 0, 0]], device=self.device)
-        return {
-            "input_ids": input_ids,
-            "attention_mask": input_ids.ne(0).long(),
-            "decoder_input_ids": input_ids.roll(1, dims=1),
-        }
+        inputs = {"input_ids": input_ids, "attention_mask": input_ids.ne(0).long()}
+        return inputs | (
+            {"decoder_input_ids": input_ids.roll(1, 1)} if self.config.is_encoder_decoder else {}
+        )
 
 
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     """What encoder and decoder share: scaled embeddings plus positions (3.4, 3.5), and the final norm."""
+
+    # An `nn.ModuleList`, of which type checkers know no more than that it holds modules.
+    layers: Any
 
     def __init__(self, config: VanillaTransformerConfig, vocab_size: int):
         super().__init__(config)
@@ -536,7 +611,7 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
 
 
 class VanillaTransformerDecoder(VanillaTransformerStack):
-    """N layers over the target, each attending to the encoder's output too (section 3.1)."""
+    """N layers over the target, each attending to the encoder's output too, if there is one (section 3.1)."""
 
     _can_record_outputs = {
         "hidden_states": VanillaTransformerDecoderLayer,
@@ -570,12 +645,14 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         Args:
             input_ids: (N, S) token ids, or instead `inputs_embeds` (N, S, E), which are scaled alike.
             attention_mask: (N, past + S), 1 at real tokens; or a 4-dimensional mask.
-            encoder_hidden_states: (N, T, E), the encoder's output.
+            encoder_hidden_states: (N, T, E), the encoder's output; beside an encoder only.
             encoder_attention_mask: (N, T), 1 at the source's real tokens.
             past_key_values: keys and values of earlier calls, extended in place.
             position_ids: (N, S) positions; by default the first real token of each row is 0.
             use_cache: keep keys and values for the next call (defaults to the configuration's `use_cache`).
         """
+        if encoder_hidden_states is not None and not self.config.is_encoder_decoder:
+            raise ValueError("`encoder_hidden_states` must not be given to a decoder that stands alone.")
         embeddings = self.embed(input_ids, inputs_embeds)
         if use_cache and past_key_values is None:
             past_key_values = self._new_cache(encoder_hidden_states)
@@ -623,36 +700,57 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         )
 
 
-class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
+class VanillaTransformerBaseModel(VanillaTransformerPreTrainedModel):
+    """Encoder, decoder or both: they read one matrix where `share_encoder_decoder_embeddings` is set.
+
+    One stack alone has that matrix too, so that its parameters bear the names that they have in the whole.
+    """
+
+    stacks: tuple[str, ...]
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        config = self.config
+        if config.share_encoder_decoder_embeddings:
+            self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        for stack in self.stacks:
+            kind = VanillaTransformerEncoder if stack == "encoder" else VanillaTransformerDecoder
+            self.add_module(stack, kind(config))
+        self.post_init()
+
+    def _tied_keys(self) -> dict[str, str]:
+        shared = self.config.share_encoder_decoder_embeddings
+        return {f"{stack}.embed_tokens.weight": "shared.weight" for stack in self.stacks} if shared else {}
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The embeddings of the first stack, which are those of the second too where they are shared."""
+        if self.config.share_encoder_decoder_embeddings:
+            return self.shared
+        return cast(VanillaTransformerStack, getattr(self, self.stacks[0])).embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the embeddings of the first stack, and those of the second where they are shared."""
+        shared = self.config.share_encoder_decoder_embeddings
+        if shared:
+            self.shared = cast(nn.Embedding, value)
+        for stack in self.stacks if shared else self.stacks[:1]:
+            getattr(self, stack).embed_tokens = value
+
+
+class VanillaTransformerModel(VanillaTransformerBaseModel):
     """Encoder and decoder, without the projection to the vocabulary."""
 
     _tied_weights_keys = {
         "encoder.embed_tokens.weight": "shared.weight",
         "decoder.embed_tokens.weight": "shared.weight",
     }
+    stacks = ("encoder", "decoder")
+    encoder: VanillaTransformerEncoder
+    decoder: VanillaTransformerDecoder
 
-    def __init__(self, config: VanillaTransformerConfig):
-        super().__init__(config)
-        if config.share_encoder_decoder_embeddings:
-            self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
-        self.encoder = VanillaTransformerEncoder(config)
-        self.decoder = VanillaTransformerDecoder(config)
-        self.post_init()
-
-    def _tied_keys(self) -> dict[str, str]:
-        return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The source's embeddings, which are the target's too where they are shared."""
-        return self.shared if self.config.share_encoder_decoder_embeddings else self.encoder.embed_tokens
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the source's embeddings, and the target's where they are shared."""
-        value = cast(nn.Embedding, value)
-        self.encoder.embed_tokens = value
-        if self.config.share_encoder_decoder_embeddings:
-            self.shared = value
-            self.decoder.embed_tokens = value
+    @staticmethod
+    def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
+        return {"is_encoder_decoder": True, "is_decoder": False}
 
     @can_return_tuple
     def forward(
@@ -730,11 +828,172 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         return shift_tokens_right(labels, config.pad_token_id or 0, config.decoder_start_token_id)
 
 
-class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedModel, GenerationMixin):
+class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
+    """The encoder alone (section 3.1): a vector for each token, which sees all tokens."""
+
+    _tied_weights_keys = {"encoder.embed_tokens.weight": "shared.weight"}
+    _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\."]
+    stacks = ("encoder",)
+    encoder: VanillaTransformerEncoder
+
+    @staticmethod
+    def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
+        return config.fields_of_one_stack(is_decoder=False)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Encodes a batch of texts; the arguments are those of `VanillaTransformerEncoder`."""
+        outputs: BaseModelOutput = self.encoder(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            **kwargs,
+        )
+        return outputs
+
+
+class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
+    """The decoder alone, without attention to an encoder: each token sees itself and earlier ones."""
+
+    _tied_weights_keys = {"decoder.embed_tokens.weight": "shared.weight"}
+    _keys_to_ignore_on_load_unexpected = [r"^(model\.)?encoder\.", r"\.encoder_attn(_layer_norm)?\."]
+    stacks = ("decoder",)
+    decoder: VanillaTransformerDecoder
+
+    @staticmethod
+    def _own_fields(config: VanillaTransformerConfig) -> dict[str, Any]:
+        return config.fields_of_one_stack(is_decoder=True)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Reads a batch of texts, or their next tokens behind what `past_key_values` holds.
+
+        Args:
+            input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache: as in
+                `VanillaTransformerDecoder`.
+        """
+        outputs: BaseModelOutputWithPastAndCrossAttentions = self.decoder(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return BaseModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class VanillaTransformerHeadModel(VanillaTransformerPreTrainedModel):
+    """A base model named `model`, beneath the head that a subclass adds."""
+
+    base_class: type[VanillaTransformerBaseModel]
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.model = self.base_class(self.config)
+
+    @classmethod
+    def _own_fields(cls, config: VanillaTransformerConfig) -> dict[str, Any]:
+        return cls.base_class._own_fields(config)
+
+    def _tied_keys(self) -> dict[str, str]:
+        return {f"model.{target}": f"model.{source}" for target, source in self.model._tied_keys().items()}
+
+
+class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
+    """A linear projection to the vocabulary, tied to the embeddings of the last stack (section 3.4).
+
+    The encoder's bears another name than the decoder's, so that neither is ever loaded as the other.
+    """
+
+    projection = "lm_head"
+    # `forward` takes `label_smoothing` and `return_logits`; the trainer asks.
+    accepts_label_smoothing = True
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        rows = self.config.decoder_vocab_size or self.config.vocab_size
+        self.add_module(self.projection, nn.Linear(self.config.d_model, rows, bias=False))
+
+    def _tied_keys(self) -> dict[str, str]:
+        tied = super()._tied_keys()
+        if self.config.tie_word_embeddings:
+            last = f"model.{self.base_class.stacks[-1]}.embed_tokens.weight"
+            tied[f"{self.projection}.weight"] = tied.get(last, last)
+        return tied
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The projection to the vocabulary."""
+        return cast(nn.Module, getattr(self, self.projection))
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replaces the projection to the vocabulary."""
+        setattr(self, self.projection, new_embeddings)
+
+    def predict(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.Tensor | None,
+        *,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        label_smoothing: float = 0.0,
+        return_logits: bool = True,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The loss where there are `labels`, and the logits where they are wanted.
+
+        Args:
+            hidden_states: (N, S, E).
+            labels: (N, S), the tokens to predict at the same places, -100 where no loss is taken.
+            logits_to_keep, num_items_in_batch, return_logits, label_smoothing: as in
+                `VanillaTransformerForConditionalGeneration`.
+        """
+        projection = self.get_output_embeddings()
+        # A projection that is no plain one, with an adapter for instance, is more than its weight.
+        fusible = type(projection) is nn.Linear and not is_torchdynamo_compiling()
+        if labels is not None and not return_logits and fusible:
+            weight = cast(torch.Tensor, projection.weight)
+            loss = linear_cross_entropy_loss(
+                hidden_states, weight, labels, num_items_in_batch, label_smoothing
+            )
+            return loss, None
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = projection(hidden_states[:, kept])  # (N, S, E) -> (N, S, V)
+        if labels is None:
+            return None, logits
+        return cross_entropy_loss(logits, labels[:, kept], num_items_in_batch, label_smoothing), logits
+
+
+class VanillaTransformerForConditionalGeneration(
+    VanillaTransformerLanguageModel, VanillaTransformerGenerationMixin
+):
     """The Transformer of Figure 1: encoder, decoder and the linear projection to the vocabulary.
 
-    `generate()` translates as section 6.1 does, with 4 beams and at most 50 tokens more than the longest
-    source of the batch, unless told otherwise.
+    `generate()` translates as section 6.1 does, with 4 beams, alpha 0.6 and at most 50 tokens more than the
+    source, unless told otherwise; see `VanillaTransformerGenerationMixin`.
     """
 
     _tied_weights_keys = {
@@ -743,52 +1002,15 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         "lm_head.weight": "model.shared.weight",
     }
     _tp_plan = {"lm_head": "colwise_gather_output"}
-    # `forward` takes `label_smoothing` and `return_logits`; the trainer asks.
-    accepts_label_smoothing = True
+    base_class = VanillaTransformerModel
+    model: VanillaTransformerModel
+    lm_head: nn.Linear
     generate: Callable[..., Any]
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.model = VanillaTransformerModel(config)
-        self.lm_head = nn.Linear(config.d_model, config.decoder_vocab_size or config.vocab_size, bias=False)
-        self.generation_config.num_beams = 4
-        self.generation_config.length_penalty = 0.6
+        set_decoding(self.generation_config, **PAPER_DECODING)
         self.post_init()
-
-    def _tied_keys(self) -> dict[str, str]:
-        tied = {f"model.{target}": f"model.{source}" for target, source in self.model._tied_keys().items()}
-        if self.config.tie_word_embeddings:
-            shared = self.config.share_encoder_decoder_embeddings
-            tied["lm_head.weight"] = "model.shared.weight" if shared else "model.decoder.embed_tokens.weight"
-        return tied
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The source's embeddings, which are the target's too where they are shared."""
-        return self.model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the source's embeddings, and the target's where they are shared."""
-        self.model.set_input_embeddings(value)
-
-    def resize_token_embeddings(
-        self,
-        new_num_tokens: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        mean_resizing: bool = True,
-    ) -> nn.Embedding:
-        """Resizes the vocabulary, see `PreTrainedModel.resize_token_embeddings`.
-
-        Raises:
-            ValueError: source and target have a vocabulary each, and it is not clear which one is meant.
-        """
-        if not self.config.share_encoder_decoder_embeddings:
-            raise ValueError(
-                "`resize_token_embeddings` needs one vocabulary, but `share_encoder_decoder_embeddings`"
-                " is False."
-            )
-        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        self.config.decoder_vocab_size = self.config.vocab_size
-        return embeddings
 
     @can_return_tuple
     def forward(
@@ -819,8 +1041,8 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
                 `VanillaTransformerModel`, but the decoder's inputs default to the shifted labels (teacher
                 forcing).
             labels: (N, S) target tokens, ending in the end token, -100 where no loss is taken.
-            logits_to_keep: project only the last so many positions, or those of a 1-dimensional index; 0 for
-                all.
+            logits_to_keep: project only the last so many positions, or those of a 1-dimensional index, and
+                take the loss there alone; 0 for all.
             num_items_in_batch: divisor of the summed loss; by default the labels of this batch that are not
                 -100.
             return_logits: `False` computes the loss alone, in far less memory and about half the time of the
@@ -859,17 +1081,14 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
             use_cache=use_cache,
             **kwargs,
         )
-        hidden_states = cast(torch.Tensor, outputs.last_hidden_state)
-        loss, logits = None, None
-        if labels is not None and not return_logits and not is_torchdynamo_compiling():
-            loss = linear_cross_entropy_loss(
-                hidden_states, self.lm_head.weight, labels, num_items_in_batch, label_smoothing
-            )
-        else:
-            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.lm_head(hidden_states[:, kept])  # (N, S, E) -> (N, S, V)
-            if labels is not None:
-                loss = cross_entropy_loss(logits, labels, num_items_in_batch, label_smoothing)
+        loss, logits = self.predict(
+            cast(torch.Tensor, outputs.last_hidden_state),
+            labels,
+            logits_to_keep=logits_to_keep,
+            num_items_in_batch=num_items_in_batch,
+            label_smoothing=label_smoothing,
+            return_logits=return_logits,
+        )
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
@@ -886,33 +1105,295 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         """(N, S) labels as decoder inputs, see `shift_tokens_right`."""
         return self.model.prepare_decoder_input_ids_from_labels(labels)
 
-    def _prepare_generated_length(
+
+class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationMixin):
+    """The decoder alone as a language model: it predicts each next token from the ones before it."""
+
+    _tied_weights_keys = {
+        "model.decoder.embed_tokens.weight": "model.shared.weight",
+        "lm_head.weight": "model.shared.weight",
+    }
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    base_class = VanillaTransformerDecoderModel
+    model: VanillaTransformerDecoderModel
+    lm_head: nn.Linear
+    generate: Callable[..., Any]
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
         self,
-        generation_config: GenerationConfig,
-        has_default_max_length: bool,
-        has_default_min_length: bool,
-        model_input_name: str,
-        input_ids_length: int,
-        inputs_tensor: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool = True,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Predicts the next token at each place, and the loss where `labels` are given.
+
+        Args:
+            input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache: as in
+                `VanillaTransformerDecoder`.
+            labels: (N, S), usually the `input_ids` themselves, -100 where no loss is taken: the prediction at
+                place s is compared with the label at s + 1.
+            logits_to_keep, num_items_in_batch, return_logits: as in
+                `VanillaTransformerForConditionalGeneration`.
+            kwargs: `label_smoothing` as there; `shift_labels` (N, S), what to predict at each place, in place
+                of `labels`; and what transformers' models take, `output_attentions` for instance.
+
+        Returns:
+            `loss` in nats per token where labels are given, `logits` (N, S, V), and what the model returns.
+        """
+        # Not parameters of their own: transformers takes each whose name has "label" in it for labels.
+        label_smoothing = kwargs.pop("label_smoothing", 0.0)
+        targets = kwargs.pop("shift_labels", None)
+        if targets is None and labels is not None:
+            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+        outputs: BaseModelOutputWithPast = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            use_cache=use_cache if targets is None else False,
+            **kwargs,
+        )
+        loss, logits = self.predict(
+            cast(torch.Tensor, outputs.last_hidden_state),
+            targets,
+            logits_to_keep=logits_to_keep,
+            num_items_in_batch=num_items_in_batch,
+            label_smoothing=label_smoothing,
+            return_logits=return_logits,
+        )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, **kwargs: Any
     ) -> GenerationConfig:
-        """Limits the output to the source + 50 tokens where the caller gave no limit: the library's is 20."""
-        if has_default_max_length and generation_config.max_new_tokens is None:
-            limit = inputs_tensor.shape[1] + MAX_LENGTH_BEYOND_SOURCE
-            if self.config.position_embedding == "learned":
-                limit = min(limit, self.config.max_position_embeddings - input_ids_length)
-            generation_config.max_new_tokens = limit
+        """The library's default length, but `max_position_embeddings` limits learned positions only."""
+        unlimited = self.config.position_embedding != "learned"
+        if unlimited and has_default_max_length and generation_config.max_new_tokens is None:
+            generation_config.max_new_tokens = generation_config.max_length
         return super()._prepare_generated_length(
-            generation_config,
-            has_default_max_length,
-            has_default_min_length,
-            model_input_name,
-            input_ids_length,
-            inputs_tensor,
+            generation_config=generation_config, has_default_max_length=has_default_max_length, **kwargs
+        )
+
+
+# transformers' Trainer, smoothing labels by itself, shifts them for the classes in this table alone.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VanillaTransformerConfig.model_type] = (
+    VanillaTransformerForCausalLM.__name__
+)
+
+
+class VanillaTransformerForMaskedLM(VanillaTransformerLanguageModel):
+    """The encoder alone as a language model: it predicts masked tokens from the text around them."""
+
+    _tied_weights_keys = {
+        "model.encoder.embed_tokens.weight": "model.shared.weight",
+        "mlm_head.weight": "model.shared.weight",
+    }
+    _tp_plan = {"mlm_head": "colwise_gather_output"}
+    base_class = VanillaTransformerEncoderModel
+    projection = "mlm_head"
+    model: VanillaTransformerEncoderModel
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool = True,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
+        """Predicts the token at each place, and the loss where `labels` are given.
+
+        Args:
+            input_ids, attention_mask, inputs_embeds, position_ids: as in `VanillaTransformerEncoder`.
+            labels: (N, S), the tokens behind the masks, -100 where no loss is taken.
+            num_items_in_batch, return_logits, kwargs: as in `VanillaTransformerForConditionalGeneration`.
+
+        Returns:
+            `loss` in nats per token where labels are given, `logits` (N, S, V), and what the model returns.
+        """
+        label_smoothing = kwargs.pop("label_smoothing", 0.0)
+        outputs: BaseModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            **kwargs,
+        )
+        loss, logits = self.predict(
+            cast(torch.Tensor, outputs.last_hidden_state),
+            labels,
+            num_items_in_batch=num_items_in_batch,
+            label_smoothing=label_smoothing,
+            return_logits=return_logits,
+        )
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def real_tokens(attention_mask: torch.Tensor | None, hidden_states: torch.Tensor) -> torch.Tensor:
+    """(N, T), True at the tokens of `hidden_states` (N, T, E) that are no padding.
+
+    Args:
+        attention_mask: (N, T), 1 at real tokens; or (N, 1, S, T), where a token is real if any token sees it;
+            `None` where all are.
+    """
+    if attention_mask is None:
+        return torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
+    if attention_mask.ndim == 2:
+        return attention_mask.bool()
+    visible = attention_mask if attention_mask.dtype == torch.bool else attention_mask == 0
+    return visible[:, 0].any(-2)
+
+
+class VanillaTransformerClassifier(VanillaTransformerHeadModel):
+    """Residual dropout (section 5.4) and a linear map to the classes, on top of the encoder."""
+
+    _tied_weights_keys = {"model.encoder.embed_tokens.weight": "model.shared.weight"}
+    base_class = VanillaTransformerEncoderModel
+    model: VanillaTransformerEncoderModel
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.num_labels = cast(int, self.config.num_labels)
+        self.classifier = nn.Linear(self.config.d_model, self.num_labels)
+        self.post_init()
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """(..., E) -> (..., number of classes)."""
+        return cast(torch.Tensor, self.classifier(dropout(features, self.config.dropout, self.training)))
+
+
+class VanillaTransformerForSequenceClassification(VanillaTransformerClassifier):
+    """Classes, or numbers, for a text as a whole: a linear map of its pooled encoding.
+
+    `pooling` of the configuration names what is read of the real tokens: their mean, or the first.
+    """
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Classifies a batch of texts.
+
+        Args:
+            input_ids, attention_mask, inputs_embeds, position_ids: as in `VanillaTransformerEncoder`.
+            labels: (N,) classes, (N, C) zeros and ones for several classes a text, or (N,) or (N, C) numbers
+                to predict, as the configuration's `problem_type` says. Where it says nothing, it is set:
+                numbers if C is 1, else classes if the labels are integers.
+            num_items_in_batch: divisor of the summed loss; by default the number of labels.
+
+        Returns:
+            `loss` where labels are given, `logits` (N, C), and what the model returns.
+        """
+        outputs: BaseModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            **kwargs,
+        )
+        hidden_states = cast(torch.Tensor, outputs.last_hidden_state)
+        logits = self.classify(self.pool(hidden_states, real_tokens(attention_mask, hidden_states)))
+        loss = None
+        if labels is not None:
+            problem_type = self.config.problem_type or infer_problem_type(labels, self.num_labels)
+            self.config.problem_type = problem_type
+            loss = sequence_loss(logits, labels, problem_type, num_items_in_batch)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def pool(self, hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """(N, T, E), real where `real` (N, T) is set -> (N, E)."""
+        if self.config.pooling == "first":
+            first = real.int().argmax(-1)
+            return hidden_states[torch.arange(len(first), device=first.device), first]
+        weights = real.to(hidden_states)[..., None]
+        return (hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class VanillaTransformerForTokenClassification(VanillaTransformerClassifier):
+    """A class for each token: a linear map of its encoding."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Classifies each token of a batch of texts.
+
+        Args:
+            input_ids, attention_mask, inputs_embeds, position_ids: as in `VanillaTransformerEncoder`.
+            labels: (N, T) classes, -100 where no loss is taken.
+            num_items_in_batch: divisor of the summed loss; by default the labels that are not -100.
+
+        Returns:
+            `loss` where labels are given, `logits` (N, T, C), and what the model returns.
+        """
+        outputs: BaseModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            **kwargs,
+        )
+        logits = self.classify(cast(torch.Tensor, outputs.last_hidden_state))
+        loss = None if labels is None else cross_entropy_loss(logits, labels, num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
 
 __all__ = [
+    "VanillaTransformerDecoderModel",
+    "VanillaTransformerEncoderModel",
+    "VanillaTransformerForCausalLM",
     "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerForMaskedLM",
+    "VanillaTransformerForSequenceClassification",
+    "VanillaTransformerForTokenClassification",
     "VanillaTransformerModel",
     "VanillaTransformerPreTrainedModel",
 ]

@@ -179,7 +179,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
     parser.add_argument(
         "--max_length",
         type=positive,
-        help="most tokens of a translation; default: those of the longest source of its batch + 50",
+        help="most tokens of a translation; default: what the model's folder says, such as 50 more than its"
+        " source has",
     )
     parser.add_argument(
         "--tokens_per_batch",

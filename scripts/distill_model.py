@@ -126,7 +126,7 @@ def measure(
     name: str, files: Sequence[str], language: str | None, args: argparse.Namespace
 ) -> dict[str, Any]:
     """A row of the table: what the model is, how fast it translates as it was saved, and how well."""
-    from vanilla_transformer.modeling.translation import translate
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
     from vanilla_transformer.training.metrics import score
 
     sources, references = read_aligned(files)

@@ -2,6 +2,7 @@
 
     vanilla-transformer demo
     vanilla-transformer demo --output_dir runs/demo2 --seed 2
+    vanilla-transformer demo runs/demo        (a page in the browser for a trained model; see open_demo)
 
 The corpus is Chinese-English, made by a small grammar. Half of the test sentences hold combinations of words
 that training never shows together. Any key of the recipe `demo` can be replaced by `--key value`. The command
@@ -12,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vanilla_transformer.scripts import fail, load_model, parser_of, run_script
+from vanilla_transformer.inspection.text import render_table
+from vanilla_transformer.scripts import fail, load_model, open_demo, parser_of, run_script
 
 if TYPE_CHECKING:
     from vanilla_transformer.training.embedded_corpus import EmbeddedCorpus
@@ -32,6 +33,8 @@ ROWS_PER_HALF = 6
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; see the module's docstring. Returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        return open_demo.main(words)
     if {"-h", "--help"} & set(words):
         parser().print_help()
         return 0
@@ -89,7 +92,7 @@ def say(title: str) -> None:
 
 def translate_test(folder: Path, corpus: EmbeddedCorpus) -> list[str]:
     """Translations of the whole test by the model in `folder`."""
-    from vanilla_transformer.modeling.translation import translate
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
     model, tokenizer = load_model(str(folder))
     sources = [pair.source for pair in corpus.test]
@@ -119,25 +122,6 @@ def examples(corpus: EmbeddedCorpus, translations: Sequence[str]) -> list[tuple[
     first_new = len(corpus.test_seen)
     chosen = [*range(ROWS_PER_HALF), *range(first_new, first_new + ROWS_PER_HALF)]
     return [(corpus.test[k].source, corpus.test[k].target, translations[k]) for k in chosen]
-
-
-def render_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns that line up on a terminal, where a Chinese character takes two places."""
-    widths = [max(map(display_width, column)) for column in zip(titles, *rows, strict=True)]
-    rule = ["-" * width for width in widths]
-    lines = (
-        "  ".join(cell + " " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True))
-        for row in (titles, rule, *rows)
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def display_width(text: str) -> int:
-    """Places that a terminal gives to `text`: two for wide characters, none for combining ones."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
 
 
 def python_lines(folder: Path) -> str:

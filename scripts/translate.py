@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
     sentences, total = open_input(args)
     model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
-    from vanilla_transformer.modeling.translation import translate
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
     typed = total is None and sys.stdin.isatty()
     if typed:

@@ -26,6 +26,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import BatchEncoding, TokenizersBackend
 from transformers.utils import logging
 
+from ..modeling.hub_vanilla_transformer import SharedOnHub
+
 logger = logging.get_logger(__name__)
 
 # In the order of their ids, from 0.
@@ -50,7 +52,7 @@ LARGE_BATCH = 32
 _GAP = "0"
 
 
-class VanillaTransformerTokenizer(TokenizersBackend):
+class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):
     """Byte-pair encoding with byte fallback, lossless, shared by source and target (sections 3.4 and 5.1).
 
     `decode(encode(text), skip_special_tokens=True)` is `text` in NFC, for every text. Source and target alike
@@ -78,6 +80,8 @@ class VanillaTransformerTokenizer(TokenizersBackend):
     vocab_files_names = {"tokenizer_file": "tokenizer.json"}
     model_input_names = ["input_ids", "attention_mask"]
     padding_side = "right"
+    # Written into tokenizer_config.json; the second place would be that of a slow tokenizer's fast twin.
+    _auto_map = {"AutoTokenizer": ["tokenization_vanilla_transformer.VanillaTransformerTokenizer", None]}
     model = BPE  # type: ignore[assignment]  # the base class says None
 
     def __init__(
@@ -106,6 +110,9 @@ class VanillaTransformerTokenizer(TokenizersBackend):
             mask_token=mask_token,
             **kwargs,
         )
+        # transformers would save with the tokenizer how this instance was loaded.
+        for name in ("is_local", "local_files_only"):
+            self.init_kwargs.pop(name, None)
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:

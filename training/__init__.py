@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from .corpus import load_pairs
     from .curves import plot_curves
     from .filtering import FilterReport, prepare_pairs
+    from .lora import lora_config
     from .metrics import TranslationMetric
+    from .parts import freeze
     from .recipe import TrainRecipe, load_recipe
     from .run import TrainResult, train
     from .schedule import get_paper_schedule, paper_learning_rate
     from .scoring import TranslationScores
     from .trainer import VanillaTransformerTrainer
+    from .word_vectors import VectorReport, embed_word_vectors, load_word_vectors
 
 _MODULES = {
     "FilterReport": "filtering",
@@ -36,12 +39,17 @@ _MODULES = {
     "TranslationScores": "scoring",
     "VanillaTransformerTrainer": "trainer",
     "VanillaTransformerTrainingArguments": "arguments",
+    "VectorReport": "word_vectors",
     "average_checkpoints": "averaging",
+    "embed_word_vectors": "word_vectors",
     "find_checkpoints": "averaging",
+    "freeze": "parts",
     "get_paper_schedule": "schedule",
     "last_checkpoint": "checkpoints",
     "load_pairs": "corpus",
     "load_recipe": "recipe",
+    "load_word_vectors": "word_vectors",
+    "lora_config": "lora",
     "paper_learning_rate": "schedule",
     "plan_accumulation": "batching",
     "plot_curves": "curves",
@@ -62,12 +70,17 @@ __all__ = [
     "TranslationScores",
     "VanillaTransformerTrainer",
     "VanillaTransformerTrainingArguments",
+    "VectorReport",
     "average_checkpoints",
+    "embed_word_vectors",
     "find_checkpoints",
+    "freeze",
     "get_paper_schedule",
     "last_checkpoint",
     "load_pairs",
     "load_recipe",
+    "load_word_vectors",
+    "lora_config",
     "paper_learning_rate",
     "plan_accumulation",
     "plot_curves",

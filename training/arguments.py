@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from transformers import Seq2SeqTrainingArguments
 
 from .batching import plan_accumulation
+from .parts import check_learning_rate_factors
 
 
 @dataclass
@@ -24,6 +25,8 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
         tokens_per_device: most padded source or target tokens of one forward pass on one device.
         paper_schedule: the learning rate of section 5.3; else that of `learning_rate`, `lr_scheduler_type`.
         learning_rate_scale: factor on the paper's learning rate.
+        learning_rate_factors: part of the model, as `vanilla_transformer.training.parts` names them -> factor
+            on the learning rate of its parameters, whatever the schedule; 1 for all others.
         bpe_dropout: share of merges left out at random, anew in each epoch; the training data set must hold
             the text columns `source` and `target`.
         streaming_window: pairs that a stream holds at once, to shuffle them and sort them by length.
@@ -33,6 +36,9 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
     Raises:
         ValueError: a value outside its limits.
     """
+
+    # What the Trainer's own arguments read from JSON, where a command line gives it.
+    _VALID_DICT_FIELDS = [*Seq2SeqTrainingArguments._VALID_DICT_FIELDS, "learning_rate_factors"]
 
     tokens_per_update: int | None = field(
         default=25_000,
@@ -47,6 +53,10 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
         metadata={"help": "Use the paper's learning rate instead of learning_rate and lr_scheduler_type."},
     )
     learning_rate_scale: float = field(default=1.0, metadata={"help": "Factor on the paper's learning rate."})
+    learning_rate_factors: dict[str, float] | str | None = field(
+        default=None,
+        metadata={"help": 'Part of the model -> factor on its learning rate, as JSON: {"encoder": 0.1}.'},
+    )
     bpe_dropout: float = field(
         default=0.0, metadata={"help": "Share of byte-pair merges left out at random, anew in each epoch."}
     )
@@ -88,6 +98,8 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         self._check_limits()
         super().__post_init__()
+        if isinstance(self.learning_rate_factors, dict):
+            check_learning_rate_factors(self.learning_rate_factors)
         # The stock loaders warn of pinned memory where there is nothing to copy to.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         self.tokens_per_batch: int | None = None

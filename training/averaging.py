@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
+from ..modeling.saving_vanilla_transformer import files_written_whole
 from .checkpoints import (
     STATE_FILE,
     WEIGHTS_FILE,
@@ -38,8 +37,8 @@ def average_checkpoints(paths: Sequence[str | Path], output_dir: str | Path) -> 
 
     Sums are taken in float64, a tensor at a time; the result has the type of the checkpoints. A matrix that a
     model shares between layers is saved once, and so averaged once. Configuration, tokenizer and generation
-    defaults are those of the last path. Whole files are written beside `output_dir` and then renamed; what
-    else is in that folder stays.
+    defaults are those of the last path. Whole files are written beside and then renamed; what else is in
+    `output_dir` stays.
 
     Args:
         paths: folders that hold model.safetensors, or its shards with their index.
@@ -59,16 +58,9 @@ def average_checkpoints(paths: Sequence[str | Path], output_dir: str | Path) -> 
         checkpoints = [stack.enter_context(_opened(folder)) for folder in folders]
         _check_alike(checkpoints)
         average = {name: _average_tensor(name, checkpoints) for name in checkpoints[0].names}
-    with readable_write_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # Inside the parent, not in /tmp: a rename is atomic only within a file system.
-        beside = Path(tempfile.mkdtemp(prefix=f".{output.name}.incomplete-", dir=output.parent))
-        try:
-            _copy_model_files(folders[-1], beside)
-            save_file(average, beside / WEIGHTS_FILE, metadata={"format": "pt"})
-            _move_into_place(beside, output)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    with readable_write_errors(output), files_written_whole(output) as beside:
+        _copy_model_files(folders[-1], beside)
+        save_file(average, beside / WEIGHTS_FILE, metadata={"format": "pt"})
     return output
 
 
@@ -169,19 +161,6 @@ def _copy_model_files(source: Path, target: Path) -> None:
         for path in sorted(source.glob(pattern)):
             if path.name not in _STATE_FILES:
                 shutil.copyfile(path, target / path.name)
-
-
-def _move_into_place(beside: Path, output: Path) -> None:
-    """Rename the finished folder, or its files into a folder that is there already, weights last."""
-    if not output.exists():
-        beside.chmod(0o755)
-        beside.rename(output)
-        return
-    for path in sorted(beside.iterdir(), key=lambda path: path.name == WEIGHTS_FILE):
-        os.replace(path, output / path.name)
-    (output / WEIGHTS_INDEX_FILE).unlink(missing_ok=True)
-    for shard in output.glob("model-*-of-*.safetensors"):
-        shard.unlink()
 
 
 def _best_whole(run_dir: Path, metric: str) -> list[Path]:

@@ -15,14 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..modeling.saving_vanilla_transformer import flush
 
 logger = logging.getLogger(__name__)
 
 # Folders being written or deleted live here, inside the run's folder: on one file system a rename is atomic.
 INCOMPLETE = ".incomplete"
+# What a run leaves beside its model.
+RECIPE_FILE = "recipe.yaml"
+RESULTS_FILE = "results.json"
+CURVES_FILE = "training_curves.png"
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
+# What PEFT saves of a model with adapters, in place of the whole.
+ADAPTER_FILE = "adapter_model.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -80,7 +87,7 @@ def check_weights(folder: str | Path) -> None:
     """
     folder = Path(folder)
     index = folder / WEIGHTS_INDEX_FILE
-    names = {WEIGHTS_FILE}
+    names = {ADAPTER_FILE if (folder / ADAPTER_FILE).is_file() else WEIGHTS_FILE}
     if index.is_file():
         names = set(read_json(index)["weight_map"].values())
     for name in sorted(names):
@@ -168,7 +175,7 @@ def written_whole(
             raise
         wait()
         if main:
-            _flush(staging)
+            flush(staging)
             discard(final)
             staging.rename(final)
             _flush_folder(final.parent)
@@ -203,14 +210,6 @@ def _write_failure(error: Exception, path: Path) -> str | None:
     if shutil.disk_usage(existing).free < 2**20:
         return "no space left on device"
     return (error.strerror if isinstance(error, OSError) else None) or text.partition("\n")[0].rstrip(".")
-
-
-def _flush(folder: Path) -> None:
-    """Force the files to disk, so that a power failure after the rename finds them whole."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

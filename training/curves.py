@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..inspection.drawing import fonts_for, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Title of each panel, and the log's keys that it shows with their labels.
 _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -23,32 +28,37 @@ def curve(log_history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int]
 
 
 def plot_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path:
-    """Draw loss, learning rate and BLEU over the optimizer steps, and save them as a PNG.
+    """Draw loss, learning rate and BLEU over the optimizer steps, and save them.
+
+    Curves of one panel differ in their dashes, so that they can be told apart in black and white.
 
     Args:
         log_history: `trainer.state.log_history`, or the same from `trainer_state.json`.
-        path: the file to write; written beside first, then renamed.
+        path: the .png or .svg to write; written beside first, then renamed.
+        title: a line above the panels.
 
     Returns:
         `path`.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    Raises:
+        InputError: the file is neither.
+    """
+    with fonts_for([title], required=False):  # a finished training must not fail for its title
+        return save_figure(_draw(log_history, title), path)
+
+
+def _draw(log_history: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    figure = new_figure(15, 4)
     if title:
         figure.suptitle(title)
     for axes, (name, keys) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         axes.set_title(name)
         axes.set_xlabel("optimizer steps")
         axes.grid(alpha=0.3)
-        for key, label in keys.items():
+        for (key, label), dashes in zip(keys.items(), ("-", "--"), strict=False):
             steps, values = curve(log_history, key)
             if steps:
-                axes.plot(steps, values, label=label, marker="." if len(steps) < 30 else None)
+                axes.plot(steps, values, dashes, label=label, marker="." if len(steps) < 30 else None)
         if axes.lines:
             axes.legend()
-    beside = Path(path).with_name(f".{Path(path).name}")
-    figure.savefig(beside, format="png", dpi=100)
-    return beside.replace(path)
+    return figure

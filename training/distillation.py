@@ -119,7 +119,7 @@ def translate_corpus(
     """
     from transformers.utils import logging
 
-    from ..modeling.translation import translate
+    from ..modeling.translation_vanilla_transformer import translate
 
     if (folder / TARGET_FILE).is_file():
         return 0

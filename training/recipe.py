@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -46,8 +47,8 @@ def _key(
         "minimum": minimum,
         "below": below,
     }
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata | {"default": default})
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata | {"default": default})
     return field(default=default, metadata=metadata | {"default": default})
 
 
@@ -137,6 +138,16 @@ class TrainRecipe:
     init_from: str | None = _key(
         None, "Folder or Hub name of a model whose weights training starts from; null starts anew."
     )
+    word_vectors: str | None = _key(
+        None,
+        "File of word vectors that the embeddings start from: word2vec, text or binary, or GloVe (needs the"
+        " extra `vectors`); freeze: [embeddings] keeps them.",
+    )
+    freeze: list[str] = _key(
+        [],
+        "Parts of the model that are not trained: embeddings, encoder, decoder.layers.0-2 (its first three"
+        " layers), or any other module by its path.",
+    )
     attn_implementation: str = _key(
         "sdpa", "Attention kernel.", choices=("eager", "sdpa", "flash_attention_2", "flex_attention")
     )
@@ -169,6 +180,9 @@ class TrainRecipe:
         "Factor on the paper's learning rate d_model^-0.5 * min(step^-0.5, step * warmup^-1.5).",
         minimum=0,
     )
+    learning_rate_factors: dict[str, Any] = _key(
+        {}, "Part of the model, named as in freeze: factor on the learning rate of its parameters."
+    )
     label_smoothing: float = _key(
         0.1, "Probability that label smoothing spreads over the vocabulary (paper, 5.4).", minimum=0, below=1
     )
@@ -200,9 +214,15 @@ class TrainRecipe:
         None, "Stop after so many validations without a better metric; null never stops early.", minimum=1
     )
     generation: dict[str, Any] = _key(
-        {"num_beams": 4, "length_penalty": 0.6},
-        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1); with one beam,"
-        " length_penalty means nothing and becomes null.",
+        {
+            "num_beams": 4,
+            "length_penalty": 0.6,
+            "length_penalty_type": "gnmt",
+            "max_length_beyond_source": 50,
+            "early_stopping": "never",
+        },
+        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1), over those that it"
+        " has; with one beam, length_penalty and early_stopping mean nothing and become null.",
     )
 
     save_steps: int | None = _key(
@@ -262,6 +282,7 @@ class TrainRecipe:
 
     def _check_model(self) -> None:
         from ..configuration import PRESETS, VanillaTransformerConfig
+        from .parts import check_learning_rate_factors
 
         if self.preset not in PRESETS:
             raise InputError(f"`preset` must be one of {', '.join(PRESETS)}, but is {self.preset!r} instead.")
@@ -269,6 +290,8 @@ class TrainRecipe:
             raise InputError("`model.vocab_size` follows from the tokenizer: set `vocab_size` instead.")
         known = {item.name for item in dataclasses.fields(VanillaTransformerConfig)}
         _check_known(self.model, prefix="model.", known=known)
+        check_learning_rate_factors(self.learning_rate_factors)
+        _check_at_most_one(self, ("init_from", "word_vectors"))
         if self.init_from is None:
             with _one_line_errors():
                 VanillaTransformerConfig.from_preset(
@@ -278,15 +301,23 @@ class TrainRecipe:
     def _check_generation(self) -> None:
         from transformers import GenerationConfig
 
+        from ..modeling.generation_vanilla_transformer import OWN_FIELDS, check_own_fields
+
         beams = self.generation.get("num_beams")
         if beams is not None and (not isinstance(beams, int) or beams < 1):
             raise InputError(f"`generation.num_beams` must be positive, but is {_as_yaml(beams)} instead.")
         if beams == 1:
             # transformers refuses to save what only a beam search uses.
-            object.__setattr__(self, "generation", self.generation | {"length_penalty": None})
-        _check_known(self.generation, prefix="generation.", known=GenerationConfig().to_dict())
+            object.__setattr__(
+                self, "generation", self.generation | {"length_penalty": None, "early_stopping": None}
+            )
+        _check_known(
+            self.generation, prefix="generation.", known={**GenerationConfig().to_dict(), **OWN_FIELDS}
+        )
         with _one_line_errors():
-            GenerationConfig(**(_default("generation") | self.generation)).validate(strict=True)
+            config = GenerationConfig(**(_default("generation") | self.generation))
+            config.validate(strict=True)
+            check_own_fields(config)
 
     @property
     def has_validation(self) -> bool:
@@ -472,6 +503,16 @@ def comment_lines(name: str) -> list[str]:
     )
 
 
+_KIND_NAMES = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of strings",
+    dict: "a mapping of keys to values",
+}
+
+
 class _RecipeLoader(yaml.SafeLoader):
     """YAML that reads 1e-9 as a number, as YAML 1.2 does, and refuses a key given twice."""
 
@@ -562,14 +603,12 @@ def _converted(name: str, kind: type, value: Any) -> Any:
         return float(value)
     if kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    if kind is list and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return list(value)
+    if kind is not list and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    words = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
     hint = " (put it in quotes)" if kind is str and not isinstance(value, Mapping) else ""
-    raise InputError(
-        f"`{name}` must be {words.get(kind, 'a mapping of keys to values')}{hint},"
-        f" but is {_as_yaml(value)} instead."
-    )
+    raise InputError(f"`{name}` must be {_KIND_NAMES[kind]}{hint}, but is {_as_yaml(value)} instead.")
 
 
 def _check_limits(item: dataclasses.Field[Any], value: Any) -> None:

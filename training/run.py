@@ -10,30 +10,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer_utils import has_length
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
+from ..modeling.generation_vanilla_transformer import set_decoding
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .averaging import average_checkpoints
 from .callbacks import StopWithoutImprovement
+from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .corpus import iterate_texts, load_pairs
 from .curves import plot_curves
 from .filtering import LongSentences, prepare_pairs
+from .parts import freeze
 from .recipe import TrainRecipe, load_recipe
 from .scoring import TranslationScores
 from .trainer import VanillaTransformerTrainer
+from .word_vectors import embed_word_vectors
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-RECIPE_FILE = "recipe.yaml"
-RESULTS_FILE = "results.json"
-CURVES_FILE = "training_curves.png"
 LOG_FOLDER = "logs"
 # How often a stream, which has no epochs, is validated and saved unless the recipe says otherwise.
 STREAMING_INTERVAL = 1000
@@ -78,9 +81,13 @@ def train(recipe: TrainRecipe) -> TrainResult:
         return result
     trainer = _build_trainer(recipe, training_arguments(recipe))
     last = checkpoints.last_checkpoint(output_dir)
-    if last is None or not _is_complete(recipe, checkpoints.read_state(last)):
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    return _finish(recipe, trainer)
+    seconds = None
+    if last is None:
+        # How long a run took that was interrupted, nobody knows.
+        seconds = trainer.train().metrics["train_runtime"]
+    elif not _is_complete(recipe, checkpoints.read_state(last)):
+        trainer.train(resume_from_checkpoint=str(last))
+    return _finish(recipe, trainer, seconds)
 
 
 def check_same_recipe(recipe: TrainRecipe, output_dir: Path) -> None:
@@ -136,6 +143,7 @@ def training_arguments(recipe: TrainRecipe) -> VanillaTransformerTrainingArgumen
         num_train_epochs=recipe.num_train_epochs or 1.0,
         warmup_steps=recipe.warmup_steps,
         learning_rate_scale=recipe.learning_rate_scale,
+        learning_rate_factors=recipe.learning_rate_factors or None,
         label_smoothing_factor=recipe.label_smoothing,
         adam_beta1=recipe.adam_beta1,
         adam_beta2=recipe.adam_beta2,
@@ -174,7 +182,7 @@ def _build_trainer(
         train_dataset = _prepare(recipe, pairs, tokenizer, "Training", say=args.should_save)
         eval_dataset = _validation_dataset(recipe, tokenizer, say=args.should_save)
     trainer = VanillaTransformerTrainer(
-        model=_model(recipe, tokenizer),
+        model=_model(recipe, tokenizer, main=args.should_save),
         args=args,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
@@ -252,16 +260,8 @@ def _tokenizer(recipe: TrainRecipe, pairs: Any, *, main: bool) -> PreTrainedToke
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
             iterate_texts(pairs, limit=recipe.tokenizer_sentences), vocab_size=recipe.vocab_size
         )
-        _save_tokenizer(tokenizer, output_dir)
+        tokenizer.save_pretrained(output_dir)
     return _load_tokenizer(str(output_dir))
-
-
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
-    beside = output_dir / checkpoints.INCOMPLETE / "tokenizer"
-    beside.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(beside)
-    for path in beside.iterdir():
-        os.replace(path, output_dir / path.name)
 
 
 def _check_folder(key: str, name: str) -> None:
@@ -278,7 +278,7 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise InputError(f"tokenizer `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
 
 
-def _model(recipe: TrainRecipe, tokenizer: Any) -> VanillaTransformerForConditionalGeneration:
+def _model(recipe: TrainRecipe, tokenizer: Any, *, main: bool) -> VanillaTransformerForConditionalGeneration:
     set_seed(recipe.seed)
     if recipe.init_from is not None:
         model = _pretrained_model(recipe)
@@ -293,7 +293,13 @@ def _model(recipe: TrainRecipe, tokenizer: Any) -> VanillaTransformerForConditio
             f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
             f" {model.config.vocab_size}."
         )
-    model.generation_config.update(**recipe.generation)
+    set_decoding(model.generation_config, **recipe.generation)
+    if recipe.word_vectors is not None:
+        report = embed_word_vectors(model, tokenizer, recipe.word_vectors)
+        if main:
+            print(f"Embeddings: {report}", flush=True)
+    if recipe.freeze:
+        freeze(model, recipe.freeze)
     return model
 
 
@@ -346,7 +352,7 @@ def _is_complete(recipe: TrainRecipe, state: dict[str, Any]) -> bool:
     return stop.is_over(state["log_history"], recipe.metric, recipe.metric != "loss")
 
 
-def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> TrainResult:
+def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer, seconds: float | None) -> TrainResult:
     """Write the final model, its scores and the curves; the results last, as they mark a finished run."""
     output_dir = Path(recipe.output_dir)
     last = checkpoints.last_checkpoint(output_dir)
@@ -370,9 +376,8 @@ def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> TrainRes
     steps = [checkpoints.checkpoint_step(path) for path in chosen]
     result = TrainResult(output_dir, int(state["global_step"]), scores, steps)
     if main:
-        write_text(
-            output_dir / RESULTS_FILE, json.dumps(_results(recipe, trainer, state, result, best), indent=2)
-        )
+        results = _results(recipe, trainer, state, result, best) | _circumstances(trainer, seconds)
+        write_text(output_dir / RESULTS_FILE, json.dumps(results, indent=2))
     wait()
     return result
 
@@ -420,6 +425,20 @@ def _results(
         "scores": result.scores,
         "signatures": getattr(trainer.compute_metrics, "signatures", {}),
         "generation": recipe.generation,
+    }
+
+
+def _circumstances(trainer: VanillaTransformerTrainer, seconds: float | None) -> dict[str, Any]:
+    """What the model card tells beside the scores: data, time, hardware and software; `None` if unknown."""
+    dataset, device = trainer.train_dataset, trainer.args.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    processes = trainer.args.world_size
+    return {
+        "training_pairs": len(dataset) if has_length(dataset) else None,
+        "training_seconds": None if seconds is None else round(seconds, 1),
+        "hardware": f"{processes} x {name}{threads}" if processes > 1 else f"{name}{threads}",
+        "software": f"torch {torch.__version__}, transformers {transformers.__version__}",
     }
 
 

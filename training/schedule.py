@@ -29,12 +29,14 @@ def get_paper_schedule(
 ) -> LambdaLR:
     """A scheduler that gives update n exactly `paper_learning_rate(n)`; the optimizer's own rate is not used.
 
+    A group of parameters with a `learning_rate_factor` (see `scale_learning_rates`) gets that multiple of it.
     Call `scheduler.step()` after each `optimizer.step()`. The scheduler can be saved and loaded.
     """
     for group in optimizer.param_groups:
         # LambdaLR multiplies the initial rate; 1.0 makes the product exact.
+        initial = group.get("learning_rate_factor", 1.0)
         if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(1.0)
+            group["lr"].fill_(initial)
         else:
-            group["lr"] = 1.0
+            group["lr"] = initial
     return LambdaLR(optimizer, lambda updates: paper_learning_rate(updates + 1, d_model, warmup, scale))

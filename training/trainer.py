@@ -12,18 +12,24 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from huggingface_hub import HfApi
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import PreTrainedModel, Seq2SeqTrainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy, TrainOutput, has_length
+from transformers.utils import PushInProgress
 from transformers.utils import logging as hf_logging
 
 from ..errors import InputError
-from . import checkpoints
+from ..modeling.hub_vanilla_transformer import check_repo_id, clear_hub_errors
+from ..modeling.saving_vanilla_transformer import files_written_whole
+from ..modeling.translation_vanilla_transformer import length_limit
+from . import checkpoints, publishing
 from .arguments import VanillaTransformerTrainingArguments
 from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
+from .parts import learning_rate_factors_of, scale_learning_rates
 from .schedule import get_paper_schedule
 from .scoring import EvaluationTally, TranslationScores
 from .segmentation import SPARE_BATCHES, EpochSegmentation
@@ -31,8 +37,6 @@ from .segmentation import SPARE_BATCHES, EpochSegmentation
 logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "training_progress.pt"
-# "We set the maximum output length during inference to input length + 50" (section 6.1).
-EXTRA_OUTPUT_LENGTH = 50
 
 
 class VanillaTransformerTrainer(Seq2SeqTrainer):
@@ -96,6 +100,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if factors := getattr(args, "learning_rate_factors", None):
+            # A part that the model does not have is told now, and not when training begins.
+            learning_rate_factors_of(self.accelerator.unwrap_model(self.model), factors)
         if self.is_fsdp_enabled and getattr(self.model.config, "share_encoder_decoder_embeddings", False):
             # A shared matrix must be of one module to be split over the processes; here three hold it.
             self.model.set_input_embeddings(self.model.get_input_embeddings())
@@ -254,6 +261,16 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         return_logits = return_outputs or self.is_fsdp_enabled
         return {"label_smoothing": self._label_smoothing, "return_logits": return_logits}
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer, with groups of their own for the parts in `learning_rate_factors`."""
+        factors = getattr(self.args, "learning_rate_factors", None)
+        given = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if factors and not given:
+            unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
+            scale_learning_rates(optimizer, unwrapped, factors)
+        return optimizer
+
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -390,7 +407,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         **gen_kwargs: Any,
     ) -> tuple[Any, Any, Any]:
-        """As in `Seq2SeqTrainer`; translations end 50 tokens past the longest source of their batch."""
+        """As in `Seq2SeqTrainer`; translations end 50 tokens past their source."""
         if self._tally is not None:
             inputs = self._tally.without_repeats(inputs)
         gen_kwargs = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
@@ -401,7 +418,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             config and config.max_new_tokens,
         )
         if self._tokens_per_batch is not None and "input_ids" in inputs and not any(limited):
-            gen_kwargs["max_length"] = inputs["input_ids"].shape[1] + EXTRA_OUTPUT_LENGTH
+            # Said in every batch, as the Trainer writes the library's `max_length` of 20 into the config.
+            gen_kwargs |= length_limit(self.model, inputs["input_ids"].shape[1])
         loss, predictions, labels = super().prediction_step(
             model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
         )
@@ -500,6 +518,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             if main:
                 self.state.save_to_json(str(folder / checkpoints.STATE_FILE))
                 torch.save(progress, folder / PROGRESS_FILE)
+        if self.args.push_to_hub:
+            self._push_checkpoint(final)
         if main:
             if self._segmentation is not None and self.updates_per_epoch:
                 self._segmentation.forget_before(self.state.global_step // self.updates_per_epoch)
@@ -508,6 +528,108 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                 keep_last=self._keep_last,
                 keep_steps=self._best_saved_steps(final.parent),
             )
+
+    # The Hub
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository `hub_model_id` if there is none.
+
+        Raises:
+            ValueError: a name that no repository can have.
+            OSError: the Hub refused, or could not be reached; the message is one line.
+        """
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        check_repo_id(name)
+        with clear_hub_errors(name):
+            super().init_hf_repo(token=token, private=private)
+
+    def create_model_card(self, license: str | None = None, **kwargs: Any) -> None:
+        """Write our model card, see `render_model_card`, to README.md in `output_dir`.
+
+        Args:
+            license: identifier of the licence that the card states.
+            kwargs: `finetuned_from`, the Hub name of the base model; all else is ignored.
+        """
+        if not self.is_world_process_zero():
+            return
+        name = self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        folder = Path(self.args.output_dir)
+        base_model = kwargs.get("finetuned_from")
+        card = publishing.render_model_card(folder, name, license=license, base_model=base_model)
+        with files_written_whole(folder) as beside:
+            (beside / publishing.CARD_FILE).write_text(str(card), "utf-8")
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Save the model into `output_dir` and send it as `publish` does, with our card and nothing else.
+
+        Args:
+            commit_message, token, revision, private: of the commit; by default as `args` say.
+            blocking: wait until all has arrived.
+            kwargs: `license`, which the card states.
+
+        Returns:
+            The commit, or its `Future` where `blocking` is off; `None` on other processes than the main one.
+
+        Raises:
+            ValueError, OSError: as `upload`.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        options = {"commit_message": commit_message, "token": token or self.args.hub_token}
+        options["revision"] = revision or self.args.hub_revision
+        job = self._push_in_background(Path(self.args.output_dir), kwargs.get("license"), **options)
+        return job.result() if blocking else job
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing yet: the checkpoint is still being written, see `_push_checkpoint`."""
+
+    def _push_checkpoint(self, checkpoint: Path) -> None:
+        """Send the model of a whole checkpoint in the background, and never the Trainer's own state.
+
+        With the strategies "checkpoint" and "all_checkpoints" the model is also kept in a folder of its own.
+        """
+        strategy = self.args.hub_strategy
+        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        skipped = strategy == HubStrategy.END or (busy and not self.args.hub_always_push)
+        if skipped or not self.is_world_process_zero():
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        folders = {
+            HubStrategy.CHECKPOINT: ["last-checkpoint"],
+            HubStrategy.ALL_CHECKPOINTS: [checkpoint.name],
+        }
+        jobs = [
+            self._push_in_background(
+                checkpoint,
+                path_in_repo=folder,
+                commit_message=f"Training in progress, step {self.state.global_step}",
+                token=self.args.hub_token,
+                revision=self.args.hub_revision,
+            )
+            for folder in ["", *folders.get(strategy, [])]
+        ]
+        for job in jobs:
+            job.add_done_callback(_warn_of_failed_push)
+        unfinished = self.push_in_progress.jobs if self.push_in_progress is not None and busy else []
+        self.push_in_progress = PushInProgress([*unfinished, *jobs])
+
+    def _push_in_background(self, folder: Path, license: str | None = None, **options: Any) -> Any:
+        """Take what may be sent of `folder`, and send it while this process goes on."""
+        ready = publishing.take(folder, str(self.hub_model_id), license=license, run_dir=self.args.output_dir)
+        return HfApi().run_as_future(publishing.send, ready, str(self.hub_model_id), **options)
 
     def _note_best(self, final: Path) -> None:
         """Name the best checkpoint by its lasting place, and not by where it is being written."""
@@ -550,6 +672,11 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._total_loss_scalar -= sum(row[0] for row in rows) / len(rows)
         self._globalstep_last_logged = int(last_logged)
         self._counts = IntervalCounts.from_state(counts)
+
+
+def _warn_of_failed_push(job: Any) -> None:
+    if job.exception() is not None:
+        logger.warning("%s Training goes on.", job.exception())
 
 
 class _Replaceable(Dataset):

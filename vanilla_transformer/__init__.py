@@ -7,19 +7,29 @@ loaded when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+import transformers
+from transformers import AutoConfig, AutoTokenizer
 
 from .configuration import VanillaTransformerConfig
 from .errors import InputError
 from .modeling import (
+    VanillaTransformerDecoderModel,
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
+from .modeling.saving_vanilla_transformer import auto_classes
 from .tokenization import VanillaTransformerTokenizer
 
 if TYPE_CHECKING:
-    from .modeling.translation import translate
+    from .modeling.pipeline_vanilla_transformer import TranslationPipeline
+    from .modeling.pipelines import pipeline
+    from .modeling.translation_vanilla_transformer import translate
     from .training import (
         TranslationCollator,
         VanillaTransformerTrainer,
@@ -29,7 +39,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "translate": ".modeling.translation",
+    "TranslationPipeline": ".modeling.pipeline_vanilla_transformer",
+    "pipeline": ".modeling.pipelines",
+    "translate": ".modeling.translation_vanilla_transformer",
     "TranslationCollator": ".training",
     "VanillaTransformerTrainer": ".training",
     "VanillaTransformerTrainingArguments": ".training",
@@ -37,10 +49,11 @@ _LAZY = {
 
 AutoConfig.register(VanillaTransformerConfig.model_type, VanillaTransformerConfig, exist_ok=True)
 AutoTokenizer.register(VanillaTransformerConfig, tokenizer_class=VanillaTransformerTokenizer, exist_ok=True)
-AutoModel.register(VanillaTransformerConfig, VanillaTransformerModel, exist_ok=True)
-AutoModelForSeq2SeqLM.register(
-    VanillaTransformerConfig, VanillaTransformerForConditionalGeneration, exist_ok=True
-)
+for auto_name, model_classes in auto_classes().items():
+    if auto_name.startswith("AutoModel"):
+        # Of several, the one that the checkpoint's `architectures` name.
+        model_class = model_classes[0] if len(model_classes) == 1 else model_classes
+        getattr(transformers, auto_name).register(VanillaTransformerConfig, model_class, exist_ok=True)
 
 
 def __getattr__(name: str) -> Any:
@@ -56,12 +69,20 @@ def __dir__() -> list[str]:
 __all__ = [
     "InputError",
     "TranslationCollator",
+    "TranslationPipeline",
     "VanillaTransformerConfig",
+    "VanillaTransformerDecoderModel",
+    "VanillaTransformerEncoderModel",
+    "VanillaTransformerForCausalLM",
     "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerForMaskedLM",
+    "VanillaTransformerForSequenceClassification",
+    "VanillaTransformerForTokenClassification",
     "VanillaTransformerModel",
     "VanillaTransformerPreTrainedModel",
     "VanillaTransformerTokenizer",
     "VanillaTransformerTrainer",
     "VanillaTransformerTrainingArguments",
+    "pipeline",
     "translate",
 ]

@@ -70,6 +70,7 @@ def test_probabilities_lie_between_zero_and_one(name: str, value: float) -> None
         ("norm_position", "post, pre"),
         ("position_embedding", "sinusoidal, learned, none"),
         ("sinusoidal_layout", "interleaved, split, tensor2tensor"),
+        ("pooling", "mean, first"),
     ],
 )
 def test_choices(name: str, choices: str) -> None:
@@ -347,3 +348,42 @@ def test_an_unknown_preset_is_refused() -> None:
     message = f"`preset` must be one of {', '.join(PRESETS)}, but is 'huge' instead."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         VanillaTransformerConfig.from_preset("huge")
+
+
+def test_one_stack_alone_has_one_set_of_sizes() -> None:
+    """What transformers reads of a decoder-only model are the decoder's sizes."""
+    sizes: dict[str, Any] = {
+        "d_model": 48, "vocab_size": 20, "decoder_vocab_size": 30, "share_encoder_decoder_embeddings": False,
+        "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 6,
+    }  # fmt: skip
+    decoder = VanillaTransformerConfig(**sizes, is_encoder_decoder=False, is_decoder=True)
+    assert (decoder.num_hidden_layers, decoder.num_attention_heads, decoder.head_dim) == (3, 6, 8)
+    assert decoder.vocab_size == decoder.decoder_vocab_size == 30
+    encoder = VanillaTransformerConfig(**sizes, is_encoder_decoder=False)
+    assert (encoder.num_hidden_layers, encoder.num_attention_heads, encoder.head_dim) == (2, 4, 12)
+    assert encoder.vocab_size == encoder.decoder_vocab_size == 20
+    whole = VanillaTransformerConfig(**sizes)
+    assert whole.head_dim is None
+    views = [
+        whole.get_text_config(decoder=is_decoder, encoder=not is_decoder) for is_decoder in (True, False)
+    ]
+    assert [view.head_dim for view in views] == [8, 12]
+    assert whole.get_text_config() is whole
+
+
+@pytest.mark.parametrize(
+    ("fields", "architectures"),
+    [
+        ({}, ["VanillaTransformerModel"]),
+        ({"is_encoder_decoder": False, "is_decoder": True}, ["VanillaTransformerDecoderModel"]),
+        ({"architectures": ["BertModel"]}, ["BertModel"]),
+        (
+            {"architectures": ["VanillaTransformerForMaskedLM"]},
+            ["VanillaTransformerForMaskedLM", "VanillaTransformerEncoderModel"],
+        ),
+    ],
+)
+def test_architectures_name_the_base_model(fields: dict[str, Any], architectures: list[str]) -> None:
+    config = VanillaTransformerConfig(**fields)
+    assert config.architectures == architectures
+    assert VanillaTransformerConfig.from_dict(config.to_dict()).architectures == architectures

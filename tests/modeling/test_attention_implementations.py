@@ -10,7 +10,11 @@ from transformers import masking_utils
 from transformers import modeling_flash_attention_utils as flash_utils
 from transformers.integrations import flex_attention as flex_integration
 
-from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer import (
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+)
 
 from .toy import (
     FIELDS,
@@ -23,6 +27,7 @@ from .toy import (
     gradients,
     pad,
     padded_batch,
+    toy_head,
     toy_model,
     translating_model,
 )
@@ -41,7 +46,7 @@ UNEQUAL_HEADS: list[Any] = [
 Model = VanillaTransformerForConditionalGeneration
 
 
-def switched(model: Model, implementation: str) -> Model:
+def switched(model: Any, implementation: str) -> Any:
     """A copy that attends by `implementation`, whether or not the library finds it installed."""
     twin = copy.deepcopy(model)
     twin.config._attn_implementation = implementation
@@ -166,6 +171,17 @@ def test_source_and_target_of_one_length(implementation: str) -> None:
     with torch.no_grad():
         expected = loss_and_logits(eager, batch)
         assert_parity(loss_and_logits(switched(eager, implementation), batch)[1], expected[1])
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", [VanillaTransformerForMaskedLM, VanillaTransformerForCausalLM])
+def test_one_stack_alone_equals_eager(kind: Any, side: str, implementation: str) -> None:
+    eager = toy_head(kind, attention="eager")
+    ids, mask = pad(SOURCES, side)
+    real = mask.bool()
+    with torch.no_grad():
+        expected, found = (model(ids, mask).logits for model in (eager, switched(eager, implementation)))
+    assert_parity(found[real], expected[real])
 
 
 @pytest.mark.parametrize("name", ["sdpa", "flex_attention"])

@@ -24,6 +24,7 @@ from .toy import (
     SOURCES,
     assert_gradients_equal,
     assert_parity,
+    assert_same_weights,
     gradients,
     pad,
     padded_batch,
@@ -130,8 +131,9 @@ def test_ties_and_checkpoints(shared: bool, tied: bool, tmp_path: Path) -> None:
     )
     assert tied_groups(loaded) == expected_groups(shared, tied)
     assert loaded.dtype == torch.float64
+    assert_same_weights(loaded, model)
     batch = padded_batch()
-    assert torch.equal(loaded.eval()(**batch).logits, model(**batch).logits)
+    assert_parity(loaded.eval()(**batch).logits, model(**batch).logits)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -149,8 +151,9 @@ def test_weights_that_differ_stay_apart_on_loading(shared: bool, tmp_path: Path)
     model.save_pretrained(tmp_path)
     loaded = Model.from_pretrained(tmp_path, tie_word_embeddings=True)
     assert tied_groups(loaded) == expected_groups(shared, False)
+    assert_same_weights(loaded, model)
     batch = padded_batch()
-    assert torch.equal(loaded.eval()(**batch).logits, model(**batch).logits)
+    assert_parity(loaded.eval()(**batch).logits, model(**batch).logits)
 
 
 def test_the_base_model_and_the_whole_exchange_checkpoints(tmp_path: Path) -> None:
@@ -160,11 +163,12 @@ def test_the_base_model_and_the_whole_exchange_checkpoints(tmp_path: Path) -> No
     loaded: Any = VanillaTransformerModel.from_pretrained(tmp_path / "whole", output_loading_info=True)
     base, info = loaded
     assert not info["missing_keys"]
-    assert torch.equal(base.eval()(**batch).last_hidden_state, expected)
+    assert_parity(base.eval()(**batch).last_hidden_state, expected)
     base.save_pretrained(tmp_path / "base")
     whole, info = Model.from_pretrained(tmp_path / "base", output_loading_info=True)
     assert not info["missing_keys"]
-    assert torch.equal(whole.eval()(**batch).logits, model(**batch).logits)
+    assert_same_weights(whole, model)
+    assert_parity(whole.eval()(**batch).logits, model(**batch).logits)
 
 
 def test_embeddings_can_be_replaced() -> None:
@@ -190,11 +194,9 @@ def test_the_vocabulary_can_be_resized(size: int, tied: bool, tmp_path: Path) ->
     assert tied_groups(model) == expected_groups(True, tied)
     after = model(input_ids=source, decoder_input_ids=source).logits
     assert after.shape[-1] == size
-    assert torch.equal(after[..., :kept], before)
+    assert_parity(after[..., :kept], before)
     model.save_pretrained(tmp_path)
-    assert torch.equal(
-        Model.from_pretrained(tmp_path).eval()(input_ids=source, decoder_input_ids=source).logits, after
-    )
+    assert_same_weights(Model.from_pretrained(tmp_path), model)
 
 
 def test_two_vocabularies_are_not_resized_together() -> None:

@@ -10,7 +10,12 @@ from torch.nn import functional as F
 from transformers import MarianConfig, MarianMTModel
 from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 
-from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer import (
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerPreTrainedModel,
+)
 from vanilla_transformer.modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 
 from .numpy_transformer import SINUSOIDS, NumpyTransformer, label_smoothed_loss
@@ -23,6 +28,7 @@ from .toy import (
     pad,
     padded_batch,
     toy_config,
+    toy_head,
     toy_model,
 )
 
@@ -173,17 +179,18 @@ class TorchTransformer(nn.Module):
         return hidden_states @ self.projection.t()
 
 
-def torch_places(model: Model, transformer: nn.Transformer) -> Any:
+def torch_places(model: VanillaTransformerPreTrainedModel, transformer: nn.Module) -> Any:
     """Yield our parameter names, each with the parameter of `transformer` and the slice of it that it is."""
     ours = {name for name, _ in model.named_parameters()}
     attentions = {"self_attn": "self_attn", "encoder_attn": "multihead_attn"}
     plain = {"fc1": "linear1", "fc2": "linear2"}
+    crossed = model.config.is_encoder_decoder
     norms = {
         "encoder": {"self_attn_layer_norm": "norm1", "final_layer_norm": "norm2"},
         "decoder": {
             "self_attn_layer_norm": "norm1",
             "encoder_attn_layer_norm": "norm2",
-            "final_layer_norm": "norm3",
+            "final_layer_norm": "norm3" if crossed else "norm2",
         },
     }
     d_model, everything = model.config.d_model, slice(None)
@@ -239,6 +246,78 @@ def torch_gradients(model: Model, reference: TorchTransformer) -> dict[str, torc
     return expected
 
 
+class TorchStack(nn.Module):
+    """`torch.nn.TransformerEncoder` with the weights of one stack and its tied projection.
+
+    With a causal mask it is a decoder without attention to an encoder.
+    """
+
+    def __init__(self, model: VanillaTransformerPreTrainedModel, stack: str):
+        super().__init__()
+        config, norm_first = model.config, model.config.norm_position == "pre"
+        layer = nn.TransformerEncoderLayer(
+            config.d_model,
+            getattr(config, f"{stack}_attention_heads"),
+            getattr(config, f"{stack}_ffn_dim"),
+            dropout=0.0,
+            batch_first=True,
+            norm_first=norm_first,
+        )
+        norm = nn.LayerNorm(config.d_model) if norm_first else None
+        layers = nn.TransformerEncoder(
+            layer, getattr(config, f"{stack}_layers"), norm, enable_nested_tensor=False
+        )
+        self.stack, self.d_model = stack, config.d_model
+        self.transformer = nn.ModuleDict({stack: layers})
+        self.matrix = nn.Parameter(model.get_parameter("model.shared.weight").detach().clone())
+        self.to(self.matrix.dtype).eval()
+        self.places = dict(torch_places(model, self.transformer))
+        with torch.no_grad():
+            for parameter in self.transformer.parameters():
+                parameter.zero_()
+            for name, (parameter, part) in self.places.items():
+                parameter[part] = model.get_parameter(name)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        length = ids.shape[1]
+        positions = [SINUSOIDS["interleaved"](position, self.d_model) for position in range(length)]
+        embedded = F.embedding(ids, self.matrix) * self.d_model**0.5
+        later = torch.ones(length, length, dtype=torch.bool).triu(1)
+        hidden_states: torch.Tensor = self.transformer[self.stack](
+            embedded + torch.tensor(np.array(positions)).to(embedded),
+            mask=later if self.stack == "decoder" else None,
+            src_key_padding_mask=mask == 0,
+        )
+        return hidden_states
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", ["paper", "bias", "pre-norm", "pre-norm-bias"])
+@pytest.mark.parametrize(
+    ("kind", "stack"),
+    [(VanillaTransformerForMaskedLM, "encoder"), (VanillaTransformerForCausalLM, "decoder")],
+)
+def test_one_stack_alone_equals_torch(kind: Any, stack: str, variant: str, dtype: torch.dtype) -> None:
+    model = toy_head(kind, dtype=dtype, **VARIANTS[variant])
+    reference = TorchStack(model, stack)
+    ids, mask = pad(SOURCES)
+    real = mask.bool()
+    outputs = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(~real, -100))
+    expected = reference(ids, mask) @ reference.matrix.t()
+    assert_parity(outputs.logits[real], expected[real], "logits")
+    outputs.loss.backward()
+    if stack == "encoder":
+        F.cross_entropy(expected[real], ids[real]).backward()
+    else:
+        F.cross_entropy(expected[:, :-1][real[:, 1:]], ids[:, 1:][real[:, 1:]]).backward()
+    found = gradients(reference)
+    theirs = {id(parameter): found[name] for name, parameter in reference.named_parameters()}
+    places = reference.places.items()
+    ours = gradients(model)
+    assert_parity(ours.pop("model.shared.weight"), found["matrix"], "shared")
+    assert_gradients_equal(ours, {name: theirs[id(parameter)][part] for name, (parameter, part) in places})
+
+
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("num_items", [None, 31])
 def test_loss_equals_the_formula(num_items: int | None, epsilon: float) -> None:
@@ -266,6 +345,24 @@ def test_sinusoids_equal_the_formulas(layout: str, d_model: int) -> None:
     torch.testing.assert_close(
         encode(torch.tensor([positions]), torch.float32)[0], expected.float(), rtol=0, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("layout", SINUSOIDS)
+@pytest.mark.parametrize("offset", [1, 7, 500])
+def test_a_later_position_is_a_linear_map_of_an_earlier_one(offset: int, layout: str) -> None:
+    """PE(pos + k) is a linear function of PE(pos) (section 3.5): each pair of sine and cosine is rotated."""
+    encode = VanillaTransformerPositionalEncoding(toy_config(sinusoidal_layout=layout))
+    earlier = torch.arange(0, 300, 3)
+    shift = encode(torch.tensor([offset]), torch.float64)[0]
+    sine, cosine = (0, 1) if layout == "interleaved" else (0, 6)
+    rotation = torch.zeros(12, 12, dtype=torch.float64)
+    for pair in range(6):
+        first = 2 * pair if layout == "interleaved" else pair
+        s, c = first + sine, first + cosine
+        rotation[s, s] = rotation[c, c] = shift[c]
+        rotation[s, c], rotation[c, s] = shift[s], -shift[s]
+    moved = encode(earlier, torch.float64) @ rotation.t()
+    torch.testing.assert_close(moved, encode(earlier + offset, torch.float64), rtol=0, atol=1e-12)
 
 
 def test_split_sinusoids_equal_marians() -> None:

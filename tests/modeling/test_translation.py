@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-from vanilla_transformer.modeling.translation import token_batches, translate
+from vanilla_transformer.modeling.translation_vanilla_transformer import token_batches, translate
 
 SENTENCES = [source for source, _ in parallel_sentences(60)]
 

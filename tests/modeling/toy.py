@@ -1,11 +1,33 @@
 """Small models with weights large enough for errors of attention to show, padded batches, and parity."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerDecoderModel,
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
+    VanillaTransformerModel,
+    VanillaTransformerPreTrainedModel,
+)
+
+AnyModel = TypeVar("AnyModel", bound=VanillaTransformerPreTrainedModel)
+
+ENCODERS: list[Any] = [
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
+]
+DECODERS: list[Any] = [VanillaTransformerDecoderModel, VanillaTransformerForCausalLM]
+WHOLE: list[Any] = [VanillaTransformerModel, VanillaTransformerForConditionalGeneration]
 
 VOCABULARY = 23
 SIDES = ("left", "right")
@@ -35,18 +57,26 @@ def toy_config(**changes: Any) -> VanillaTransformerConfig:
     return VanillaTransformerConfig(**(FIELDS | changes))
 
 
-def toy_model(
-    *, dtype: torch.dtype = torch.float64, seed: int = 0, attention: str = "sdpa", **changes: Any
-) -> VanillaTransformerForConditionalGeneration:
+def toy_head(
+    kind: type[AnyModel],
+    *,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    attention: str = "sdpa",
+    **changes: Any,
+) -> AnyModel:
     """A model in eval mode whose every parameter is drawn with deviation 0.3 (norm weights around 1)."""
-    model = VanillaTransformerForConditionalGeneration._from_config(
-        toy_config(**changes), attn_implementation=attention
-    )
+    model = kind._from_config(toy_config(**changes), attn_implementation=attention)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         drawn = 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter.data = drawn + 1 if name.endswith("norm.weight") else drawn
     return model.to(dtype).eval()
+
+
+def toy_model(**settings: Any) -> VanillaTransformerForConditionalGeneration:
+    """The encoder-decoder of `toy_head`."""
+    return toy_head(VanillaTransformerForConditionalGeneration, **settings)
 
 
 def translating_model(**changes: Any) -> VanillaTransformerForConditionalGeneration:
@@ -84,6 +114,14 @@ def padded_batch(
         "decoder_input_ids": decoder_input_ids,
         "decoder_attention_mask": decoder_attention_mask,
     }
+
+
+def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    """Bit for bit: outputs may differ in their last bits, by where in memory the weights lie."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
 
 
 def assert_parity(ours: torch.Tensor, reference: torch.Tensor, name: str = "") -> None:

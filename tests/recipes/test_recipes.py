@@ -9,6 +9,7 @@ import yaml
 from transformers import GenerationConfig
 
 from vanilla_transformer.configuration import VanillaTransformerConfig
+from vanilla_transformer.modeling.generation_vanilla_transformer import OWN_FIELDS, PAPER_DECODING
 from vanilla_transformer.training.recipe import (
     TrainRecipe,
     available_recipes,
@@ -24,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def default_of(section: str, key: str) -> object:
     if section == "generation":
         # GenerationConfig holds None where the library's own default applies.
-        library = {"num_beams": 1, "length_penalty": 1.0}
-        assert getattr(GenerationConfig(), key) in (None, library[key])
+        library = {"num_beams": 1, "length_penalty": 1.0, "early_stopping": False} | OWN_FIELDS
+        assert getattr(GenerationConfig(), key, None) in (None, library[key])
         return library[key]
     return getattr(VanillaTransformerConfig(), key)
 
@@ -108,7 +109,7 @@ def test_the_wmt14_recipes_are_the_papers(name: str) -> None:
     assert (recipe.effective_final_model, recipe.average_checkpoints) == ("average_last", paper.averaged)
     assert recipe.save_steps == paper.save_steps
     assert recipe.keep_checkpoints >= paper.averaged
-    assert recipe.generation == {"num_beams": 4, "length_penalty": 0.6}
+    assert recipe.generation == PAPER_DECODING
     shaped = VanillaTransformerConfig.from_preset(paper.preset, **recipe.model)
     assert shaped.to_dict() == VanillaTransformerConfig.from_preset(paper.preset).to_dict()
 

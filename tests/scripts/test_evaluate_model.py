@@ -7,7 +7,7 @@ import pytest
 from helpers import parallel_sentences
 
 from vanilla_transformer.scripts import evaluate_model, translate
-from vanilla_transformer.training.metrics import score, score_lowercased_tokenized
+from vanilla_transformer.training.metrics import score, score_as_paper, score_lowercased_tokenized
 
 HYPOTHESES = ["The small dog runs through a park.", "Two men don't play chess."]
 REFERENCES = [
@@ -36,6 +36,22 @@ def test_several_references_as_json(files: list[str], capsys: pytest.CaptureFixt
         **score(HYPOTHESES, REFERENCES),
         **{f"lowercased_tokenized_{name}": value for name, value in published.items()},
     }
+
+
+def test_both_kinds_of_bleu_as_paper(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--hypotheses", files[0], "--references", files[1], "--as-paper"]
+    assert evaluate_model.main(words) == 0
+    shown = capsys.readouterr().out
+    reported = score_as_paper(HYPOTHESES, REFERENCES[:1], "de")
+    for value in (score(HYPOTHESES, REFERENCES[:1])["bleu"], reported["bleu"]):
+        assert f"{value:6.2f}" in shown
+    assert evaluate_model.main([*words, "--json", "--target_lang", "en"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    english = score_as_paper(HYPOTHESES, REFERENCES[:1], "en")
+    assert (found["paper_bleu"], found["paper_bleu_signature"]) == (
+        english["bleu"],
+        english["bleu_signature"],
+    )
 
 
 def test_scores_with_their_signatures_in_lines(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,23 +25,6 @@ def corpus() -> EmbeddedCorpus:
     return build_corpus(train_size=1500, valid_size=8, test_size=12)
 
 
-@pytest.mark.parametrize(
-    ("text", "width"), [("cat", 3), ("我有一只猫。", 12), ("ｗｉｄｅ", 8), ("é", 1), ("e\u0301", 1), ("", 0)]
-)
-def test_the_width_on_a_terminal(text: str, width: int) -> None:
-    assert run_demo.display_width(text) == width
-
-
-def test_columns_line_up_where_characters_are_wide() -> None:
-    table = run_demo.render_table(("zh", "en"), [("我有一只猫。", "I have a cat."), ("猫", "Cat.")])
-    assert table.splitlines() == [
-        "zh            en",
-        "------------  -------------",
-        "我有一只猫。  I have a cat.",
-        "猫            Cat.",
-    ]
-
-
 def test_the_corpus_lies_in_the_output_folder() -> None:
     recipe = run_demo.demo_recipe(["--output_dir", "elsewhere", "--seed", "4"])
     assert recipe.train_source == str(Path("elsewhere/corpus/train.zh"))

@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 from helpers import parallel_sentences
 
-from vanilla_transformer.modeling.translation import translate as translate_in_python
+from vanilla_transformer.modeling.translation_vanilla_transformer import translate as translate_in_python
 from vanilla_transformer.scripts import load_model, translate
 
 SENTENCES = [source for source, _ in parallel_sentences(9)]
@@ -113,7 +113,7 @@ def test_progress_is_shown_for_long_input(
 def test_no_line_end_gets_into_the_output(
     model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vanilla_transformer.modeling import translation
+    from vanilla_transformer.modeling import translation_vanilla_transformer as translation
 
     monkeypatch.setattr(translation, "translate", lambda *_, **__: iter(["a\nb", "c\r\nd"]))
     assert run(model_folder, "x", "y") == 0

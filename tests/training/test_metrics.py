@@ -1,5 +1,6 @@
 """Scores equal sacreBLEU's own, and need no network."""
 
+import gzip
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 import sacrebleu
+from helpers import require_corpus
 from sacremoses import MosesTokenizer
 
 from vanilla_transformer.errors import InputError
@@ -16,7 +18,9 @@ from vanilla_transformer.training.metrics import (
     TranslationMetric,
     bleu_tokenizer,
     score,
+    score_as_paper,
     score_lowercased_tokenized,
+    split_compounds,
 )
 
 HYPOTHESES = ["The small dog runs through a park.", "Two men don't play chess.", "it is late"]
@@ -100,6 +104,60 @@ def test_lowercased_tokenized_bleu_is_what_papers_report() -> None:
 
 
 @pytest.mark.parametrize(
+    ("tokenized", "expected"),
+    [
+        ("der ICE-Bahnhof", "der ICE ##AT##-##AT## Bahnhof"),
+        ("Nord-Süd-Achse", "Nord ##AT##-##AT## Süd ##AT##-##AT## Achse"),
+        ("a - b -c d- --", "a - b -c d- --"),
+        ("x-y-z", "x ##AT##-##AT## y-z"),  # as the well-known substitution: matches do not overlap
+    ],
+)
+def test_compounds_are_split_at_hyphens(tokenized: str, expected: str) -> None:
+    assert split_compounds(tokenized) == expected
+
+
+def split_slowly(words: list[str]) -> list[str]:
+    """Split at hyphens character by character, as an independent check (one-letter parts do not occur)."""
+    result: list[str] = []
+    for word in words:
+        parts = word.split("-")
+        inner = len(parts) > 1 and all(parts)
+        result += " ##AT##-##AT## ".join(parts).split() if inner else [word]
+    return result
+
+
+def test_bleu_as_in_the_paper_on_newstest() -> None:
+    """Known changes to the paper's own test set: second halves of compounds, case, and word order."""
+    with gzip.open(require_corpus("wmt_newstest") / "newstest2014.de.gz", "rt", encoding="utf-8") as file:
+        references = [line.rstrip("\n") for line in list(file)[:400]]
+    moses = MosesTokenizer(lang="de")
+
+    def prepared(lines: list[str]) -> list[str]:
+        return [" ".join(split_slowly(moses.tokenize(line, escape=False))) for line in lines]
+
+    compounds = [
+        " ".join(f"{word}e" if "-" in word[1:-1] else word for word in line.split()) for line in references
+    ]
+    changed = {
+        "nothing": references,
+        "compounds": compounds,
+        "case": [line.lower() for line in references],
+        "order": [" ".join(line.split()[::-1]) for line in references],
+    }
+    found = {name: score_as_paper(lines, [references], "de")["bleu"] for name, lines in changed.items()}
+    for name, lines in changed.items():
+        expected = sacrebleu.corpus_bleu(
+            prepared(lines), [prepared(references)], tokenize="none", force=True, smooth_method="none"
+        )
+        assert found[name] == pytest.approx(expected.score, abs=0.02), name
+    plain = {name: sacrebleu.corpus_bleu(lines, [references]).score for name, lines in changed.items()}
+    assert found["nothing"] == pytest.approx(100) == plain["nothing"]
+    for name in ("compounds", "case", "order"):
+        assert 100 > found[name] != pytest.approx(plain[name], abs=0.02), name
+    assert found["case"] < 60
+
+
+@pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [
         ([], [[]], "no translations"),
@@ -114,6 +172,8 @@ def test_what_cannot_be_scored_is_an_error(
         score(hypotheses, references)
     with pytest.raises(InputError, match=message):
         score_lowercased_tokenized(hypotheses, references, "en")
+    with pytest.raises(InputError, match=message):
+        score_as_paper(hypotheses, references, "de")
 
 
 def test_an_unknown_word_splitter_is_an_error() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING
 from vanilla_transformer.training.recipe import (
     TrainRecipe,
     available_recipes,
@@ -26,7 +27,7 @@ def test_defaults_are_the_papers() -> None:
     assert (recipe.tokens_per_update, recipe.vocab_size, recipe.warmup_steps) == (25_000, 37_000, 4000)
     assert (recipe.adam_beta1, recipe.adam_beta2, recipe.adam_epsilon) == (0.9, 0.98, 1e-9)
     assert (recipe.label_smoothing, recipe.weight_decay, recipe.max_grad_norm) == (0.1, 0.0, 0.0)
-    assert recipe.generation == {"num_beams": 4, "length_penalty": 0.6}
+    assert recipe.generation == PAPER_DECODING
 
 
 def test_every_key_says_its_meaning_and_default() -> None:
@@ -82,9 +83,13 @@ def test_strings_stay_as_they_are_typed() -> None:
 
 def test_inner_keys_start_from_the_default(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path, "seed: 1\n"), ["--generation.num_beams", "1"])
-    assert recipe.generation == {"num_beams": 1, "length_penalty": None}
+    assert recipe.generation == PAPER_DECODING | {
+        "num_beams": 1,
+        "length_penalty": None,
+        "early_stopping": None,
+    }
     recipe = load_recipe(recipe_file(tmp_path, "seed: 1\n"), ["--generation.num_beams", "5"])
-    assert recipe.generation == {"num_beams": 5, "length_penalty": 0.6}
+    assert recipe.generation == PAPER_DECODING | {"num_beams": 5}
 
 
 def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
@@ -124,6 +129,8 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         (["--model.d_model", "wide"], "Field 'd_model' expected int"),
         (["--generation.num_beams", "0"], "`generation.num_beams` must be positive, but is 0 instead"),
         (["--generation.early_stopping", "yess"], "`early_stopping` must be a boolean or 'never'"),
+        (["--generation.length_penalty_type", "google"], "`length_penalty_type` must be one of gnmt, power"),
+        (["--generation.max_length_beyond_source", "-1"], "must be a whole number, 0 or more, but is -1"),
         (["--model.vocab_size", "9"], "set `vocab_size` instead"),
         (["--train_file", "x.tsv"], "`train_source` and `train_file` must not both be given"),
         (["--train_target", "null"], "`train_source` is given without `train_target`"),

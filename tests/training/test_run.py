@@ -17,7 +17,9 @@ from vanilla_transformer.training.segmentation import EpochSegmentation
 FINISHED: dict[str, Any] = {
     "metric": "bleu", "max_steps": 4, "save_steps": 1, "eval_steps": 1, "tensorboard": True,
     "average_checkpoints": 2, "keep_checkpoints": 1, "final_model": "average_best",
-    "generation": {"num_beams": 2, "length_penalty": 0.6},
+    "generation": {
+        "num_beams": 2, "length_penalty": 0.6, "length_penalty_type": "power", "max_length_beyond_source": 7
+    },
 }  # fmt: skip
 
 
@@ -48,7 +50,8 @@ def test_the_final_model_loads_and_translates(finished: TrainResult) -> None:
     tokenizer = AutoTokenizer.from_pretrained(finished.output_dir)
     generation = GenerationConfig.from_pretrained(finished.output_dir)
     assert (generation.num_beams, generation.length_penalty) == (2, 0.6)
-    assert generation.max_length != 20
+    assert (generation.length_penalty_type, generation.max_length_beyond_source) == ("power", 7)
+    assert generation.max_length is None
     assert model.config.use_cache is True
     output = model.generate(**tokenizer(["w1 w2"], return_tensors="pt"))
     assert isinstance(tokenizer.decode(output[0]), str)

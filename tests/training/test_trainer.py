@@ -324,14 +324,17 @@ def token_match(prediction: EvalPrediction) -> dict[str, float]:
     return {"sentences": len(prediction.predictions), "bleu": float(len(prediction.predictions))}
 
 
-def test_evaluation_decodes_up_to_fifty_tokens_past_the_source(tmp_path: Path, monkeypatch: Any) -> None:
-    model = toy_model()
+def test_evaluation_decodes_up_to_fifty_tokens_past_each_source(tmp_path: Path, monkeypatch: Any) -> None:
+    model = toy_model(tie_word_embeddings=False)
+    model.generation_config.suppress_tokens = [0, 2]  # translations never end by themselves
     limits = []
     generate: Any = model.generate
 
     def spy(**kwargs: Any) -> Any:
-        limits.append((kwargs["input_ids"].shape[1], kwargs["max_length"], kwargs["num_beams"]))
-        return generate(**kwargs)
+        tokens = generate(**kwargs)
+        sources = kwargs["attention_mask"].sum(-1)
+        limits.append((sources.max().item(), tokens[:, 1:].ne(0).sum(-1).sub(sources), kwargs["num_beams"]))
+        return tokens
 
     monkeypatch.setattr(model, "generate", spy)
     trainer = make_trainer(
@@ -340,9 +343,10 @@ def test_evaluation_decodes_up_to_fifty_tokens_past_the_source(tmp_path: Path, m
     )  # fmt: skip
     metrics = trainer.evaluate()
     assert metrics["eval_sentences"] == 5
-    assert [limit - width for width, limit, _ in limits] == [50] * 3
+    assert all(torch.equal(beyond, torch.full_like(beyond, 50)) for _, beyond, _ in limits)
     assert {beams for *_, beams in limits} == {1}
-    assert limits == sorted(limits, reverse=True)  # longest first
+    longest = [length for length, *_ in limits]
+    assert longest == sorted(longest, reverse=True)
 
 
 def test_evaluation_leaves_the_generation_defaults_as_they_are(tmp_path: Path) -> None:

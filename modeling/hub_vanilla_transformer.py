@@ -1,0 +1,301 @@
+"""What may go to the Hub, and how: one list of files, one commit, one clear line on a failure."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, ModelCardData
+from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
+from transformers.utils import PushToHubMixin
+
+from .saving_vanilla_transformer import files_written_whole, source_files, write_code
+
+CARD_FILE = "README.md"
+# Beside our own code nothing else is ever sent: no optimizer state, no log, no cache, nothing pickled.
+SENT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "training_curves.png",
+    CARD_FILE,
+)
+_HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr")
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
+_REASONS = {
+    401: "the Hub does not know you: log in with `hf auth login`, or give a valid token",
+    403: "your token may not write there",
+    404: "there is no such repository or revision, or you may not see it",
+    409: "the repository was changed by somebody else at the same time",
+    412: "the repository was changed by somebody else at the same time",
+    429: "the Hub has had too many requests from you",
+}
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuse a name that cannot be that of a repository, before the network is used.
+
+    Raises:
+        ValueError: not `name` or `owner/name` in the characters that the Hub allows.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"`repo_id` must be the name of a repository, but is {repo_id!r} instead ({reason})."
+        ) from None
+
+
+def files_to_send(folder: str | Path) -> list[str]:
+    """Names of the files in `folder` that may be sent, sorted; all others stay here."""
+    code = {path.name for path in source_files()}
+    return sorted(
+        path.name
+        for path in Path(folder).iterdir()
+        if path.is_file()
+        and (path.name in code or any(fnmatch(path.name, pattern) for pattern in SENT_FILES))
+    )
+
+
+def check_contents(folder: str | Path, names: Sequence[str]) -> None:
+    """Look into the files to be sent.
+
+    Raises:
+        ValueError: weights that are not safetensors, or text with an access token or a path of this machine.
+    """
+    private = [f"{path}/" for path in (Path.home(), Path(folder).absolute()) if len(path.parts) > 1]
+    for name in names:
+        path = Path(folder) / name
+        if path.suffix == ".safetensors":
+            _check_safetensors(path)
+        elif path.suffix != ".png":
+            text = path.read_text("utf-8")
+            if _TOKEN.search(text):
+                raise ValueError(f"`{name}` holds an access token and is not sent.")
+            if found := next((place for place in private if place in text), None):
+                raise ValueError(f"`{name}` names a folder of this machine ({found}) and is not sent.")
+
+
+def _check_safetensors(path: Path) -> None:
+    """The format begins with the length of its header, in 8 bytes, and the header in JSON."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(size) if size < path.stat().st_size else b""
+    try:
+        is_header = isinstance(json.loads(header), dict)
+    except ValueError:
+        is_header = False
+    if not is_header:
+        raise ValueError(f"`{path.name}` does not hold safetensors and is not sent.")
+
+
+def upload(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    names: Sequence[str] | None = None,
+    path_in_repo: str = "",
+    card: str | None = None,
+    commit_message: str | None = None,
+    commit_description: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> CommitInfo:
+    """Send what `folder` holds and may be sent as one commit; the repository is made if there is none.
+
+    Weights that have arrived are not sent a second time when a failed upload is repeated.
+
+    Args:
+        folder: a saved model, tokenizer or both.
+        repo_id: `owner/name`, or `name` in your own account.
+        names: only these of its files.
+        path_in_repo: folder in the repository; by default its root.
+        card: text of a model card for a repository that has none, where `folder` has none either.
+        commit_message, commit_description: of the commit.
+        private: whether a new repository is private; by default as the account says.
+        token: access token; by default the one that `hf auth login` keeps.
+        revision: branch to commit to; it is made if there is none.
+        create_pr: open a pull request instead.
+
+    Raises:
+        ValueError: a name or a file that is refused, see `check_repo_id` and `check_contents`.
+        OSError: the Hub refused, or could not be reached; the message is one line.
+    """
+    check_repo_id(repo_id)
+    names = [name for name in files_to_send(folder) if names is None or name in names]
+    check_contents(folder, names)
+    prefix = f"{path_in_repo}/" if path_in_repo else ""
+    operations = [CommitOperationAdd(f"{prefix}{name}", str(Path(folder) / name)) for name in names]
+    api = HfApi()
+    with clear_hub_errors(repo_id):
+        repo_id = api.create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        if revision is not None and not revision.startswith("refs/pr"):
+            api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+        lacking = card is not None and CARD_FILE not in names
+        if lacking and not api.file_exists(repo_id, CARD_FILE, revision=revision, token=token):
+            operations.append(CommitOperationAdd(f"{prefix}{CARD_FILE}", str(card).encode()))
+        return api.create_commit(
+            repo_id,
+            operations,
+            commit_message=commit_message or "Upload model",
+            commit_description=commit_description,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+
+@contextmanager
+def clear_hub_errors(repo_id: str) -> Iterator[None]:
+    """Turn whatever a refused or interrupted request raises into one `OSError` of one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = _failure(error)
+        if reason is None:
+            raise
+        raise OSError(
+            f"`{repo_id}` could not be written: {reason}. Nothing here was changed; the same call goes on"
+            " where this one stopped."
+        ) from error
+
+
+def _failure(error: BaseException | None) -> str | None:
+    """Why a request failed, from the error or what caused it; `None` for an error of another kind."""
+    if error is None:
+        return None
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(status, int):
+        message = getattr(error, "server_message", None) or "no reason given"
+        trouble = "the Hub has trouble" if status >= 500 else f"the Hub says: {message.partition(chr(10))[0]}"
+        return f"{_REASONS.get(status, trouble)} (status {status})"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, ConnectionError) or type(error).__module__.partition(".")[0].startswith("http"):
+        return f"the connection was cut ({type(error).__name__})"
+    return _failure(error.__cause__)
+
+
+class SharedOnHub(PushToHubMixin):
+    """Saves whole or not at all, with the code beside, and sends nothing that is not on the list.
+
+    To be the first base of a class that has a `save_pretrained` of its own.
+    """
+
+    def save_pretrained(
+        self, save_directory: str | Path, *args: Any, push_to_hub: bool = False, **kwargs: Any
+    ) -> Any:
+        """Save into a folder, so that `from_pretrained` loads it with or without our package.
+
+        Args:
+            save_directory: the folder; what it holds otherwise stays.
+            push_to_hub: also send what was saved to `repo_id` (default: the name of the folder).
+            args, kwargs: as transformers' method of the same name takes them.
+        """
+        hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if push_to_hub and name in kwargs}
+        if push_to_hub:
+            hub.setdefault("repo_id", Path(save_directory).absolute().name)
+            check_repo_id(hub["repo_id"])
+        if not kwargs.get("is_main_process", True) or kwargs.get("distributed_checkpoint"):
+            return super().save_pretrained(save_directory, *args, **kwargs)
+        with files_written_whole(save_directory) as folder:
+            saved = super().save_pretrained(folder, *args, **kwargs)
+            write_code(folder)
+            written = [path.name for path in folder.iterdir()]
+        if push_to_hub:
+            upload(save_directory, names=written, card=self._card(hub["repo_id"]), **hub)
+        if isinstance(saved, tuple):
+            saved = tuple(str(Path(save_directory) / Path(name).relative_to(folder)) for name in saved)
+        return saved
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str = "50GB",
+        tags: list[str] | None = None,
+    ) -> CommitInfo:
+        """Save into a temporary folder and send it; a repository without a model card gets a short one.
+
+        Args:
+            repo_id: `owner/name`, or `name` in your own account.
+            max_shard_size: most bytes of one file of weights.
+            tags: further tags for the short model card.
+            commit_message, commit_description, private, token, revision, create_pr: as `upload` takes them.
+
+        Raises:
+            ValueError, OSError: as `upload`.
+        """
+        check_repo_id(repo_id)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            return upload(
+                folder,
+                repo_id,
+                card=self._card(repo_id, tags or []),
+                commit_message=commit_message,
+                commit_description=commit_description,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+    def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
+        """A short model card, if this is something that needs one."""
+        return None
+
+
+def short_card(model: Any, repo_id: str, tags: Sequence[str] = ()) -> str:
+    """A model card that says what can be read off a model: `publish` writes a whole one from a training run.
+
+    Args:
+        model: any model of ours.
+        repo_id: the repository, as it is to be loaded from.
+        tags: further tags.
+    """
+    translates = model.config.is_encoder_decoder and model.can_generate()
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="translation" if translates else None,
+        tags=[model.config.model_type, *tags],
+    )
+    use = f'AutoModel.from_pretrained("{repo_id}", trust_remote_code=True)'
+    if translates:
+        use = f'pipeline("translation", model="{repo_id}", trust_remote_code=True)'
+    return f"""---
+{data.to_yaml()}
+---
+
+# {repo_id.rpartition("/")[2]}
+
+A `{type(model).__name__}` of {model.num_parameters():,} parameters: the Transformer of
+[Attention Is All You Need](https://arxiv.org/abs/1706.03762). What it was trained on is not recorded here.
+
+```python
+from transformers import {use.partition(".")[0].partition("(")[0]}
+
+{use}
+```
+"""

@@ -1,0 +1,179 @@
+"""The translation pipeline, for our model and for any other sequence-to-sequence model of transformers."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Pipeline
+
+from .hub_vanilla_transformer import SharedOnHub, short_card
+from .saving_vanilla_transformer import custom_pipelines
+from .translation_vanilla_transformer import Translation, translations
+
+# Options of `translations` under the names that a pipeline gives them.
+_RENAMED = {"return_scores": "scores"}
+
+
+class TranslationPipeline(SharedOnHub, Pipeline):
+    """Translates sentences: `pipe("我有一只猫。")` gives `[{"translation_text": "I have a cat."}]`.
+
+    A string gives a list of its translations. A list gives a list with a dictionary for each sentence, or
+    with a list of dictionaries where `num_return_sequences` asks for several. Anything else that can be
+    iterated over, a generator or a data set, gives an iterator of the same, which reads `window` sentences
+    ahead. Blank sentences are translated to the empty string.
+
+    Args (of the pipeline, or of one call):
+        column (`str`): the sentence's key where the input's elements are dictionaries.
+        src_lang, tgt_lang (`str`): languages, for tokenizers that take them (mBART, NLLB).
+        return_scores (`bool`): a `score` for each translation; by default where there are several.
+        return_attention (`bool`, defaults to `False`): the `attention` of the decoder to the source, a tensor
+            (layers, heads, target, source), with `source_tokens` and `target_tokens`.
+        return_alignment (`bool`, defaults to `False`): pairs (source, target) of token indices, each target
+            token with the source token that it attends to most over all layers and heads, and the tokens.
+        progress (`bool`, defaults to `False`): a progress bar on standard error.
+        long_sentences (`str`, *optional*): `"error"`, `"truncate"` or `"split"`, with `max_source_length`.
+        batch_size, tokens_per_batch, window: how sentences are batched, by length.
+        kwargs: all else goes to `generate()`: `num_beams`, `num_return_sequences`, `max_length` ... A
+            translation may have 50 tokens more than its source unless told otherwise.
+
+    Raises:
+        ValueError: an input or an option that cannot be used.
+    """
+
+    _load_tokenizer = True
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+
+    def __call__(self, inputs: Any, *args: Any, **options: Any) -> Any:
+        """Translate a string, or many, see the class."""
+        if args:
+            raise ValueError("the options of a translation pipeline must be given by name.")
+        options = {
+            **self._forward_params,
+            "batch_size": self._batch_size,
+            **self._sanitize_parameters(**options)[1],
+        }
+        if isinstance(inputs, str):
+            return next(self._records([inputs], 1, options))
+        total = len(inputs) if hasattr(inputs, "__len__") else None
+        records = self._records(inputs, total, options)
+        single = (one[0] if len(one) == 1 else one for one in records)
+        return list(single) if isinstance(inputs, (list, tuple)) else single
+
+    def _records(self, inputs: Iterable[Any], total: int | None, options: dict[str, Any]) -> Iterator[Any]:
+        """The translations of each input, as `postprocess` gives them."""
+        options = dict(options)
+        sentences = self.preprocess(inputs, column=options.pop("column", None))
+        shown = {name: options.pop(name, False) for name in ("return_attention", "return_alignment")}
+        options["attention"] = any(shown.values())
+        options.setdefault("scores", options.get("num_return_sequences", 1) > 1)
+        found = self._forward(sentences, total=total, **options)
+        return (self.postprocess(one, **shown) for one in found)
+
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """All options go to one place: what is not ours is known to `generate()` alone."""
+        options.pop("num_workers", None)
+        return {}, {_RENAMED.get(name, name): value for name, value in options.items()}, {}
+
+    def preprocess(self, inputs: Iterable[Any], column: str | None = None) -> Iterator[str]:
+        """The sentences of the input."""
+        for number, item in enumerate(inputs, start=1):
+            if isinstance(item, Mapping):
+                if column not in item:
+                    raise ValueError(
+                        f"`column` must be one of {', '.join(map(str, item))} for sentence {number}, but is"
+                        f" {column!r} instead."
+                    )
+                item = item[column]
+            yield item
+
+    def _forward(
+        self,
+        sentences: Iterable[str],
+        *,
+        src_lang: str | None = None,
+        tgt_lang: str | None = None,
+        **options: Any,
+    ) -> Iterator[list[Translation]]:
+        """The translations of each sentence."""
+        given = self._languages(src_lang=src_lang, tgt_lang=tgt_lang)
+        if "tgt_lang" in given:
+            target = self.tokenizer.convert_tokens_to_ids(given["tgt_lang"])
+            options = {"forced_bos_token_id": target, **options}
+        found = translations(self.model, self.tokenizer, sentences, **options)
+        return self._each_in(found, given) if given else found
+
+    def _languages(self, **languages: str | None) -> dict[str, str]:
+        """The languages that are given, all known to the tokenizer."""
+        given = {name: language for name, language in languages.items() if language is not None}
+        for name, language in given.items():
+            known = self.tokenizer.convert_tokens_to_ids(language) not in (None, self.tokenizer.unk_token_id)
+            if not hasattr(self.tokenizer, name) or not known:
+                raise ValueError(
+                    f"`{name}` must be a language of the tokenizer, but {type(self.tokenizer).__name__} does"
+                    f" not know {language!r}."
+                )
+        return given
+
+    def _each_in(
+        self, found: Iterator[list[Translation]], given: dict[str, str]
+    ) -> Iterator[list[Translation]]:
+        """The same, each made while the tokenizer is set to the languages."""
+        while True:
+            with _set(self.tokenizer, given):
+                one = next(found, None)
+            if one is None:
+                return
+            yield one
+
+    def postprocess(
+        self, found: Sequence[Translation], return_attention: bool = False, return_alignment: bool = False
+    ) -> list[dict[str, Any]]:
+        """The translations of a sentence as dictionaries, best first."""
+        return [self._record(one, return_attention, return_alignment) for one in found]
+
+    def _record(self, one: Translation, return_attention: bool, return_alignment: bool) -> dict[str, Any]:
+        record: dict[str, Any] = {"translation_text": one.text}
+        if one.score is not None:
+            record["score"] = one.score
+        if return_attention or return_alignment:
+            record |= {"source_tokens": list(one.source_tokens), "target_tokens": list(one.target_tokens)}
+        if return_attention:
+            record["attention"] = one.attention
+        if return_alignment:
+            record["alignment"] = alignment(one.attention)
+        return record
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Save model and tokenizer with the code of this pipeline beside them, for a foreign model too."""
+        self.model.config.update({"custom_pipelines": custom_pipelines()})
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
+        return short_card(self.model, repo_id, tags)
+
+
+@contextmanager
+def _set(target: Any, values: Mapping[str, Any]) -> Iterator[None]:
+    """Set attributes, and set them back at the end."""
+    before = {name: getattr(target, name) for name in values}
+    for name, value in values.items():
+        setattr(target, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is not None:
+                setattr(target, name, value)
+
+
+def alignment(attention: torch.Tensor | None) -> list[tuple[int, int]]:
+    """Pairs (source, target) from attention weights (layers, heads, target, source); none without weights."""
+    if attention is None:
+        return []
+    best = attention.mean(dim=(0, 1)).argmax(dim=-1)  # (target,)
+    return [(source, target) for target, source in enumerate(best.tolist())]

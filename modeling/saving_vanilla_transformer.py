@@ -1,0 +1,204 @@
+"""A saved folder that is complete and whole: our code beside the weights, every file written or none.
+
+The code lies flat in the folder, and in a copy loaded from there this file is one of its files: a model that
+was loaded with `trust_remote_code` saves as a model of the package does.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+# An import of another file of ours: the dots, and the dotted path behind them, whose last name is the file's.
+_OUR_IMPORT = re.compile(r"^(\s*from )(\.+)((?:\w+\.)*(\w+_vanilla_transformer))( import\b)", re.MULTILINE)
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+
+
+def auto_classes() -> dict[str, tuple[type, ...]]:
+    """Our classes for each Auto class of transformers; of several, the first is the default."""
+    # Here and not above, since each of these files imports this one.
+    from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
+    from ..tokenization.tokenization_vanilla_transformer import VanillaTransformerTokenizer
+    from .modeling_vanilla_transformer import (
+        VanillaTransformerDecoderModel,
+        VanillaTransformerEncoderModel,
+        VanillaTransformerForCausalLM,
+        VanillaTransformerForConditionalGeneration,
+        VanillaTransformerForMaskedLM,
+        VanillaTransformerForSequenceClassification,
+        VanillaTransformerForTokenClassification,
+        VanillaTransformerModel,
+    )
+
+    return {
+        "AutoConfig": (VanillaTransformerConfig,),
+        "AutoTokenizer": (VanillaTransformerTokenizer,),
+        "AutoModel": (
+            VanillaTransformerModel,
+            VanillaTransformerEncoderModel,
+            VanillaTransformerDecoderModel,
+        ),
+        "AutoModelForCausalLM": (VanillaTransformerForCausalLM,),
+        "AutoModelForMaskedLM": (VanillaTransformerForMaskedLM,),
+        "AutoModelForSeq2SeqLM": (VanillaTransformerForConditionalGeneration,),
+        "AutoModelForSequenceClassification": (VanillaTransformerForSequenceClassification,),
+        "AutoModelForTextEncoding": (VanillaTransformerEncoderModel,),
+        "AutoModelForTokenClassification": (VanillaTransformerForTokenClassification,),
+    }
+
+
+def class_reference(cls: type) -> str:
+    """How `auto_map` and `custom_pipelines` name a class: the file beside the weights, a dot, the class."""
+    return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+
+
+def code_references(architecture: str) -> dict[str, Any]:
+    """The entries of config.json that say which class of the code beside it each Auto class loads.
+
+    Args:
+        architecture: name of the class whose weights are beside config.json.
+
+    Returns:
+        `auto_map`, and `custom_pipelines` for a model that translates.
+    """
+    from ..configuration.configuration_vanilla_transformer import BASE_MODELS
+
+    base = BASE_MODELS.get(architecture, architecture)
+    chosen = {
+        auto: next((cls for cls in classes if cls.__name__ == base), classes[0])
+        for auto, classes in auto_classes().items()
+        if auto != "AutoTokenizer"
+    }
+    references: dict[str, Any] = {"auto_map": {auto: class_reference(cls) for auto, cls in chosen.items()}}
+    if architecture == auto_classes()["AutoModelForSeq2SeqLM"][0].__name__:
+        references["custom_pipelines"] = custom_pipelines()
+    return references
+
+
+def custom_pipelines() -> dict[str, dict[str, Any]]:
+    """The entry `custom_pipelines` of config.json: the pipeline that transformers no longer has."""
+    from .pipeline_vanilla_transformer import TranslationPipeline
+
+    return {"translation": {"impl": class_reference(TranslationPipeline), "pt": ["AutoModelForSeq2SeqLM"]}}
+
+
+def add_references(folder: str | Path) -> None:
+    """Name the code in a folder that was saved without it; write it with `write_code`."""
+    config = Path(folder) / "config.json"
+    values = json.loads(config.read_text("utf-8"))
+    for architecture in values.get("architectures") or [""]:
+        _update_json(config, code_references(architecture))
+    tokenizer = Path(folder) / "tokenizer_config.json"
+    (cls,) = auto_classes()["AutoTokenizer"]
+    if tokenizer.is_file() and json.loads(tokenizer.read_text("utf-8"))["tokenizer_class"] == cls.__name__:
+        _update_json(tokenizer, {"auto_map": {"AutoTokenizer": [class_reference(cls), None]}})
+
+
+def _update_json(path: Path, changes: dict[str, Any]) -> None:
+    values = json.loads(path.read_text("utf-8")) | changes
+    path.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+
+def source_files() -> list[Path]:
+    """This file and all that it imports of ours, directly or not, sorted by name."""
+    found: dict[str, Path] = {}
+    remaining = [Path(__file__)]
+    while remaining:
+        path = remaining.pop()
+        if path.name in found:
+            continue
+        found[path.name] = path
+        for match in _OUR_IMPORT.finditer(path.read_text("utf-8")):
+            folder = path.parents[len(match[2]) - 1]
+            remaining.append(folder.joinpath(*match[3].split(".")).with_suffix(".py"))
+    return [found[name] for name in sorted(found)]
+
+
+def write_code(folder: str | Path) -> None:
+    """Write the flat copy of our code into `folder`: the same files, run from the package or from a copy."""
+    for path in source_files():
+        flat = _OUR_IMPORT.sub(r"\1.\4\5", path.read_text("utf-8"))
+        (Path(folder) / path.name).write_text(flat, "utf-8")
+
+
+@contextmanager
+def files_written_whole(folder: str | Path) -> Iterator[Path]:
+    """A folder to write into, whose files take their places in `folder` when the block ends without an error.
+
+    A new `folder` appears as a whole. In one that exists each file is exchanged by a rename, weights last and
+    all put back if one rename fails; weights of an earlier model that new ones do not replace are removed.
+    Whatever else is there stays.
+
+    Args:
+        folder: where the files are to be.
+
+    Raises:
+        NotADirectoryError: there is a file of that name.
+    """
+    final = Path(folder).absolute()
+    if final.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(final))
+    # On the file system of the folder itself, which alone makes a rename atomic.
+    place = final if final.is_dir() else final.parent
+    place.mkdir(parents=True, exist_ok=True)
+    beside = place / f".{final.name}.incomplete-{uuid.uuid4().hex[:12]}"
+    beside.mkdir()
+    try:
+        yield beside
+        flush(beside)
+        if final.exists():
+            _exchange(beside, final)
+        else:
+            beside.rename(final)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def flush(folder: Path) -> None:
+    """Force the files to disk, so that a power failure after the rename finds them whole."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _exchange(beside: Path, final: Path) -> None:
+    """Move the files of `beside` over those of `final`, or leave `final` as it was."""
+    new = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
+    new.sort(key=lambda path: (_WEIGHTS.fullmatch(path.name) is not None, path))
+    kept = beside / ".earlier"
+    kept.mkdir()
+    moved: list[Path] = []
+    try:
+        for path in new:
+            (final / path).parent.mkdir(parents=True, exist_ok=True)
+            _keep(final / path, kept / str(len(moved)))
+            os.replace(beside / path, final / path)
+            moved.append(path)
+    except BaseException:
+        for number, path in enumerate(moved):
+            _put_back(kept / str(number), final / path)
+        raise
+    if any(_WEIGHTS.fullmatch(path.name) for path in new):
+        for path in final.iterdir():
+            if _WEIGHTS.fullmatch(path.name) and Path(path.name) not in new:
+                path.unlink()
+
+
+def _keep(path: Path, link: Path) -> None:
+    # A file system without hard links keeps nothing; there only each single file is safe.
+    with suppress(OSError):
+        os.link(path, link)
+
+
+def _put_back(link: Path, path: Path) -> None:
+    if link.exists():
+        os.replace(link, path)
+    else:
+        path.unlink(missing_ok=True)

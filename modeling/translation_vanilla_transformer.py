@@ -1,0 +1,403 @@
+"""Translation of any number of sentences with any sequence-to-sequence model of transformers.
+
+Shapes in trailing comments: N sentences, R translations of each, S target length, T source length.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from .generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
+from .splitting_vanilla_transformer import joined, split_text
+
+logger = logging.get_logger(__name__)
+
+LONG_SENTENCES = ("error", "truncate", "split")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of a sentence.
+
+    Attributes:
+        text: the translation.
+        score: where asked for, what a beam search ranks it by, else its log-probability in nats.
+        source_tokens, target_tokens: where attention is asked for, the tokens that it is between.
+        attention: (layers, heads, S, T) weights with which the decoder, predicting each target token, attends
+            to the source tokens.
+    """
+
+    text: str
+    score: float | None = None
+    source_tokens: tuple[str, ...] = ()
+    target_tokens: tuple[str, ...] = ()
+    attention: torch.Tensor | None = None
+
+
+def translate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Iterable[str],
+    *,
+    tokens_per_batch: int = 4096,
+    window: int = 2048,
+    progress: bool = False,
+    total: int | None = None,
+    **generate_kwargs: Any,
+) -> Iterator[str]:
+    """Translate sentences, one translation for each, in their order.
+
+    Sentences are read `window` at a time, sorted by length inside the window and cut into batches, so that
+    endless input needs little memory. A sentence of nothing but white space becomes the empty string. How to
+    search comes from `model.generation_config` and `generate_kwargs`.
+
+    Args:
+        model: a model with an encoder and `generate()`; it is in evaluation mode while translating.
+        tokenizer: its tokenizer.
+        sentences: source sentences.
+        tokens_per_batch: most source tokens of a batch, padding counted, hypotheses of the beam not counted;
+            a longer sentence is a batch of its own.
+        window: how many sentences are read before the first is translated.
+        progress: show a progress bar on standard error.
+        total: number of sentences, for the progress bar.
+        generate_kwargs: arguments of `generate()`. Without `max_length` and `max_new_tokens`, our model
+            limits each translation as its generation config says (source + 50 tokens), any other model its
+            batch to the tokens of the longest source + 50.
+
+    Raises:
+        ValueError: a size that is not positive, one string instead of several, or several translations of a
+            sentence asked for.
+    """
+    if generate_kwargs.get("num_return_sequences", 1) != 1:
+        raise ValueError(
+            "`num_return_sequences` must be 1 to translate line by line, but is"
+            f" {generate_kwargs['num_return_sequences']} instead."
+        )
+    found = translations(
+        model,
+        tokenizer,
+        sentences,
+        tokens_per_batch=tokens_per_batch,
+        window=window,
+        progress=progress,
+        total=total,
+        **generate_kwargs,
+    )
+    return (one[0].text for one in found)
+
+
+def translations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Iterable[str],
+    *,
+    tokens_per_batch: int = 4096,
+    batch_size: int | None = None,
+    window: int = 2048,
+    progress: bool = False,
+    total: int | None = None,
+    long_sentences: str | None = None,
+    max_source_length: int | None = None,
+    scores: bool = False,
+    attention: bool = False,
+    **generate_kwargs: Any,
+) -> Iterator[list[Translation]]:
+    """Translate sentences: for each, in their order, as many translations as `num_return_sequences` says.
+
+    Args:
+        batch_size: most sentences of a batch; by default `tokens_per_batch` is the only limit.
+        long_sentences: what becomes of a sentence of more than `max_source_length` tokens: "error" refuses
+            it, "truncate" cuts it, "split" translates it in parts, cut at sentence ends where there are any,
+            and joins their translations. By default it is translated as it is, unless the model cannot: what
+            is beyond the model's positions is cut off with a warning.
+        max_source_length: most tokens of a source, the end token counted; by default what the model can take,
+            which has no limit where positions are computed.
+        scores: give the score of each translation.
+        attention: give the tokens, and the attention between them.
+        model, tokenizer, sentences, tokens_per_batch, window, progress, total, generate_kwargs: as in
+            `translate`.
+
+    Raises:
+        ValueError: a size that is not positive, one string instead of several, something that is no string,
+            an unknown choice, or (while translating) a sentence that is refused.
+    """
+    sizes = {"tokens_per_batch": tokens_per_batch, "window": window}
+    sizes |= {"batch_size": batch_size or 1, "max_source_length": max_source_length or 1}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"`{name}` must be positive, but is {size} instead.")
+    if isinstance(sentences, str):
+        raise ValueError("`sentences` must be an iterable of strings, but is one string instead.")
+    if long_sentences not in (None, *LONG_SENTENCES):
+        raise ValueError(
+            f"`long_sentences` must be one of {', '.join(LONG_SENTENCES)}, but is {long_sentences!r} instead."
+        )
+    if attention and long_sentences == "split":
+        raise ValueError("`attention` cannot be given for sentences that are split.")
+    translator = _Translator(
+        model, tokenizer, long_sentences, max_source_length, scores, attention, generate_kwargs
+    )
+    found = translator.run(sentences, tokens_per_batch, batch_size, window)
+    return _with_progress(found, total) if progress else found
+
+
+def _with_progress(found: Iterator[list[Translation]], total: int | None) -> Iterator[list[Translation]]:
+    yield from logging.tqdm(found, total=total, unit=" sentences", desc="translating")
+
+
+def token_batches(
+    lengths: Sequence[int], tokens_per_batch: int, batch_size: int | None = None
+) -> list[list[int]]:
+    """Indices of similar lengths, longest first: rows times longest row of a batch is at most the limit.
+
+    Indices of length 0 are in no batch; one longer than the limit is a batch of its own.
+
+    Args:
+        lengths: tokens of each row.
+        tokens_per_batch: most tokens of a batch, padding counted.
+        batch_size: most rows of a batch; by default any number.
+    """
+    most_rows = batch_size or len(lengths)
+    batches: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda k: -lengths[k]):
+        if not lengths[index]:
+            break
+        rows = len(batches[-1]) if batches else most_rows
+        if rows < most_rows and (rows + 1) * longest <= tokens_per_batch:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+            longest = lengths[index]
+    return batches
+
+
+@dataclass(frozen=True)
+class _Translator:
+    """The settings of one call of `translations`."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    long_sentences: str | None
+    max_source_length: int | None
+    scores: bool
+    attention: bool
+    generate_kwargs: dict[str, Any]
+
+    def run(
+        self, sentences: Iterable[str], tokens_per_batch: int, batch_size: int | None, window: int
+    ) -> Iterator[list[Translation]]:
+        """Read a window, translate it and give it out, until nothing is left."""
+        remaining = iter(sentences)
+        first_line = 1
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            while read := list(islice(remaining, window)):
+                parts = self._encode(read, first_line)
+                # Each part with the number of its sentence; a blank sentence has none.
+                owners = [number for number, one in enumerate(parts) for _ in one]
+                encoded = [ids for one in parts for ids in one]
+                translated: list[list[Translation]] = [[] for _ in encoded]
+                for batch in token_batches([len(ids) for ids in encoded], tokens_per_batch, batch_size):
+                    found = self._translate_batch([encoded[k] for k in batch])
+                    for index, one in zip(batch, found, strict=True):
+                        translated[index] = one
+                yield from self._whole(len(read), owners, translated)
+                first_line += len(read)
+        finally:
+            self.model.train(was_training)
+
+    def _whole(
+        self, count: int, owners: list[int], translated: list[list[Translation]]
+    ) -> Iterator[list[Translation]]:
+        """The translations of each sentence, put together from those of its parts."""
+        of_sentence: list[list[list[Translation]]] = [[] for _ in range(count)]
+        for owner, one in zip(owners, translated, strict=True):
+            of_sentence[owner].append(one)
+        each = self.generate_kwargs.get("num_return_sequences", 1)
+        blank = [Translation("", score=0.0 if self.scores else None)] * each
+        for parts in of_sentence:
+            if len(parts) == 1:
+                yield parts[0]
+            else:
+                yield [_join_parts(ranked) for ranked in zip(*parts, strict=True)] if parts else blank
+
+    def _encode(self, sentences: list[str], first_line: int) -> list[list[list[int]]]:
+        """Token ids of each sentence's parts: one part of most sentences, none of a blank one."""
+        for number, sentence in enumerate(sentences, start=first_line):
+            if not isinstance(sentence, str):
+                raise ValueError(
+                    f"sentence {number} must be a string, but is a {type(sentence).__name__} instead."
+                )
+        filled = [k for k, sentence in enumerate(sentences) if sentence.strip()]
+        parts: list[list[list[int]]] = [[] for _ in sentences]
+        if not filled:
+            return parts
+        limit = self._limit()
+        all_ids = self.tokenizer([sentences[k] for k in filled], verbose=False)["input_ids"]
+        for index, ids in zip(filled, all_ids, strict=True):
+            parts[index] = [ids]
+            if limit is not None and len(ids) > limit:
+                parts[index] = self._shortened(sentences[index], len(ids), limit, first_line + index)
+        return parts
+
+    def _limit(self) -> int | None:
+        """The most tokens of a source that is translated as it is."""
+        longest = _longest_source(self.model, self.tokenizer)
+        if self.max_source_length is None or self.long_sentences is None:
+            return longest
+        return min(self.max_source_length, longest or self.max_source_length)
+
+    def _shortened(self, text: str, length: int, limit: int, number: int) -> list[list[int]]:
+        """Token ids of the parts of a sentence of `length` tokens, none longer than `limit`."""
+        if self.long_sentences == "error":
+            raise ValueError(f"sentence {number} must have at most {limit} tokens, but has {length} instead.")
+        if self.long_sentences == "split":
+            texts = split_text(text, lambda part: len(self.tokenizer(part)["input_ids"]) <= limit)
+            return [self._cut(part, limit) for part in texts]
+        reason = "as asked for" if self.long_sentences else "all that the model takes"
+        logger.warning(f"sentence {number} has {length} tokens; it is cut to {limit}, {reason}.")
+        return [self._cut(text, limit)]
+
+    def _cut(self, text: str, limit: int) -> list[int]:
+        return list(self.tokenizer(text, truncation=True, max_length=limit)["input_ids"])
+
+    def _translate_batch(self, encoded: list[list[int]]) -> list[list[Translation]]:
+        """The translations of each source, given as its token ids."""
+        inputs = self.tokenizer.pad({"input_ids": encoded}, return_tensors="pt").to(self.model.device)
+        sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}  # (N, T)
+        limit = _length_limit(self.model, inputs["input_ids"].shape[1], self.generate_kwargs)
+        options = limit | self.generate_kwargs
+        if self.scores:
+            options |= {"return_dict_in_generate": True, "output_scores": True}
+        generated = self.model.generate(**sources, **options)  # type: ignore[operator]
+        tokens = generated.sequences if self.scores else generated  # (N * R, S)
+        found = [Translation(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        if self.scores:
+            found = [
+                replace(one, score=score)
+                for one, score in zip(found, sequence_scores(self.model, generated), strict=True)
+            ]
+        each = len(found) // len(encoded)
+        if self.attention:
+            found = self._with_attention(found, sources, tokens, each)
+        return [found[k : k + each] for k in range(0, len(found), each)]
+
+    def _with_attention(
+        self, found: list[Translation], sources: dict[str, torch.Tensor], tokens: torch.Tensor, each: int
+    ) -> list[Translation]:
+        sources = {name: values.repeat_interleave(each, dim=0) for name, values in sources.items()}
+        weights = cross_attention(self.model, sources, tokens)
+        ends = _lengths(self.model, tokens)
+        completed = []
+        for row, one in enumerate(found):
+            target = tokens[row, 1 : ends[row] + 1]
+            real = sources["attention_mask"][row].bool()
+            completed.append(
+                replace(
+                    one,
+                    source_tokens=self._names(sources["input_ids"][row, real]),
+                    target_tokens=self._names(target),
+                    attention=weights[row, :, :, : len(target)][..., real].cpu(),
+                )
+            )
+        return completed
+
+    def _names(self, ids: torch.Tensor) -> tuple[str, ...]:
+        return tuple(self.tokenizer.convert_ids_to_tokens(ids.tolist()))
+
+
+def _join_parts(parts: Sequence[Translation]) -> Translation:
+    scores = [part.score for part in parts if part.score is not None]
+    return Translation(joined([part.text for part in parts]), score=sum(scores) if scores else None)
+
+
+def _lengths(model: PreTrainedModel, tokens: torch.Tensor) -> list[int]:
+    """How many tokens of each row (N, S) are of the translation, end token counted, start token not."""
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [-1 if ends is None else ends]
+    is_end = torch.isin(tokens[:, 1:], torch.tensor(ends, device=tokens.device))
+    before = is_end.long().cumsum(-1) - is_end.long()  # 0 up to the first end token
+    return before.eq(0).sum(-1).tolist()
+
+
+def sequence_scores(model: PreTrainedModel, generated: Any) -> list[float]:
+    """The score of each sequence that `generate` returned together with its scores.
+
+    That of a beam search where there was one, else the log-probability of the sequence in nats.
+    """
+    ranked = getattr(generated, "sequences_scores", None)
+    if ranked is not None:
+        return ranked.tolist()
+    steps = model.compute_transition_scores(  # type: ignore[operator]
+        generated.sequences, generated.scores, normalize_logits=True
+    )  # (N * R, S - 1)
+    lengths = _lengths(model, generated.sequences)
+    # A prefix that was given has no scores: they belong to the last tokens.
+    given = generated.sequences.shape[1] - 1 - steps.shape[1]
+    return [row[: length - given].sum().item() for row, length in zip(steps, lengths, strict=True)]
+
+
+@torch.no_grad()
+def cross_attention(
+    model: PreTrainedModel, sources: dict[str, torch.Tensor], tokens: torch.Tensor
+) -> torch.Tensor:
+    """(N, layers, heads, S - 1, T) attention weights from target tokens, which are read by teacher forcing.
+
+    Args:
+        model: any sequence-to-sequence model.
+        sources: `input_ids` and `attention_mask`, (N, T).
+        tokens: (N, S) decoder inputs and outputs, start token first.
+    """
+    implementation = model.config._attn_implementation
+    # The only one that gives the weights.
+    model.set_attn_implementation("eager")
+    try:
+        outputs = model(**sources, decoder_input_ids=tokens[:, :-1], output_attentions=True, use_cache=False)
+    finally:
+        model.set_attn_implementation(implementation)
+    return torch.stack(outputs.cross_attentions, dim=1)
+
+
+def _longest_source(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The most source tokens that the model takes, or None if there is no limit."""
+    limits = [_positions(model), tokenizer.model_max_length]
+    # transformers writes 1e30 for a tokenizer without a limit.
+    return min((int(limit) for limit in limits if limit is not None and limit < 1e9), default=None)
+
+
+def _positions(model: PreTrainedModel) -> int | None:
+    """How many positions the model has, or None if positions are computed for any length."""
+    if getattr(model.config, "position_embedding", None) in ("sinusoidal", "none"):
+        return None
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def _length_limit(model: PreTrainedModel, longest: int, generate_kwargs: dict[str, Any]) -> dict[str, Any]:
+    config = generate_kwargs.get("generation_config")
+    given = {**({} if config is None else vars(config)), **generate_kwargs}
+    limited = any(given.get(name) is not None for name in ("max_length", "max_new_tokens"))
+    if limited or getattr(model, "limits_output_by_source", False):
+        return {}
+    return length_limit(model, longest)
+
+
+def length_limit(model: PreTrainedModel, longest: int) -> dict[str, Any]:
+    """Keywords of `generate()` that end translations 50 tokens past their source (section 6.1).
+
+    Our model counts them for each sentence; any other one is told `longest`, those of the longest source.
+    """
+    if getattr(model, "limits_output_by_source", False):
+        set_by_model = getattr(model.generation_config, "max_length_beyond_source", None)
+        return {
+            "max_length_beyond_source": MAX_LENGTH_BEYOND_SOURCE if set_by_model is None else set_by_model
+        }
+    positions = _positions(model)
+    limit = longest + MAX_LENGTH_BEYOND_SOURCE
+    return {"max_length": limit if positions is None else min(limit, positions), "max_new_tokens": None}

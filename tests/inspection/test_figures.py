@@ -1,0 +1,125 @@
+"""Pictures: what they show, in which fonts, and that none is left half-written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import parallel_sentences, word_tokenizer
+
+from vanilla_transformer import InputError
+from vanilla_transformer.inspection import Explanation, drawing, explain
+from vanilla_transformer.inspection.figures import (
+    plot_alignment,
+    plot_attention,
+    plot_decoding,
+    plot_positions,
+)
+from vanilla_transformer.modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
+
+from ..modeling.toy import toy_config, toy_model
+
+PAIRS = parallel_sentences(4)
+SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml"}
+
+
+@pytest.fixture(scope="module")
+def explanation() -> Explanation:
+    tokenizer: Any = word_tokenizer(text for pair in PAIRS for text in pair)
+    source, target = PAIRS[0]
+    return explain(toy_model(vocab_size=len(tokenizer)), tokenizer, source, target=target)
+
+
+@pytest.mark.parametrize("suffix", SIGNATURES)
+def test_every_stage_is_drawn(explanation: Explanation, suffix: str, tmp_path: Path) -> None:
+    paths = explanation.draw(tmp_path / "deep" / "figures", layer=1, head=1, suffix=suffix)
+    assert [path.name[0] for path in paths] == list("12345678")
+    assert set(paths) == set((tmp_path / "deep" / "figures").iterdir())
+    for path in paths:
+        assert path.suffix == f".{suffix}"
+        assert path.read_bytes().startswith(SIGNATURES[suffix])
+
+
+@pytest.mark.parametrize(("kind", "layers", "heads"), [("encoder", 2, 4), ("decoder", 3, 2), ("cross", 3, 2)])
+def test_attention_shows_the_weights(explanation: Explanation, kind: str, layers: int, heads: int) -> None:
+    grid = plot_attention(explanation, kind).axes
+    assert len(grid) == layers * heads
+    alone = plot_attention(explanation, kind, layer=1, head=-1).axes
+    assert [axes.get_title() for axes in alone] == [f"layer 2, head {heads}"]
+    stack = explanation.encoder if kind == "encoder" else explanation.decoder
+    attention = stack[1].cross_attention if kind == "cross" else stack[1].self_attention
+    assert attention is not None
+    for axes in (alone[0], grid[2 * heads - 1]):
+        np.testing.assert_allclose(axes.images[0].get_array(), attention.weights[-1].float())
+    queries = explanation.source_embedding if kind == "encoder" else explanation.target_embedding
+    assert [label.get_text() for label in alone[0].get_yticklabels()] == list(queries.pieces)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"kind": "mixed"}, "`kind` must be one of encoder, decoder, cross"),
+        ({"layer": 3}, "there are 3 of `layer`, but number 4 is asked for"),
+        ({"head": 2}, "there are 2 of `head`"),
+    ],
+)
+def test_what_is_not_there_is_refused(explanation: Explanation, words: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plot_attention(explanation, **words)
+
+
+def test_lines_of_the_alignment_are_as_thick_as_the_weights(explanation: Explanation) -> None:
+    lines = plot_alignment(explanation, layer=0).axes[0].lines
+    cross = explanation.decoder[0].cross_attention
+    assert cross is not None
+    drawn = [line.get_linewidth() for line in lines]
+    np.testing.assert_allclose(drawn, 4 * cross.weights.mean(0).flatten(), rtol=1e-9)
+
+
+def test_positions_and_their_products() -> None:
+    encode = VanillaTransformerPositionalEncoding(toy_config(d_model=16))
+    left, right, _ = plot_positions(encode(torch.arange(20), torch.float64)).axes
+    assert left.images[0].get_array().shape == (20, 16)
+    first, middle = right.lines[:2]
+    # sin^2 + cos^2 = 1 for each of the 8 pairs.
+    assert first.get_ydata()[0] == pytest.approx(8)
+    assert middle.get_ydata()[10] == pytest.approx(8)
+    # PE(p) . PE(q) is the sum of cos((p - q) * frequency): it knows the distance alone.
+    np.testing.assert_allclose(middle.get_ydata()[10:], first.get_ydata()[:10])
+
+
+def test_the_bars_are_the_candidates(explanation: Explanation) -> None:
+    axes = plot_decoding(explanation).axes
+    for step, panel in zip(explanation.decoding.steps, axes, strict=False):
+        assert [bar.get_width() for bar in panel.patches] == [one.probability for one in step.candidates]
+
+
+def test_characters_that_no_font_has_name_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import font_manager
+
+    drawing.fonts_with.cache_clear()
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    with (
+        pytest.raises(InputError, match="characters '我有': .* package `fonts-noto-cjk`"),
+        drawing.fonts_for(["有 我\n", "cat"]),
+    ):
+        pass
+    with drawing.fonts_for(["我"], required=False):
+        pass
+    drawing.fonts_with.cache_clear()
+
+
+def test_chinese_is_drawn_in_a_font_that_has_it() -> None:
+    families, missing = drawing.fonts_with(frozenset(map(ord, "我猫")))
+    if missing:
+        pytest.skip("no font with Chinese characters is installed, such as fonts-noto-cjk")
+    from matplotlib.font_manager import findfont, get_font
+
+    assert {ord("我"), ord("猫")} <= get_font(findfont(families[0])).get_charmap().keys()
+
+
+def test_a_picture_of_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must be a .png or .svg"):
+        drawing.save_figure(drawing.new_figure(1, 1), tmp_path / "x.pdf")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,83 @@
+"""explain, plot-attention, plot-positions, plot-training and the demo's page, as commands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import parallel_sentences
+
+from vanilla_transformer.scripts.cli import main
+
+SOURCE, TARGET = parallel_sentences(1)[0]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_explain_prints_and_draws(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "figures"
+    words = ["explain", SOURCE, "--target", TARGET, "--model", model_folder, "--figures", str(figures)]
+    assert main([*words, "--layer", "2", "--head", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{SOURCE} -> {TARGET}\n")
+    assert "Encoder layer 2, self-attention: head 3 of 4" in shown
+    assert shown.splitlines()[-8:] == [str(path) for path in sorted(figures.iterdir())]
+    refused([*words, "--layer", "9"], "`layer` must be at most 2, but is 9 instead.", capsys)
+    refused(["explain", " ", "--model", model_folder], "`source` must be a sentence", capsys)
+    refused(["explain", "x", "--model", str(figures)], "cannot be loaded", capsys)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "cross", "alignment"])
+def test_plot_attention(
+    kind: str, model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "attention.svg"
+    words = ["plot-attention", SOURCE, "--target", TARGET, "--model", model_folder, "--kind", kind]
+    assert main([*words, "--output", str(picture)]) == 0
+    assert capsys.readouterr().out == f"{picture}\n"
+    assert b"<svg" in picture.read_bytes()
+    refused([*words, "--output", str(tmp_path / "x.gif")], "must be a .png or .svg", capsys)
+    refused([*words, "--layer", "7"], "there are 2 of `layer`, but number 7 is asked for", capsys)
+
+
+def test_plot_positions(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "positions.png"
+    for shape in (["--d_model", "6", "--layout", "split"], ["--model", model_folder]):
+        assert main(["plot-positions", *shape, "--positions", "9", "--output", str(picture)]) == 0
+        assert picture.read_bytes().startswith(PNG)
+        picture.unlink()
+    capsys.readouterr()
+    refused(["plot-positions", "--d_model", "7"], "`d_model` must be even", capsys)
+
+
+def test_plot_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history: list[dict[str, Any]] = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "eval_bleu": 9.0}]
+    run = tmp_path / "run"
+    run.mkdir()
+    words = ["plot-training", str(run), "--output", str(tmp_path / "curves.svg")]
+    refused(words, "holds no whole checkpoint", capsys)
+    (run / "trainer_state.json").write_text(json.dumps({"log_history": history, "global_step": 2}))
+    assert main(words) == 0
+    assert b"<svg" in (tmp_path / "curves.svg").read_bytes()
+
+
+def test_the_page_needs_a_model_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(["demo", str(tmp_path / "nowhere")], "is not a folder with a model", capsys)
+
+
+def test_the_page_needs_gradio(
+    model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    refused(["demo", model_folder], "pip install 'vanilla-transformer[demo]'", capsys)

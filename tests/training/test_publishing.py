@@ -1,0 +1,266 @@
+"""Publishing: what is sent and what never, the card, refusals and interruptions, and the Trainer's ways."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2.meta
+import pytest
+import torch
+from hub_client import hub_client
+from hub_server import TOKEN, Hub, running_hub
+from huggingface_hub import ModelCard
+from training_toy import copy_dataset, toy_arguments, toy_model, write_recipe
+
+from vanilla_transformer import VanillaTransformerTokenizer, VanillaTransformerTrainer
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
+from vanilla_transformer.scripts import cli
+from vanilla_transformer.training import load_recipe
+from vanilla_transformer.training.model_card import metadata_of, render_model_card
+from vanilla_transformer.training.publishing import publish
+
+CODE = {path.name for path in source_files()}
+MODEL = {"config.json", "generation_config.json", "model.safetensors"}
+TOKENIZER = {"tokenizer.json", "tokenizer_config.json"}
+RESULTS: dict[str, Any] = {
+    "steps": 1500,
+    "parameters": 1,
+    "scores": {"final": {"loss": 1.25, "bleu": 27.5, "chrf": 55.125}},
+    "signatures": {"bleu": "nrefs:1|case:mixed", "chrf": "nrefs:1"},
+    "training_pairs": 24000,
+    "training_seconds": 233.4,
+    "hardware": "CPU, 2 threads",
+    "software": "torch 2.13.0",
+}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with running_hub() as hub, hub_client(hub, monkeypatch):
+        yield hub
+
+
+def make_run(folder: Path, **recipe: Any) -> Path:
+    """A finished run with all that training leaves, so far as publishing is concerned."""
+    values = {"source_lang": "zh", "target_lang": "en"} | recipe
+    run = folder / "run"
+    text = load_recipe(write_recipe(folder, **values)).to_yaml()
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(["a cat sleeps"] * 3, vocab_size=276)
+    toy_model(vocab_size=len(tokenizer)).save_pretrained(run)
+    tokenizer.save_pretrained(run)
+    (run / "recipe.yaml").write_text(text)
+    (run / "results.json").write_text(json.dumps(RESULTS))
+    (run / "training_curves.png").write_bytes(b"\x89PNG")
+    for name in ("optimizer.pt", "training_args.bin", "logs/events.1", "checkpoint-9/optimizer.pt", ".env"):
+        (run / name).parent.mkdir(exist_ok=True)
+        torch.save({"secret": 1}, run / name)
+    return run
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_run_is_published_whole_and_nothing_else_is_sent(hub: Hub, tmp_path: Path, capsys: Any) -> None:
+    run = make_run(tmp_path)
+    before = digest(run)
+    monkey = pytest.MonkeyPatch()
+    monkey.setenv("HF_TOKEN", TOKEN)
+    try:
+        assert cli.main(["publish", str(run), "me/zh-en", "--dry-run"]) == 0
+        dry = capsys.readouterr().out
+        assert not hub.requests
+        assert cli.main(["publish", str(run), "me/zh-en", "--private", "--license", "apache-2.0"]) == 0
+    finally:
+        monkey.undo()
+    shown = capsys.readouterr().out
+    sent = hub.repositories["me/zh-en"].files()
+    assert set(sent) - {".gitattributes"} == MODEL | TOKENIZER | CODE | {"README.md", "training_curves.png"}
+    assert hub.repositories["me/zh-en"].private
+    assert all(f"  {name}\n" in shown and f"  {name}\n" in dry for name in MODEL | TOKENIZER | CODE)
+    assert digest(run) == before
+    assert sent["model.safetensors"] == (run / "model.safetensors").read_bytes()
+    assert not any(str(tmp_path).encode() in content for content in sent.values())
+    check_card(sent["README.md"].decode(), license="apache-2.0")
+
+
+def check_card(card: str, *, license: str | None) -> None:
+    data = metadata_of(card)
+    assert data["language"] == ["zh", "en"]
+    assert data.get("license") == license
+    assert (data["pipeline_tag"], data["library_name"]) == ("translation", "transformers")
+    (measured,) = data["model-index"][0]["results"]
+    assert [(one["type"], one["value"]) for one in measured["metrics"]] == [("bleu", 27.5), ("chrf", 55.125)]
+    assert measured["metrics"][0]["args"] == {"signature": "nrefs:1|case:mixed"}
+    for text in ("Chinese into English", "24,000 pairs", "3.9 min", "CPU, 2 threads", "![Loss", "1,500"):
+        assert text in card, text
+
+
+def test_what_was_not_measured_is_not_in_the_card(tmp_path: Path) -> None:
+    toy_model().save_pretrained(tmp_path)
+    card = str(render_model_card(tmp_path, "me/x"))
+    data = metadata_of(card)
+    assert not {"model-index", "language", "license", "metrics", "datasets"} & set(data)
+    for word in ("## Training", "## Evaluation", "Licence", "Languages", "None", "{{", "{%"):
+        assert word not in card, word
+
+
+def test_the_template_asks_for_what_it_is_given_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (Path(__file__).parents[2] / "model_card.md").read_text("utf-8")
+    asked = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template))
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ModelCard, "from_template", lambda data, **values: given.update(values))
+    render_model_card(make_run(tmp_path), "me/x")
+    assert given.pop("template_str") == template
+    assert {*given, "card_data"} == asked
+
+
+def test_the_card_is_escaped(tmp_path: Path) -> None:
+    run = make_run(tmp_path, dataset_config="```\n<script>", source_lang="x|<b>")
+    card = str(render_model_card(run, "me/x"))
+    assert "x\\|\\<b\\>" in card
+    prose, block = card.split("````yaml\n")
+    assert "<script>" not in prose
+    assert "<script>" in block.split("\n````\n")[0]
+    assert str(tmp_path) not in card
+    ModelCard(card, ignore_metadata_errors=False)
+
+
+@pytest.mark.parametrize("name", ["me/zh/en", "me/zh en", "../zh", "me/x--y", "me/x.git", ""])
+def test_a_name_is_refused_before_the_network_is_used(hub: Hub, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"`repo_id` must be the name of a repository"):
+        publish(tmp_path, name, token=TOKEN)
+    with pytest.raises(ValueError, match="`repo_id` must be"):
+        toy_model().push_to_hub(name, token=TOKEN)
+    assert not hub.requests
+
+
+def test_contents_are_refused(hub: Hub, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "README.md").write_text(f"---\nlicense: mit\n---\nmy token is {TOKEN}\n")
+    with pytest.raises(InputError, match=r"`README.md` holds an access token"):
+        publish(run, "me/x", token=TOKEN)
+    (run / "README.md").write_text(f"---\nlicense: mit\n---\n{Path.home()}/corpus\n")
+    with pytest.raises(InputError, match=r"`README.md` names a folder of this machine"):
+        publish(run, "me/x", token=TOKEN)
+    (run / "README.md").unlink()
+    torch.save({}, run / "model.safetensors")
+    with pytest.raises(InputError, match=r"model.safetensors` is cut short or damaged"):
+        publish(run, "me/x", token=TOKEN)
+    (run / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model.safetensors` is missing"):
+        publish(run, "me/x", token=TOKEN)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "the Hub does not know you: log in with `hf auth login`"),
+        (403, "your token may not write there"),
+        (409, "the repository was changed by somebody else"),
+        (503, "the Hub has trouble (status 503)"),
+        (0, "the connection was cut"),
+    ],
+)
+def test_a_refused_upload_is_one_line_and_a_repeat_goes_on(
+    hub: Hub, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, status: int, reason: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    run = make_run(tmp_path)
+    before = digest(run)
+    hub.refuse = lambda method, path: status if "/commit/" in path else None
+    assert cli.main(["publish", str(run), "me/x"]) == 2
+    shown = capsys.readouterr().err
+    lines = [line for line in shown.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert reason in lines[0] and "Traceback" not in shown
+    assert digest(run) == before
+    assert hub.sent("PUT", "/large/") == 2
+    hub.refuse = lambda method, path: None
+    assert cli.main(["publish", str(run), "me/x"]) == 0
+    assert hub.sent("PUT", "/large/") == 2, "what had arrived was sent again"
+    assert "model.safetensors" in hub.repositories["me/x"].files()
+
+
+def test_weights_that_do_not_arrive(hub: Hub, tmp_path: Path) -> None:
+    hub.refuse = lambda method, path: 0 if method == "PUT" else None
+    with pytest.raises(InputError, match="the connection was cut"):
+        publish(make_run(tmp_path), "me/x", token=TOKEN)
+    assert set(hub.repositories["me/x"].files()) == {".gitattributes"}
+
+
+def test_a_branch_and_the_card_of_the_model_itself(hub: Hub) -> None:
+    model = toy_model()
+    model.push_to_hub("me/x", token=TOKEN, revision="v1")
+    files = hub.repositories["me/x"].files("v1")
+    assert set(files) - {".gitattributes"} == MODEL | CODE | {"README.md"}
+    assert metadata_of(files["README.md"].decode())["pipeline_tag"] == "translation"
+    assert set(hub.repositories["me/x"].files()) == {".gitattributes"}
+    hub.repositories["me/x"].commit("v1", {**files, "README.md": b"---\nlicense: mit\n---\nmine\n"})
+    model.push_to_hub("me/x", token=TOKEN, revision="v1")
+    assert hub.repositories["me/x"].files("v1")["README.md"].endswith(b"mine\n")
+
+
+def test_saving_with_push_keeps_what_was_saved_when_the_push_fails(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(OSError, match="the Hub does not know you"):
+        toy_model().save_pretrained(tmp_path / "x", push_to_hub=True, repo_id="me/x", token="hf_wrong")
+    assert (tmp_path / "x" / "model.safetensors").is_file()
+    toy_model().save_pretrained(tmp_path / "x", push_to_hub=True, repo_id="me/x", token=TOKEN)
+    assert set(hub.repositories["me/x"].files()) - {".gitattributes"} == MODEL | CODE | {"README.md"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "folders"),
+    [
+        ("end", set()),
+        ("every_save", set()),
+        ("checkpoint", {"last-checkpoint"}),
+        ("all_checkpoints", {"checkpoint-1", "checkpoint-2"}),
+    ],
+)
+def test_the_trainer_sends_the_same_list_by_every_strategy(
+    hub: Hub, tmp_path: Path, strategy: str, folders: set[str]
+) -> None:
+    arguments = toy_arguments(
+        tmp_path / "run", max_steps=2, save_strategy="steps", save_steps=1, push_to_hub=True,
+        hub_model_id="me/x", hub_token=TOKEN, hub_strategy=strategy, hub_always_push=True,
+    )  # fmt: skip
+    trainer = VanillaTransformerTrainer(toy_model(), arguments, train_dataset=copy_dataset(20))
+    trainer.train()
+    repository = hub.repositories["me/x"]
+    early = set(repository.files()) - {".gitattributes"}
+    allowed = MODEL | CODE | {"README.md"}
+    expected = allowed | {f"{folder}/{name}" for folder in folders for name in allowed}
+    assert early == (set() if strategy == "end" else expected)
+    trainer.push_to_hub(license="mit")
+    assert {name for name in repository.files() if "/" not in name} - {".gitattributes"} == allowed
+    card = repository.files()["README.md"].decode()
+    assert "generated" not in card
+    assert "trained with `vanilla-transformer`" in card
+    assert not list((tmp_path / "run").glob(".incomplete-*"))
+
+
+def test_a_push_that_fails_in_the_background_is_told_and_training_goes_on(
+    hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = toy_arguments(
+        tmp_path / "run", max_steps=2, save_strategy="steps", save_steps=1, push_to_hub=True,
+        hub_model_id="me/x", hub_token=TOKEN, hub_always_push=True,
+    )  # fmt: skip
+    trainer = VanillaTransformerTrainer(toy_model(), arguments, train_dataset=copy_dataset(20))
+    hub.refuse = lambda method, path: 403 if "/commit/" in path else None
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert "your token may not write there" in caplog.text
