@@ -15,10 +15,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..modeling.modeling_vanilla_transformer import (
-    MAX_LENGTH_BEYOND_SOURCE,
-    VanillaTransformerForConditionalGeneration,
-)
+from ..modeling.generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
+from ..modeling.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .recording import Recording, record
 
 CANDIDATES = 5

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STANDARD_INPUT = "-"
+CORPUS_FILES = ("train_source", "train_target", "valid_source", "valid_target")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -196,6 +197,38 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         default="auto",
         help="arithmetic; auto is what the weights are saved in; default: auto",
     )
+
+
+def add_corpus_options(parser: argparse.ArgumentParser, *, train_size: int) -> None:
+    """The options for text of the user's own, instead of `train_size` pairs of the embedded corpus."""
+    for name in CORPUS_FILES:
+        parser.add_argument(f"--{name}", metavar="FILE", help="text of your own, all four or none")
+    parser.add_argument(
+        "--train_size",
+        type=positive,
+        default=train_size,
+        help="training pairs of the embedded corpus; default: %(default)s",
+    )
+
+
+def corpus_files(args: argparse.Namespace) -> dict[str, str]:
+    """The four files that are given, or those of the embedded corpus, written into `args.output_dir`.
+
+    Raises:
+        InputError: some of the four are given, but not all.
+    """
+    given = {name: getattr(args, name) for name in CORPUS_FILES}
+    if all(given.values()):
+        return given
+    if any(given.values()):
+        raise InputError(f"give all of {', '.join(f'`--{name}`' for name in CORPUS_FILES)}, or none.")
+    from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
+
+    folder = Path(args.output_dir, "corpus")
+    if not folder.is_dir():
+        write_corpus(build_corpus(train_size=args.train_size), folder)
+    names = ("train.zh", "train.en", "valid.zh", "valid.en")
+    return {side: str(folder / name) for side, name in zip(CORPUS_FILES, names, strict=True)}
 
 
 def generate_options(args: argparse.Namespace) -> dict[str, Any]:

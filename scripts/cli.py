@@ -17,6 +17,8 @@ COMMANDS = {
     "translate": ("translate", "translate files, standard input or sentences"),
     "explain": ("explain_model", "show how a sentence is translated, stage by stage"),
     "evaluate": ("evaluate_model", "score translations: BLEU, chrF, TER"),
+    "distill": ("distill_model", "train a small model on what a large one says, and compare the two"),
+    "lineage": ("compare_lineage", "set the Transformer beside what came before it, in a table and a plot"),
     "plot-attention": ("plot_attention", "draw the attention weights of a sentence pair"),
     "plot-positions": ("plot_positions", "draw the positional encodings and their dot products"),
     "plot-training": ("plot_training", "draw the curves of a training run"),

@@ -1,15 +1,27 @@
 """What tests of several folders use: the corpora folder, synthetic parallel text, a small tokenizer."""
 
+import importlib.util
 import os
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
+
+
+def load_benchmark(name: str) -> ModuleType:
+    """Return `benchmarks/<name>.py` as a module; the folder is no package."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def corpora_folder() -> Path | None:

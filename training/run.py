@@ -177,7 +177,7 @@ def _build_trainer(
     """Everything up to the first step; the recipe is written last, once all that went well."""
     output_dir = Path(recipe.output_dir)
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
-        pairs = _training_pairs(recipe)
+        pairs = training_pairs(recipe)
         tokenizer = _tokenizer(recipe, pairs, main=args.should_save)
         train_dataset = _prepare(recipe, pairs, tokenizer, "Training", say=args.should_save)
         eval_dataset = _validation_dataset(recipe, tokenizer, say=args.should_save)
@@ -201,7 +201,8 @@ def _scores(recipe: TrainRecipe, tokenizer: Any) -> TranslationScores | None:
     return None if recipe.metric == "loss" else TranslationScores(tokenizer, language=recipe.target_lang)
 
 
-def _training_pairs(recipe: TrainRecipe) -> Dataset | IterableDataset:
+def training_pairs(recipe: TrainRecipe) -> Dataset | IterableDataset:
+    """The sentence pairs that a recipe trains on, as text."""
     return load_pairs(
         source=recipe.train_source,
         target=recipe.train_target,

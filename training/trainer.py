@@ -481,6 +481,13 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             if self._use_cache is not None:
                 config.use_cache = training_value
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Save a tied matrix once also where it was gathered from several processes, name by name."""
+        if state_dict is not None:
+            tied = getattr(self.model, "all_tied_weights_keys", None) or {}
+            state_dict = {name: value for name, value in state_dict.items() if name not in tied}
+        super()._save(output_dir, state_dict)
+
     def load_weights(self, folder: str | Path) -> None:
         """Replace the model's weights by those in `folder/model.safetensors`, on every process alike."""
         weights = safetensors.torch.load_file(Path(folder) / checkpoints.WEIGHTS_FILE)

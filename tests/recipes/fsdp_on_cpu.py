@@ -24,6 +24,6 @@ def take_cpu(self: Any) -> None:
 
 
 if __name__ == "__main__":
-    PartialState._prepare_backend = take_gloo  # type: ignore[method-assign]
-    PartialState.set_device = take_cpu  # type: ignore[method-assign]
+    PartialState._prepare_backend = take_gloo
+    PartialState.set_device = take_cpu
     train(load_recipe(Path(sys.argv[1])))

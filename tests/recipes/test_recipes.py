@@ -61,7 +61,9 @@ def test_a_recipe_makes_a_model_from_anywhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = load_recipe(name, [] if name == "demo" else ["--train_source", "a", "--train_target", "b"])
+    recipe = load_recipe(
+        name, [] if name.startswith("demo") else ["--train_source", "a", "--train_target", "b"]
+    )
     recipe.require_trainable()
     config = VanillaTransformerConfig.from_preset(recipe.preset, vocab_size=recipe.vocab_size, **recipe.model)
     assert config.dropout == recipe.model["dropout"]

@@ -178,9 +178,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_an_unknown_recipe_names_the_closest() -> None:
     with pytest.raises(
-        InputError, match="no recipe is named 'multi30k_de_en'; did you mean `multi30k_en_de`"
+        InputError, match="no recipe is named 'multi30k_en_dee'; did you mean `multi30k_en_de`"
     ):
-        load_recipe("multi30k_de_en")
+        load_recipe("multi30k_en_dee")
 
 
 def test_a_bare_name_is_never_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,10 @@ def test_differences_are_the_keys_that_differ() -> None:
 
 def test_packaged_recipes_are_listed_with_a_line_each() -> None:
     recipes = available_recipes()
-    assert list(recipes) == ["demo", "multi30k_en_de", "tvsub_zh_en", "wmt14_en_de_base", "wmt14_en_de_big"]
+    assert list(recipes) == [
+        *("demo", "demo_student", "multi30k_en_de", "multi30k_en_de_student", "multi30k_en_fr"),
+        *("tvsub_zh_en", "wmt14_en_de_base", "wmt14_en_de_big", "wmt14_en_fr_big"),
+    ]
     assert all(len(summary) > 20 for summary in recipes.values())
 
 

@@ -1,0 +1,317 @@
+"""The paper's Table 3 at a small scale: variations A-E with several seeds, beside the paper's figures.
+
+Every width of the paper (d_model, d_ff, d_k, d_v) is multiplied by `--d_model` / 512; heads, layers,
+dropout, label smoothing and positions are the paper's. As there, scores are those of the development set
+with beam 4 and alpha 0.6, perplexities are per piece, and no checkpoints are averaged.
+
+    python benchmarks/table3.py                                  # the embedded corpus, all rows, three seeds
+    python benchmarks/table3.py --rows base A1 C1 --seeds 1
+    python benchmarks/table3.py --train_source train.en --train_target train.de \\
+        --valid_source val.en --valid_target val.de --d_model 128 --max_steps 20000
+
+Each run is a folder of `--output_dir`; the command given again goes on where it stopped. With several GPUs
+the runs are shared out, one on each; on a CPU, `--jobs` says how many run side by side.
+"""
+
+import argparse
+import os
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vanilla_transformer.configuration import PRESETS, VanillaTransformerConfig
+from vanilla_transformer.scripts import add_corpus_options, corpus_files, parser_of, positive, run_script
+from vanilla_transformer.training.recipe import TrainRecipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPER_WIDTH = 512
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A line of Table 3: what it changes, and its development perplexity and BLEU."""
+
+    change: str
+    perplexity: float
+    bleu: float
+
+
+PAPER = {
+    "base": PaperRow("N 6, d 512, d_ff 2048, h 8, d_k = d_v 64, dropout 0.1, smoothing 0.1", 4.92, 25.8),
+    "A1": PaperRow("h 1, d_k = d_v 512", 5.29, 24.9),
+    "A2": PaperRow("h 4, d_k = d_v 128", 5.00, 25.5),
+    "A3": PaperRow("h 16, d_k = d_v 32", 4.91, 25.8),
+    "A4": PaperRow("h 32, d_k = d_v 16", 5.01, 25.4),
+    "B1": PaperRow("d_k 16", 5.16, 25.1),
+    "B2": PaperRow("d_k 32", 5.01, 25.4),
+    "C1": PaperRow("N 2", 6.11, 23.7),
+    "C2": PaperRow("N 4", 5.19, 25.3),
+    "C3": PaperRow("N 8", 4.88, 25.5),
+    "C4": PaperRow("d 256, d_k = d_v 32", 5.75, 24.5),
+    "C5": PaperRow("d 1024, d_k = d_v 128", 4.66, 26.0),
+    "C6": PaperRow("d_ff 1024", 5.12, 25.4),
+    "C7": PaperRow("d_ff 4096", 4.75, 26.2),
+    "D1": PaperRow("dropout 0", 5.77, 24.6),
+    "D2": PaperRow("dropout 0.2", 4.95, 25.5),
+    "D3": PaperRow("smoothing 0", 4.67, 25.3),
+    "D4": PaperRow("smoothing 0.2", 5.47, 25.7),
+    "E": PaperRow("learned positions", 4.92, 25.7),
+    "big": PaperRow("d 1024, d_ff 4096, h 16, dropout 0.3", 4.33, 26.4),
+}
+
+# What the paper reads off the table: the row that is better, the row that is worse, and in which measure.
+TRENDS = (
+    ("eight heads are better than one", "base", "A1", "bleu"),
+    ("eight heads are better than 32", "base", "A4", "bleu"),
+    ("a smaller d_k hurts", "base", "B1", "bleu"),
+    ("more layers are better (6 against 2)", "base", "C1", "bleu"),
+    ("wider is better (512 against 256)", "base", "C4", "bleu"),
+    ("wider is better (1024 against 512)", "C5", "base", "bleu"),
+    ("a wider feed-forward network is better", "C7", "C6", "bleu"),
+    ("dropout helps", "base", "D1", "bleu"),
+    ("label smoothing hurts perplexity", "D3", "base", "perplexity"),
+    ("label smoothing helps BLEU", "base", "D3", "bleu"),
+)
+
+
+def scaled_fields(row: str, d_model: int) -> dict[str, Any]:
+    """The fields of a row's model, its widths multiplied by d_model / 512.
+
+    Raises:
+        InputError: a width would not be a whole number.
+    """
+    from vanilla_transformer.errors import InputError
+
+    config = VanillaTransformerConfig.from_preset(row)
+    widths = {name: getattr(config, name) for name in ("d_model", "encoder_ffn_dim", "decoder_ffn_dim")}
+    widths["head_dim"], widths["value_head_dim"] = config.encoder_head_dims
+    for name, width in widths.items():
+        if width * d_model % PAPER_WIDTH:
+            raise InputError(
+                f"`d_model` must be a multiple of 32, but is {d_model} instead: {name} of row {row}."
+            )
+    kept = ("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads")
+    others = (*kept, "dropout", "position_embedding")
+    return {name: width * d_model // PAPER_WIDTH for name, width in widths.items()} | {
+        name: getattr(config, name) for name in others
+    }
+
+
+def recipe_of(row: str, seed: int, args: argparse.Namespace, files: Mapping[str, Any]) -> TrainRecipe:
+    """One run: a row with a seed."""
+    return TrainRecipe(
+        **files,
+        source_lang=args.source_lang,
+        target_lang=args.target_lang,
+        vocab_size=args.vocab_size,
+        max_source_length=128,
+        max_target_length=128,
+        model=scaled_fields(row, args.d_model),
+        label_smoothing=PRESETS[row].label_smoothing,
+        tokens_per_update=args.tokens_per_update,
+        tokens_per_device=args.tokens_per_update,
+        max_steps=args.max_steps,
+        warmup_steps=args.warmup_steps,
+        learning_rate_scale=args.learning_rate_scale,
+        precision=args.precision,
+        eval_steps=args.max_steps,
+        eval_batch_size=128,
+        save_steps=args.max_steps,
+        final_model="last",
+        tensorboard=False,
+        seed=seed,
+        output_dir=str(Path(args.output_dir, f"{row}-seed{seed}")),
+    )
+
+
+def train_all(recipes: Sequence[TrainRecipe], jobs: int) -> None:
+    """Train what is not finished yet, each run in a process of its own, one a GPU where there are GPUs.
+
+    Raises:
+        InputError: a run failed; what it said is on standard error.
+    """
+    import torch
+
+    from vanilla_transformer.errors import InputError
+    from vanilla_transformer.training.run import write_text
+
+    free: queue.Queue[str | None] = queue.Queue()
+    gpus = torch.cuda.device_count()
+    for number in range(gpus or jobs):
+        free.put(str(number) if gpus else None)
+
+    def train_one(recipe: TrainRecipe) -> int:
+        path = Path(f"{recipe.output_dir}.yaml")
+        write_text(path, recipe.to_yaml())
+        gpu = free.get()
+        try:
+            environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
+            command = [sys.executable, "-m", "vanilla_transformer.scripts.train", str(path)]
+            return subprocess.run(command, env=environment, check=False).returncode
+        finally:
+            free.put(gpu)
+
+    with ThreadPoolExecutor(gpus or jobs) as pool:
+        failed = [
+            recipe.output_dir
+            for recipe, status in zip(recipes, pool.map(train_one, recipes), strict=True)
+            if status
+        ]
+    if failed:
+        raise InputError(f"these runs failed: {', '.join(failed)}.")
+
+
+def train_here(recipes: Sequence[TrainRecipe]) -> None:
+    """Train one run after the other in this process."""
+    from vanilla_transformer.training.run import train
+
+    for recipe in recipes:
+        train(recipe)
+
+
+def collect(recipes: Mapping[tuple[str, int], TrainRecipe]) -> dict[str, dict[str, Any]]:
+    """Parameters and, of every seed, perplexity and BLEU of each row."""
+    from vanilla_transformer.training.checkpoints import read_json
+
+    rows: dict[str, dict[str, Any]] = {}
+    for (row, seed), recipe in recipes.items():
+        found = read_json(Path(recipe.output_dir, "results.json"))
+        scores = found["scores"]["final"]
+        entry = rows.setdefault(row, {"parameters": found["parameters"], "model": recipe.model, "runs": []})
+        entry["runs"].append({"seed": seed, "perplexity": scores["perplexity"], "bleu": scores["bleu"]})
+    return rows
+
+
+def figures(rows: Mapping[str, dict[str, Any]], row: str, measure: str) -> list[float]:
+    """The values of all seeds of a row."""
+    return [run[measure] for run in rows[row]["runs"]]
+
+
+def judge(rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Which of the paper's trends appear: yes or the opposite where no seed disagrees, else unclear."""
+    verdicts = {}
+    for text, better, worse, measure in TRENDS:
+        if better in rows and worse in rows:
+            sign = -1 if measure == "perplexity" else 1
+            good = [sign * value for value in figures(rows, better, measure)]
+            bad = [sign * value for value in figures(rows, worse, measure)]
+            verdicts[text] = (
+                "yes" if min(good) > max(bad) else "opposite" if max(good) < min(bad) else "unclear"
+            )
+    return verdicts
+
+
+def table_rows(rows: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """The paper's columns, and ours beside them."""
+    from vanilla_transformer.training.reports import mean_and_range
+
+    return [
+        [
+            row,
+            PAPER[row].change,
+            f"{PAPER[row].perplexity:.2f}",
+            mean_and_range(figures(rows, row, "perplexity")),
+            f"{PAPER[row].bleu:.1f}",
+            mean_and_range(figures(rows, row, "bleu"), 1),
+            str(PRESETS[row].paper_parameters or ""),
+            f"{entry['parameters'] / 1e6:.2f}",
+        ]
+        for row, entry in rows.items()
+    ]
+
+
+TITLES = (
+    "Row",
+    "Changes",
+    "PPL, paper",
+    "PPL, ours",
+    "BLEU, paper",
+    "BLEU, ours",
+    "10^6 par., paper",
+    "ours",
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    add = options.add_argument
+    add("--rows", nargs="+", choices=PAPER, default=list(PAPER), metavar="ROW", help="default: all of them")
+    add("--seeds", type=positive, default=3, help="runs of each row; default: %(default)s")
+    add(
+        "--d_model",
+        type=positive,
+        default=64,
+        help="width of the base row, a multiple of 32; default: %(default)s",
+    )
+    add_corpus_options(options, train_size=8000)
+    add("--source_lang", default="zh", help="BCP-47 code; default: %(default)s")
+    add("--target_lang", default="en", help="decides how BLEU splits words; default: %(default)s")
+    add("--vocab_size", type=positive, default=2000, help="entries of the vocabulary; default: %(default)s")
+    add("--tokens_per_update", type=positive, default=1024, help="default: %(default)s")
+    add("--max_steps", type=positive, default=1000, help="updates of each run; default: %(default)s")
+    add("--warmup_steps", type=positive, default=300, help="default: %(default)s")
+    add("--learning_rate_scale", type=float, default=1.0, help="default: %(default)s")
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs side by side on a CPU; 0: in this process; default: %(default)s",
+    )
+    add("--output_dir", default="runs/table3", metavar="DIR", help="folder of the runs; default: %(default)s")
+    add(
+        "--results",
+        default=str(ROOT / "benchmarks" / "results" / "table3.json"),
+        metavar="FILE",
+        help="results file",
+    )
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, collect, write and print."""
+    files = corpus_files(args)
+    recipes = {
+        (row, seed): recipe_of(row, seed, args, files)
+        for seed in range(1, args.seeds + 1)  # a whole table of one seed comes before the second one
+        for row in args.rows
+    }
+    started = time.perf_counter()
+    if args.jobs:
+        train_all(list(recipes.values()), args.jobs)
+    else:
+        train_here(list(recipes.values()))
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
+    rows = collect(recipes)
+    trends = judge(rows)
+    settings = {name: value for name, value in vars(args).items() if name not in ("results", "output_dir")}
+    write_report(
+        args.results,
+        titles=TITLES,
+        rows=table_rows(rows),
+        settings=settings,
+        seconds=time.perf_counter() - started,
+        variations=rows,
+        trends=trends,
+    )
+    print(markdown_table(TITLES, table_rows(rows)))
+    for text, verdict in trends.items():
+        print(f"{verdict:<9} {text}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,205 @@
+"""From raw text to a scored test: how long it takes to reach a BLEU, beside transformers' Marian.
+
+    python benchmarks/time_to_bleu.py multi30k_en_de \\
+        --train_source train.en --train_target train.de --valid_source val.en --valid_target val.de \\
+        --test_source test_2016_flickr.en --test_reference test_2016_flickr.de
+
+Everything is counted but the imports: training the tokenizer, preparing the pairs, training, validation,
+saving, loading, translating the test and scoring it. The model is chosen on the validation files as the
+recipe says; the test is read once, after that. BLEU is that of lower-cased text in the Moses tokenisation.
+Any key of the recipe can be replaced by `--key value`.
+
+Beside it runs what a user of transformers would write: a MarianMTModel of the same shape with
+Seq2SeqTrainer at its defaults (batches of 8 sentences, learning rate 5e-5 falling in a straight line, 3
+epochs). Marian has no tokenizer that can be trained, so it gets one as ours.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import load_model, parser_of, read_aligned, run_script
+from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+TITLES = ("Model", "Parameters", "Seconds until trained", "Seconds in all", "BLEU", "sacreBLEU", "Target")
+
+
+def run_ours(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
+    """Train by the recipe."""
+    from vanilla_transformer.training.run import train
+
+    result = train(recipe)
+    model, tokenizer = load_model(str(result.output_dir))
+    return {
+        "model": model,
+        "tokenizer": tokenizer,
+        "steps": result.steps,
+        "validation": result.scores["final"],
+    }
+
+
+def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
+    """Train transformers' Marian of the recipe's shape with its own trainer."""
+    from transformers import DataCollatorForSeq2Seq, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    from vanilla_transformer import VanillaTransformerTokenizer
+    from vanilla_transformer.training.corpus import iterate_texts
+    from vanilla_transformer.training.filtering import prepare_pairs
+    from vanilla_transformer.training.run import training_pairs
+
+    pairs = training_pairs(recipe)
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+        iterate_texts(pairs), vocab_size=recipe.vocab_size
+    )
+    limits: dict[str, Any] = {
+        "max_source_length": recipe.max_source_length,
+        "max_target_length": recipe.max_target_length,
+    }
+    prepared, _ = prepare_pairs(pairs, tokenizer, **limits)
+    model = MarianMTModel(marian_config(recipe, len(tokenizer)))
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=Seq2SeqTrainingArguments(
+            output_dir=str(Path(recipe.output_dir, "marian")),
+            num_train_epochs=args.marian_epochs,
+            save_strategy="no",
+            report_to="none",
+            seed=recipe.seed,
+        ),
+        train_dataset=prepared.select_columns(["input_ids", "labels"]),
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+    )
+    trainer.train()
+    return {"model": model, "tokenizer": tokenizer, "steps": trainer.state.global_step}
+
+
+def marian_config(recipe: TrainRecipe, vocab_size: int) -> Any:
+    """transformers' configuration of the recipe's shape, with the token ids of our tokenizer."""
+    from transformers import MarianConfig
+
+    from vanilla_transformer import VanillaTransformerConfig
+
+    ours = VanillaTransformerConfig.from_preset(recipe.preset, vocab_size=vocab_size, **recipe.model)
+    shared = (
+        *(
+            "d_model",
+            "encoder_layers",
+            "decoder_layers",
+            "encoder_attention_heads",
+            "decoder_attention_heads",
+        ),
+        *("encoder_ffn_dim", "decoder_ffn_dim", "dropout", "pad_token_id", "eos_token_id", "bos_token_id"),
+    )
+    return MarianConfig(
+        vocab_size=vocab_size,
+        decoder_vocab_size=vocab_size,
+        activation_function="relu",
+        scale_embedding=True,
+        max_position_embeddings=512,
+        decoder_start_token_id=ours.decoder_start_token_id or 1,
+        forced_eos_token_id=None,
+        **{name: getattr(ours, name) for name in shared},
+    )
+
+
+RUNS: dict[str, Callable[[TrainRecipe, argparse.Namespace], dict[str, Any]]] = {
+    "ours": run_ours,
+    "marian": run_marian,
+}
+
+
+def measure(name: str, recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one of the two from raw text, translate the test and score it, by the clock on the wall."""
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
+    from vanilla_transformer.training.metrics import score, score_lowercased_tokenized
+
+    started = time.perf_counter()
+    trained = RUNS[name](recipe, args)
+    until_trained = time.perf_counter() - started
+    model, tokenizer = trained.pop("model"), trained.pop("tokenizer")
+    sources, references = read_aligned([args.test_source, args.test_reference])
+    search = {"num_beams": recipe.generation.get("num_beams", 4)}
+    translations = list(translate(model, tokenizer, sources, **search))
+    paper = score_lowercased_tokenized(translations, [references], recipe.target_lang or "en")
+    in_all = time.perf_counter() - started
+    plain = score(translations, [references], language=recipe.target_lang, metrics=("bleu",))
+    return trained | {
+        "parameters": model.num_parameters(),
+        "seconds_until_trained": until_trained,
+        "seconds": in_all,
+        "bleu": paper["bleu"],
+        "sacrebleu": plain["bleu"],
+        "signatures": [paper["bleu_signature"], plain["bleu_signature"]],
+    }
+
+
+def table_rows(results: dict[str, dict[str, Any]], target: float) -> list[list[str]]:
+    """A line for each model; the target is reached or missed by what the test reads."""
+    names = {"ours": "VanillaTransformer", "marian": "Marian, Seq2SeqTrainer"}
+    return [
+        [
+            names[name],
+            f"{found['parameters']:,}",
+            f"{found['seconds_until_trained']:.0f}",
+            f"{found['seconds']:.0f}",
+            f"{found['bleu']:.1f}",
+            f"{found['sacrebleu']:.1f}",
+            f"{target:.1f} {'reached' if found['bleu'] >= target else 'missed'}",
+        ]
+        for name, found in results.items()
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options; what is not among them is a key of the recipe."""
+    options = parser_of(
+        __doc__, usage="%(prog)s RECIPE --test_source FILE --test_reference FILE [--key value ...]"
+    )
+    options.add_argument("recipe", metavar="RECIPE", help="name of a packaged recipe, or a YAML file")
+    options.add_argument("--test_source", required=True, metavar="FILE", help="source text of the test")
+    options.add_argument("--test_reference", required=True, metavar="FILE", help="its reference translations")
+    options.add_argument("--target", type=float, default=41.0, help="BLEU to reach; default: %(default)s")
+    options.add_argument("--models", nargs="+", choices=RUNS, default=list(RUNS), help="default: both")
+    options.add_argument(
+        "--marian_epochs", type=float, default=3.0, help="default: %(default)s, the Trainer's own"
+    )
+    options.add_argument(
+        "--results",
+        metavar="FILE",
+        default=str(ROOT / "benchmarks" / "results" / "time_to_bleu.json"),
+        help="results file",
+    )
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args, overrides = parser().parse_known_args(argv)
+    return run_script(lambda: run(args, overrides))
+
+
+def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Measure, write and print."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
+    recipe = load_recipe(args.recipe, overrides)
+    recipe.require_trainable()
+    if Path(recipe.output_dir).exists():
+        raise InputError(
+            f"`{recipe.output_dir}` exists, but a time counts from nothing: give another `output_dir`."
+        )
+    read_aligned([args.test_source, args.test_reference])
+    results = {name: measure(name, recipe, args) for name in args.models}
+    rows = table_rows(results, args.target)
+    write_report(
+        args.results, titles=TITLES, rows=rows, target=args.target, recipe=recipe.to_dict(), models=results
+    )
+    print(markdown_table(TITLES, rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,111 @@
+"""ELMo: deep contextualised word representations (Peters et al., 2018, arXiv:1802.05365)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import CausalLMOutput
+
+from ..modeling.loss_vanilla_transformer import cross_entropy_loss
+from .config import LineageConfig, LineagePreTrainedModel
+
+CHARACTER_DIM = 16
+CONVOLUTION_WIDTHS = (1, 2, 3)
+
+
+def characters_of(pieces: Sequence[str], longest: int = 12) -> torch.Tensor:
+    """(V, longest): the characters of each piece, numbered from 1 by their code points; 0 pads."""
+    known = sorted({char for piece in pieces for char in piece})
+    numbers = {char: k for k, char in enumerate(known, start=1)}
+    table = torch.zeros(len(pieces), longest, dtype=torch.long)
+    for row, piece in zip(table, pieces, strict=True):
+        for place, char in enumerate(piece[:longest]):
+            row[place] = numbers[char]
+    return table
+
+
+class CharacterEncoder(nn.Module):
+    """Words from their characters: convolutions of several widths, the maximum over places, a projection."""
+
+    characters: torch.Tensor
+
+    def __init__(self, characters: torch.Tensor, width: int):
+        super().__init__()
+        self.register_buffer("characters", characters)
+        self.embed = nn.Embedding(int(characters.max()) + 1, CHARACTER_DIM, padding_idx=0)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(CHARACTER_DIM, width, size, padding=size - 1) for size in CONVOLUTION_WIDTHS
+        )
+        self.project = nn.Linear(len(CONVOLUTION_WIDTHS) * width, width)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """(N, T) pieces -> (N, T, E)."""
+        pieces, places = input_ids.unique(return_inverse=True)  # each piece is read once a batch
+        spelled = self.embed(self.characters[pieces]).transpose(1, 2)  # (pieces, 16, characters)
+        pooled = [convolution(spelled).amax(-1).relu() for convolution in self.convolutions]
+        return self.project(torch.cat(pooled, dim=-1))[places]
+
+
+class BidirectionalLanguageModel(LineagePreTrainedModel):
+    """Two stacks of LSTMs over words made of characters, one reading onwards and one back.
+
+    Training maximises log P(w_k | w_1..w_{k-1}) + log P(w_k | w_{k+1}..w_T) (section 3.1), both through one
+    softmax. What comes out for a task is gamma * sum_j s_j h_{k,j}, s = softmax(w) (equation 1), over the
+    word itself (j = 0) and the layers. Senses of a word differ in the layers alone, so a task that needs them
+    learns to weigh these.
+
+    Args:
+        characters: (V, characters) of the vocabulary's pieces, see `characters_of`.
+    """
+
+    def __init__(self, config: LineageConfig, characters: torch.Tensor):
+        super().__init__(config)
+        width = config.embedding_dim
+        self.words = CharacterEncoder(characters, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.onward = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.num_layers))
+        self.back = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.num_layers))
+        self.output = nn.Linear(width, config.vocab_size)
+        self.layer_weights = nn.Parameter(torch.zeros(config.num_layers + 1))
+        self.gamma = nn.Parameter(torch.ones(()))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutput:
+        """The loss of both directions, in nats per predicted word; only the source (N, T) is read."""
+        layers = self.layers(input_ids, attention_mask)
+        onward, back = layers[-1].chunk(2, dim=-1)
+        targets = input_ids.masked_fill(attention_mask == 0, -100)
+        logits = self.output(torch.cat((onward[:, :-1], back[:, 1:])))  # (2 N, T - 1, V)
+        labels = torch.cat((targets[:, 1:], targets[:, :-1].masked_fill(targets[:, 1:] == -100, -100)))
+        return CausalLMOutput(loss=cross_entropy_loss(logits, labels), logits=logits)
+
+    def layers(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[torch.Tensor]:
+        """h_0 (the word twice) and h_1.. (onward and back side by side), each (N, T, 2 E)."""
+        lengths = attention_mask.sum(-1)
+        words = self.dropout(self.words(input_ids))
+        onward, back = words, reverse(words, lengths)
+        layers = [torch.cat((words, words), dim=-1)]
+        for forwards, backwards in zip(self.onward, self.back, strict=True):
+            onward, back = forwards(onward)[0], backwards(back)[0]
+            layers.append(torch.cat((onward, reverse(back, lengths)), dim=-1))
+        return layers
+
+    def represent(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """(N, T) -> (N, T, 2 E): gamma * sum_j s_j h_j, the vectors of words in their sentence."""
+        stacked = torch.stack(self.layers(input_ids, attention_mask))  # (layers + 1, N, T, 2 E)
+        return self.gamma * torch.einsum("l,l...->...", self.layer_weights.softmax(-1), stacked)
+
+
+def reverse(states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Turn the first `lengths` places of each row of (N, T, E) round; padding stays at the end."""
+    places = torch.arange(states.shape[1], device=states.device)
+    turned = lengths[:, None] - 1 - places  # (N, T)
+    order = torch.where(turned >= 0, turned, places)
+    return states.gather(1, order[..., None].expand_as(states))

@@ -1,0 +1,288 @@
+"""The road on one corpus and one vocabulary: all models trained on the same pairs, in one table and plot."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, set_seed
+
+from ..configuration import VanillaTransformerConfig
+from ..modeling import VanillaTransformerForConditionalGeneration
+from ..modeling.translation_vanilla_transformer import translate
+from ..tokenization import VanillaTransformerTokenizer
+from ..training.arguments import VanillaTransformerTrainingArguments
+from ..training.checkpoints import read_json
+from ..training.corpus import iterate_texts, load_pairs
+from ..training.filtering import prepare_pairs
+from ..training.metrics import score
+from ..training.run import write_text
+from ..training.trainer import VanillaTransformerTrainer
+from .config import LineageConfig
+from .elmo import BidirectionalLanguageModel, characters_of
+from .ngram import NgramLanguageModel
+from .nnlm import NeuralLanguageModel
+from .recurrent import RecurrentTranslator
+from .word_vectors import neighbours, plot_words, train_word_vectors
+
+TITLES = ("Model", "Year", "Parameters", "Seconds", "Perplexity", "BLEU")
+# Sources of at most so many tokens make a point of the curve of BLEU by length.
+LENGTHS = (8, 12, 16, 24, 256)
+
+
+@dataclass(frozen=True)
+class Journey:
+    """What all models share.
+
+    Attributes:
+        train, valid: prepared pairs, with their texts.
+        tokenizer: the one vocabulary.
+        output_dir: folder of the rows, the pictures and the table.
+        steps: optimizer steps of each neural model.
+        tokens_per_update: source or target tokens of a step.
+        width: of embeddings, states and the Transformer.
+        seed: of weights and the order of batches.
+        language: target language, for BLEU.
+    """
+
+    train: Any
+    valid: Any
+    tokenizer: Any
+    output_dir: Path
+    steps: int = 1000
+    tokens_per_update: int = 2048
+    width: int = 128
+    seed: int = 1
+    language: str | None = "en"
+
+
+def prepare(files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, **settings: Any) -> Journey:
+    """Read the four files (`train_source`, ... `valid_target`) and train the one tokenizer on them."""
+    pairs = load_pairs(source=files["train_source"], target=files["train_target"])
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(iterate_texts(pairs), vocab_size=vocab_size)
+    train, _ = prepare_pairs(pairs, tokenizer)
+    valid_pairs = load_pairs(source=files["valid_source"], target=files["valid_target"])
+    valid, _ = prepare_pairs(valid_pairs, tokenizer, long_sentences="keep")
+    return Journey(train=train, valid=valid, tokenizer=tokenizer, output_dir=output_dir, **settings)
+
+
+def ngram_row(journey: Journey, order: int) -> dict[str, Any]:
+    """Count the target side."""
+    model = NgramLanguageModel(order, len(journey.tokenizer)).fit(journey.train["labels"])
+    return {"parameters": model.num_parameters, "perplexity": model.perplexity(journey.valid["labels"])}
+
+
+def neural_row(journey: Journey, build: Callable[[Journey], PreTrainedModel], name: str) -> dict[str, Any]:
+    """Train a neural model with the package's Trainer and measure its perplexity.
+
+    That of ELMo, which predicts the source, is the mean of batches weighted by their target tokens.
+    """
+    set_seed(journey.seed)
+    trainer = VanillaTransformerTrainer(
+        model=build(journey),
+        args=training_arguments(journey, name),
+        train_dataset=journey.train,
+        eval_dataset=journey.valid,
+        processing_class=journey.tokenizer,
+    )
+    trainer.train()
+    model: Any = trainer.model.eval()
+    row = {"parameters": model.num_parameters(), "perplexity": trainer.evaluate()["eval_perplexity"]}
+    if isinstance(model, (RecurrentTranslator, VanillaTransformerForConditionalGeneration)):
+        row |= translation_scores(journey, model)
+    return row
+
+
+def training_arguments(journey: Journey, name: str) -> VanillaTransformerTrainingArguments:
+    """The same for all: Adam, a learning rate that falls in a straight line, no label smoothing."""
+    return VanillaTransformerTrainingArguments(
+        output_dir=str(journey.output_dir / "trainer" / name),
+        tokens_per_update=journey.tokens_per_update,
+        tokens_per_device=journey.tokens_per_update,
+        max_steps=journey.steps,
+        paper_schedule=False,
+        learning_rate=2e-3,
+        lr_scheduler_type="linear",
+        warmup_steps=min(100, journey.steps // 10),
+        label_smoothing_factor=0.0,
+        max_grad_norm=1.0,
+        predict_with_generate=False,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        save_strategy="no",
+        logging_steps=100,
+        report_to="none",
+        seed=journey.seed,
+    )
+
+
+def translation_scores(journey: Journey, model: PreTrainedModel) -> dict[str, Any]:
+    """BLEU of greedy translations of the validation sources, all and by length."""
+    sources, references = list(journey.valid["source"]), list(journey.valid["target"])
+    translations = list(translate(model, journey.tokenizer, sources, **greedy(model)))
+    by_length = {}
+    for shortest, longest in itertools.pairwise((0, *LENGTHS)):
+        rows = [k for k, n in enumerate(journey.valid["source_length"]) if shortest < n <= longest]
+        if rows:
+            by_length[longest] = bleu(journey, [translations[k] for k in rows], [references[k] for k in rows])
+    return {"bleu": bleu(journey, translations, references), "bleu_by_length": by_length}
+
+
+def greedy(model: PreTrainedModel) -> dict[str, Any]:
+    """What makes `generate` take the likeliest word at each step; the recurrent models do nothing else."""
+    if not isinstance(model, VanillaTransformerForConditionalGeneration):
+        return {}
+    return {"num_beams": 1, "length_penalty": 1.0}
+
+
+def bleu(journey: Journey, translations: list[str], references: list[str]) -> float:
+    """sacreBLEU."""
+    found = score(translations, [references], language=journey.language, metrics=("bleu",))
+    return float(found["bleu"])
+
+
+def build_nnlm(journey: Journey) -> PreTrainedModel:
+    """NNLM of four context words."""
+    return NeuralLanguageModel(lineage_config(journey))
+
+
+def build_elmo(journey: Journey) -> PreTrainedModel:
+    """A bidirectional language model of the source side."""
+    pieces = journey.tokenizer.convert_ids_to_tokens(list(range(len(journey.tokenizer))))
+    return BidirectionalLanguageModel(lineage_config(journey), characters_of(pieces))
+
+
+def build_recurrent(journey: Journey, *, cell: str, attention: bool) -> PreTrainedModel:
+    """An encoder-decoder of GRUs or LSTMs."""
+    return RecurrentTranslator(lineage_config(journey, cell=cell, attention=attention))
+
+
+def build_transformer(journey: Journey) -> PreTrainedModel:
+    """Two layers in each stack."""
+    return VanillaTransformerForConditionalGeneration(
+        VanillaTransformerConfig(
+            vocab_size=len(journey.tokenizer),
+            d_model=journey.width,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=2 * journey.width,
+            decoder_ffn_dim=2 * journey.width,
+            dropout=0.1,
+        )
+    )
+
+
+def lineage_config(journey: Journey, **fields: Any) -> LineageConfig:
+    """Sizes that all older models share."""
+    sizes: dict[str, Any] = {"embedding_dim": journey.width, "hidden_dim": journey.width}
+    return LineageConfig(vocab_size=len(journey.tokenizer), **sizes, **fields)
+
+
+def words_row(journey: Journey, *, skip_gram: bool) -> dict[str, Any]:
+    """Train word2vec on the target side, note the neighbours of its commonest words, and draw them."""
+    sentences = [
+        [piece.strip() for piece in journey.tokenizer.convert_ids_to_tokens(row[:-1])]
+        for row in journey.train["labels"]
+    ]
+    vectors = train_word_vectors(sentences, skip_gram=skip_gram, size=journey.width, seed=journey.seed)
+    common = list(vectors.index_to_key)
+    words = [word for word in common if len(word) > 2] or common
+    name = "skip_gram" if skip_gram else "cbow"
+    plot_words(vectors, words[:60], journey.output_dir / f"words_{name}.png")
+    near = {word: neighbours(vectors, word) for word in words[20:30]}
+    return {"parameters": vectors.vectors.size, "neighbours": near}
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """A line of the table: a name, the year of its paper, and what trains and measures it."""
+
+    name: str
+    year: int
+    measure: Callable[[Journey], dict[str, Any]]
+
+
+def milestones() -> dict[str, Milestone]:
+    """All models, oldest first."""
+    found = {
+        f"ngram{order}": Milestone(f"{order}-gram, add-one", 1948, partial(ngram_row, order=order))
+        for order in (1, 2, 3)
+    }
+    found["nnlm"] = Milestone("NNLM", 2003, partial(neural_row, build=build_nnlm, name="nnlm"))
+    for kind in ("cbow", "skip_gram"):
+        measure = partial(words_row, skip_gram=kind == "skip_gram")
+        found[kind] = Milestone(f"word2vec {kind.replace('_', '-')}", 2013, measure)
+    for cell, attention in itertools.product(("gru", "lstm"), (False, True)):
+        name = f"{cell}_attention" if attention else cell
+        title = f"{cell.upper()} encoder-decoder" + (" with attention" if attention else "")
+        build = partial(build_recurrent, cell=cell, attention=attention)
+        measure = partial(neural_row, build=build, name=name)
+        found[name] = Milestone(title, 2015 if attention else 2014, measure)
+    found["transformer"] = Milestone(
+        "Transformer", 2017, partial(neural_row, build=build_transformer, name="transformer")
+    )
+    elmo = partial(neural_row, build=build_elmo, name="elmo")
+    found["elmo"] = Milestone("ELMo (of the source)", 2018, elmo)
+    return found
+
+
+def travel(journey: Journey, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Train and measure the models that have no row in the output folder yet; all rows by name."""
+    known, rows = milestones(), {}
+    for name in names:
+        path = journey.output_dir / "rows" / f"{name}.json"
+        if not path.is_file():
+            started = time.perf_counter()
+            row = known[name].measure(journey)
+            row |= {"title": known[name].name, "year": known[name].year}
+            row["seconds"] = time.perf_counter() - started
+            write_text(path, json.dumps(row, indent=2, ensure_ascii=False))
+        rows[name] = read_json(path)
+    return rows
+
+
+def table_rows(rows: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The rows as they are shown."""
+    return [
+        [
+            row["title"],
+            str(row["year"]),
+            f"{row['parameters']:,}",
+            f"{row['seconds']:.0f}",
+            f"{row['perplexity']:.2f}" if "perplexity" in row else "",
+            f"{row['bleu']:.1f}" if "bleu" in row else "",
+        ]
+        for row in rows.values()
+    ]
+
+
+def plot(rows: dict[str, dict[str, Any]], path: Path) -> Path:
+    """Perplexity and BLEU of each model, and BLEU by the length of the source."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 5), layout="constrained")
+    perplexity, quality, lengths = figure.subplots(1, 3)
+    for axes, key in ((perplexity, "perplexity"), (quality, "bleu")):
+        shown = {row["title"]: row[key] for row in rows.values() if key in row and math.isfinite(row[key])}
+        axes.barh(list(shown)[::-1], list(shown.values())[::-1])
+        axes.set_title(key)
+    perplexity.set_xscale("log")
+    for row in rows.values():
+        if "bleu_by_length" in row:
+            curve = row["bleu_by_length"]
+            lengths.plot(list(curve), list(curve.values()), marker=".", label=row["title"])
+    lengths.set_title("BLEU by source tokens (up to)")
+    if lengths.lines:
+        lengths.legend()
+    figure.savefig(path, format="png", dpi=100)
+    return path

@@ -1,0 +1,76 @@
+"""word2vec (Mikolov, Chen, Corrado and Dean, 2013, arXiv:1301.3781) through gensim, and how to look at it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def train_word_vectors(
+    sentences: Sequence[Sequence[str]],
+    *,
+    skip_gram: bool,
+    size: int = 64,
+    window: int = 5,
+    epochs: int = 20,
+    min_count: int = 2,
+    seed: int = 1,
+) -> Any:
+    """Vectors that predict a word from its neighbours' mean (CBOW), or the neighbours from it (skip-gram).
+
+    Both with negative sampling: log s(v_o . v_i) + sum_k log s(-v_k . v_i). One thread, so that the same
+    sentences give the same vectors.
+
+    Args:
+        sentences: words of each sentence.
+        skip_gram: skip-gram instead of CBOW.
+        size, window, epochs, min_count: width of a vector, words on either side, passes, rarest word.
+
+    Returns:
+        gensim's `KeyedVectors`.
+    """
+    from gensim.models import Word2Vec
+
+    model = Word2Vec(
+        [list(sentence) for sentence in sentences],
+        vector_size=size,
+        window=window,
+        min_count=min_count,
+        sg=int(skip_gram),
+        epochs=epochs,
+        workers=1,
+        seed=seed,
+    )
+    return model.wv
+
+
+def neighbours(vectors: Any, word: str, count: int = 5) -> list[str]:
+    """The words whose vectors have the largest cosine with that of `word`."""
+    return [found for found, _ in vectors.most_similar(word, topn=count)]
+
+
+def analogy(vectors: Any, word: str, is_to: str, as_word: str, count: int = 5) -> list[str]:
+    """What is to `as_word` as `is_to` is to `word`: the words nearest to is_to - word + as_word."""
+    return [found for found, _ in vectors.most_similar([is_to, as_word], [word], topn=count)]
+
+
+def principal_components(rows: np.ndarray, count: int = 2) -> np.ndarray:
+    """(words, E) -> (words, count): the coordinates along the directions of greatest variance."""
+    centred = rows - rows.mean(axis=0)
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    return left[:, :count] * scale[:count]
+
+
+def plot_words(vectors: Any, words: Sequence[str], path: Path) -> Path:
+    """A picture of words in the plane of their two principal components."""
+    from matplotlib.figure import Figure
+
+    known = [word for word in words if word in vectors]
+    points = principal_components(np.stack([vectors[word] for word in known]))
+    axes = (figure := Figure(figsize=(6, 6), layout="constrained")).subplots()
+    axes.scatter(points[:, 0], points[:, 1], s=8)
+    for word, (x, y) in zip(known, points, strict=True):
+        axes.annotate(word, (x, y), fontsize=8)
+    figure.savefig(path, format="png", dpi=100)
+    return path

@@ -1,0 +1,79 @@
+"""The road to the Transformer: older models beside it on one corpus, in one table and one plot.
+
+    vanilla-transformer lineage
+    vanilla-transformer lineage --models ngram3 gru gru_attention transformer --steps 500
+    vanilla-transformer lineage --train_source train.en --train_target train.de \\
+        --valid_source val.en --valid_target val.de --target_lang de --vocab_size 8000
+
+Without files it takes the embedded Chinese-English corpus. Language models are those of the target side, and
+all perplexities are per piece of the one vocabulary; translations are greedy. The command given again only
+trains what is missing in `--output_dir`. word2vec needs the package gensim (`pip install '.[lineage]'`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import add_corpus_options, corpus_files, parser_of, positive, run_script
+
+MODELS = (
+    *("ngram1", "ngram2", "ngram3", "nnlm", "cbow", "skip_gram"),
+    *("gru", "gru_attention", "lstm", "lstm_attention", "transformer", "elmo"),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options."""
+    options = parser_of(__doc__)
+    add = options.add_argument
+    add("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=", ".join(MODELS))
+    add_corpus_options(options, train_size=24_000)
+    add("--target_lang", default="en", help="decides how BLEU splits words; default: %(default)s")
+    add("--vocab_size", type=positive, default=2000, help="entries of the vocabulary; default: %(default)s")
+    add("--steps", type=positive, default=1000, help="updates of each neural model; default: %(default)s")
+    add("--tokens_per_update", type=positive, default=2048, help="default: %(default)s")
+    add("--width", type=positive, default=128, help="of all models, a multiple of 4; default: %(default)s")
+    add("--seed", type=int, default=1, help="default: %(default)s")
+    add("--output_dir", default="runs/lineage", metavar="DIR", help="default: %(default)s")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_script(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train what is missing, print the table, and write it and the plot."""
+    files = corpus_files(args)
+    _check_gensim(args.models)
+    from vanilla_transformer.lineage import road
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
+    names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
+    folder = Path(args.output_dir)
+    settings = {name: getattr(args, name) for name in names}
+    journey = road.prepare(files, folder, language=args.target_lang, **settings)
+    rows = road.travel(journey, args.models)
+    table = road.table_rows(rows)
+    write_report(folder / "lineage.json", titles=road.TITLES, rows=table, settings=settings, models=rows)
+    road.plot(rows, folder / "lineage.png")
+    print(markdown_table(road.TITLES, table))
+    print(f"\n{folder / 'lineage.png'} shows them")
+
+
+def _check_gensim(models: Sequence[str]) -> None:
+    from importlib.util import find_spec
+
+    if {"cbow", "skip_gram"} & set(models) and find_spec("gensim") is None:
+        raise InputError(
+            "word2vec needs the package gensim: install it, or leave cbow and skip_gram out of `--models`."
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,157 @@
+"""Distil a large model into a small one: the teacher translates the training text, the student learns that.
+
+    vanilla-transformer distill demo_student --teacher runs/demo
+    vanilla-transformer distill multi30k_en_de_student --teacher runs/multi30k_en_de \\
+        --train_source train.en --train_target train.de --valid_source val.en --valid_target val.de \\
+        --test_source test.en --test_reference test.de
+
+RECIPE is the student's; any key of it can be replaced by `--key value`, as for `train`. The teacher
+translates on one process and may be interrupted; the student is an ordinary run. In the end a table sets the
+two side by side on the test, or else the validation files: parameters, size on the disk, speed and BLEU. A
+student on many GPUs: interrupt the command when training begins, and give `accelerate launch` the recipe with
+the files of output_dir/distilled as `--train_source` and `--train_target`, the teacher as `--tokenizer`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import load_model, parser_of, positive, read_aligned, run_script
+from vanilla_transformer.scripts.run_demo import render_table, say
+
+if TYPE_CHECKING:
+    from vanilla_transformer.training.recipe import TrainRecipe
+
+COMPARISON_FILE = "distillation.json"
+TITLES = ("model", "parameters", "MB", "sentences/s", "BLEU", "chrF")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command-line options; what is not among them is a key of the recipe."""
+    options = parser_of(__doc__, usage="%(prog)s RECIPE --teacher DIR [--key value ...]")
+    options.add_argument("recipe", metavar="RECIPE", help="the student's recipe: a name, or a YAML file")
+    options.add_argument("--teacher", required=True, metavar="DIR", help="folder of the trained large model")
+    options.add_argument(
+        "--beside", nargs="+", default=[], metavar="DIR",
+        help="more models for the table, such as the student trained on the references",
+    )  # fmt: skip
+    options.add_argument("--teacher_beams", type=positive, help="beams of the teacher; default: its own")
+    options.add_argument("--test_source", metavar="FILE", help="source text of the comparison")
+    options.add_argument("--test_reference", metavar="FILE", help="its reference translations")
+    options.add_argument(
+        "--part_size",
+        type=positive,
+        default=2048,
+        help="sentences translated at a time; default: %(default)s",
+    )
+    options.add_argument(
+        "--tokens_per_batch",
+        type=positive,
+        default=4096,
+        help="most source tokens of a batch; default: %(default)s",
+    )
+    options.add_argument("--device", default="auto", help="of the teacher and the comparison; default: auto")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    args, overrides = parser().parse_known_args(argv)
+    return run_script(lambda: run(args, overrides))
+
+
+def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Translate, train and compare; each step that is done already is passed over."""
+    from vanilla_transformer.training.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, overrides)
+    recipe.require_trainable()
+    test_files = comparison_files(args, recipe)
+    say("The teacher translates the training text")
+    count = translate_training_data(args, recipe)
+    print(f"{count:,} sentences translated now")
+    say("The student learns from it")
+    from vanilla_transformer.training.distillation import student_recipe
+    from vanilla_transformer.training.run import train, write_text
+
+    train(student_recipe(recipe, args.teacher))
+    say("Before and after")
+    folders = [args.teacher, *args.beside, recipe.output_dir]
+    rows = [measure(folder, test_files, recipe.target_lang, args) for folder in folders]
+    write_text(Path(recipe.output_dir, COMPARISON_FILE), json.dumps(rows, indent=2))
+    print(render_table(TITLES, [[_cell(row[title]) for title in TITLES] for row in rows]))
+
+
+def comparison_files(args: argparse.Namespace, recipe: TrainRecipe) -> list[str]:
+    """Source and reference of the comparison: the test files that are given, or the validation files.
+
+    Raises:
+        InputError: one of the two without the other, or neither these nor validation files.
+    """
+    if (args.test_source is None) != (args.test_reference is None):
+        raise InputError("`--test_source` and `--test_reference` go together.")
+    files = [args.test_source or recipe.valid_source, args.test_reference or recipe.valid_target]
+    if None in files:
+        raise InputError("give `--test_source` and `--test_reference`: the recipe has no validation files.")
+    return [str(file) for file in files]
+
+
+def translate_training_data(args: argparse.Namespace, recipe: TrainRecipe) -> int:
+    """Let the teacher translate what is not translated yet; the number of sentences."""
+    from vanilla_transformer.training import distillation
+
+    folder = distillation.distillation_folder(recipe)
+    sources = distillation.training_sources(recipe)
+    search = {} if args.teacher_beams is None else {"num_beams": args.teacher_beams}
+    distillation.check_origin(folder, distillation.origin_of(args.teacher, sources, search))
+    model, tokenizer = load_model(args.teacher, device=args.device)
+    return distillation.translate_corpus(
+        model,
+        tokenizer,
+        sources,
+        folder,
+        part_size=args.part_size,
+        tokens_per_batch=args.tokens_per_batch,
+        **search,
+    )
+
+
+def measure(
+    name: str, files: Sequence[str], language: str | None, args: argparse.Namespace
+) -> dict[str, Any]:
+    """A row of the table: what the model is, how fast it translates as it was saved, and how well."""
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
+    from vanilla_transformer.training.metrics import score
+
+    sources, references = read_aligned(files)
+    model, tokenizer = load_model(name, device=args.device)
+    options = {"tokens_per_batch": args.tokens_per_batch}
+    list(translate(model, tokenizer, sources[:8], **options))  # what happens only once is not timed
+    started = time.perf_counter()
+    translations = list(translate(model, tokenizer, sources, **options))
+    seconds = time.perf_counter() - started
+    scores = score(translations, [references], language=language, metrics=("bleu", "chrf"))
+    return {
+        "model": name,
+        "parameters": model.num_parameters(),
+        "MB": sum(path.stat().st_size for path in Path(name).glob("*.safetensors")) / 1e6,
+        "sentences/s": len(sources) / seconds,
+        "BLEU": scores["bleu"],
+        "chrF": scores["chrf"],
+        "signature": scores["bleu_signature"],
+        "device": str(model.device),
+    }
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,87 @@
+"""Table 3: every row scaled as the paper has it, trained at toy size, judged by hand-made figures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import load_benchmark, write_parallel_files
+
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.configuration import PRESETS
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import CORPUS_FILES
+
+table3 = load_benchmark("table3")
+
+
+def test_every_row_of_the_paper_is_there() -> None:
+    assert list(table3.PAPER) == [name for name in PRESETS if name != "big_en_fr"]
+
+
+@pytest.mark.parametrize("row", table3.PAPER)
+def test_at_the_papers_width_a_row_is_the_papers_model(row: str) -> None:
+    built = VanillaTransformerConfig(**table3.scaled_fields(row, 512))
+    paper = VanillaTransformerConfig.from_preset(row)
+    assert built.num_parameters == paper.num_parameters
+    assert built.encoder_head_dims == paper.encoder_head_dims
+    assert (built.dropout, built.position_embedding) == (paper.dropout, paper.position_embedding)
+
+
+def test_widths_shrink_in_proportion() -> None:
+    fields = table3.scaled_fields("A4", 64)
+    assert (fields["d_model"], fields["encoder_ffn_dim"], fields["encoder_attention_heads"]) == (64, 256, 32)
+    assert (fields["head_dim"], fields["value_head_dim"]) == (2, 2)
+    with pytest.raises(InputError, match="`d_model` must be a multiple of 32, but is 48 instead"):
+        table3.scaled_fields("A4", 48)
+
+
+@pytest.mark.slow
+def test_two_rows_and_two_seeds_to_a_results_file_and_once_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, valid = write_parallel_files(tmp_path, 40), write_parallel_files(tmp_path, 4, seed=1)
+    files = zip(CORPUS_FILES, (*train, *valid), strict=True)
+    words = [word for side, path in files for word in (f"--{side}", str(path))]
+    words += ["--rows", "C1", "C2", "--seeds", "2", "--d_model", "32", "--vocab_size", "280", "--jobs", "0"]
+    words += ["--tokens_per_update", "260", "--max_steps", "2", "--warmup_steps", "2"]
+    words += ["--output_dir", str(tmp_path / "runs"), "--results", str(tmp_path / "table3.json")]
+    assert table3.main(words) == 0
+    report = json.loads((tmp_path / "table3.json").read_text("utf-8"))
+    assert list(report["variations"]) == ["C1", "C2"]
+    for row in ("C1", "C2"):
+        for seed, found in enumerate(report["variations"][row]["runs"], start=1):
+            scores = json.loads((tmp_path / "runs" / f"{row}-seed{seed}" / "results.json").read_text("utf-8"))
+            assert found == {"seed": seed} | {
+                name: scores["scores"]["final"][name] for name in ("perplexity", "bleu")
+            }
+    assert report["table"]["rows"][1][:3] == ["C2", "N 4", "5.19"]
+    assert "| C2 | N 4 | 5.19 |" in capsys.readouterr().out
+    assert table3.main(words) == 0
+    assert capsys.readouterr().out.count("is finished after 2 steps") == 4
+
+
+def row_of(*values: tuple[float, float]) -> dict[str, Any]:
+    return {"runs": [{"perplexity": perplexity, "bleu": bleu} for perplexity, bleu in values]}
+
+
+def test_a_trend_appears_only_where_no_seed_disagrees() -> None:
+    rows = {
+        "base": row_of((5.0, 30.0), (5.2, 31.0)),
+        "A1": row_of((5.5, 28.0), (5.4, 29.9)),  # both seeds below both of base
+        "B1": row_of((5.1, 30.5), (5.1, 29.0)),  # between
+        "D1": row_of((4.0, 35.0), (4.1, 34.0)),  # above
+        "D3": row_of((4.5, 29.0), (4.6, 29.5)),
+    }
+    assert table3.judge(rows) == {
+        "eight heads are better than one": "yes",
+        "a smaller d_k hurts": "unclear",
+        "dropout helps": "opposite",
+        "label smoothing hurts perplexity": "yes",
+        "label smoothing helps BLEU": "yes",
+    }
+
+
+def test_half_of_the_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert table3.main(["--train_source", "a", "--output_dir", str(tmp_path)]) == 2
+    assert "error: give all of `--train_source`" in capsys.readouterr().err

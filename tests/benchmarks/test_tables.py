@@ -1,0 +1,51 @@
+"""The tables of a document are those of its results files, and a drift is told."""
+
+from pathlib import Path
+
+import pytest
+from helpers import load_benchmark
+
+from vanilla_transformer.training.reports import mean_and_range, write_report
+
+tables = load_benchmark("tables")
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    """A document with a table that is not filled in yet."""
+    write_report(tmp_path / "results" / "one.json", titles=("a", "b"), rows=[["1|2", "3"]], runs=[1])
+    path = tmp_path / "README.md"
+    path.write_text("before\n\n<!-- table: results/one.json -->\n<!-- end of table -->\n\nafter\n", "utf-8")
+    return path
+
+
+def test_a_table_is_filled_in_and_stays(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables.main(["--check", "--document", str(document)]) == 2
+    assert "is not that of its results file" in capsys.readouterr().err
+    assert tables.main(["--document", str(document)]) == 0
+    assert document.read_text("utf-8") == (
+        "before\n\n<!-- table: results/one.json -->\n\n| a | b |\n| --- | --- |\n| 1\\|2 | 3 |\n\n"
+        "<!-- end of table -->\n\nafter\n"
+    )
+    assert tables.main(["--check", "--document", str(document)]) == 0
+    document.write_text(document.read_text("utf-8").replace("| 3 |", "| 4 |"), "utf-8")
+    assert tables.main(["--check", "--document", str(document)]) == 2
+
+
+def test_what_cannot_be_filled_in(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document.write_text("<!-- table: results/two.json -->\n<!-- end of table -->\n", "utf-8")
+    assert tables.main(["--document", str(document)]) == 2
+    assert "two.json` is missing" in capsys.readouterr().err
+    document.write_text("<!-- table: results/one.json -->\n", "utf-8")
+    assert tables.main(["--document", str(document)]) == 2
+    assert "lacks its line" in capsys.readouterr().err
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results_files() -> None:
+    assert tables.main(["--check"]) == 0
+
+
+def test_figures_of_several_seeds() -> None:
+    assert mean_and_range([30.0, 31.0, 35.0], 1) == "32.0 (30.0-35.0)"
+    assert mean_and_range([4.916]) == "4.92"
+    assert mean_and_range([]) == ""

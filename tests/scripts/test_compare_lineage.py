@@ -1,0 +1,40 @@
+"""The road: every model goes from text to its line of the table at toy size, and none is trained twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import write_parallel_files
+
+from vanilla_transformer.lineage import road
+from vanilla_transformer.scripts import CORPUS_FILES, compare_lineage
+
+
+def test_the_options_name_every_milestone() -> None:
+    assert sorted(compare_lineage.MODELS) == sorted(road.milestones())
+
+
+@pytest.mark.slow
+def test_all_models_to_a_table_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gensim")
+    paths = (*write_parallel_files(tmp_path, 60), *write_parallel_files(tmp_path, 3, seed=1))
+    words = [
+        word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
+    ]
+    words += ["--vocab_size", "300", "--steps", "2", "--tokens_per_update", "400", "--width", "16"]
+    words += ["--output_dir", str(tmp_path / "road")]
+    assert compare_lineage.main(words) == 0
+    shown = capsys.readouterr().out
+    report = json.loads((tmp_path / "road" / "lineage.json").read_text("utf-8"))
+    assert [row[0] for row in report["table"]["rows"]] == [
+        road.milestones()[name].name for name in compare_lineage.MODELS
+    ]
+    for name, row in report["models"].items():
+        assert row["title"] in shown
+        assert ("bleu" in row) == (name.startswith(("gru", "lstm")) or name == "transformer"), name
+        assert ("perplexity" in row) == (name not in ("cbow", "skip_gram")), name
+    for picture in ("lineage.png", "words_cbow.png", "words_skip_gram.png"):
+        assert (tmp_path / "road" / picture).read_bytes().startswith(b"\x89PNG")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}
+    assert compare_lineage.main(words) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}

@@ -1,0 +1,124 @@
+"""Distillation: the student's pairs are the teacher's translations, made once, whatever interrupts that."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_toy import write_recipe
+
+from vanilla_transformer import translate
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts import distill_model, load_model
+from vanilla_transformer.training import distillation
+from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
+from vanilla_transformer.training.recipe import load_recipe
+from vanilla_transformer.training.run import train
+
+TOY = """
+    --vocab_size 700 --model.d_model 16 --model.encoder_layers 1 --model.decoder_layers 1
+    --model.encoder_attention_heads 2 --model.decoder_attention_heads 2 --model.encoder_ffn_dim 16
+    --model.decoder_ffn_dim 16 --tokens_per_update 400 --tokens_per_device 400 --max_steps 2 --eval_steps 2
+    --metric loss --max_target_length 256 --warmup_steps 2 --logging_steps 1 --tensorboard false
+    --generation.num_beams 1
+"""
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A teacher of two steps, its student, and what the command printed and translated when run twice."""
+    folder = tmp_path_factory.mktemp("distillation")
+    write_corpus(build_corpus(train_size=60, valid_size=4, test_size=8), folder / "corpus")
+    files = {
+        f"{part}_{side}": str(folder / "corpus" / f"{part}.{language}")
+        for part in ("train", "valid")
+        for side, language in (("source", "zh"), ("target", "en"))
+    }
+    words = [word for key, path in files.items() for word in (f"--{key}", path)] + TOY.split()
+    train(load_recipe("demo", [*words, "--output_dir", str(folder / "teacher")]))
+    student = ["demo_student", "--teacher", str(folder / "teacher"), *words]
+    student += ["--output_dir", str(folder / "student"), "--part_size", "25"]
+    return {"folder": folder, "command": student, "files": files}
+
+
+def test_from_a_teacher_to_a_table_and_nothing_is_done_twice(
+    taught: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = taught["folder"]
+    assert distill_model.main(taught["command"]) == 0
+    shown = capsys.readouterr().out
+    assert "60 sentences translated now" in shown
+    sources = Path(taught["files"]["train_source"]).read_text("utf-8").splitlines()
+    distilled = folder / "student" / "distilled"
+    assert (distilled / "source.txt").read_text("utf-8").splitlines() == sources
+    model, tokenizer = load_model(str(folder / "teacher"), device="cpu")
+    parts = [sources[start : start + 25] for start in (0, 25, 50)]
+    lines = [line for part in parts for line in translate(model, tokenizer, part)]
+    expected = [" ".join(line.splitlines()) for line in lines]
+    assert (distilled / "target.txt").read_text("utf-8").split("\n")[:-1] == expected
+    recipe = load_recipe(folder / "student" / "recipe.yaml")
+    assert recipe.tokenizer == str(folder / "teacher")
+    assert recipe.train_target == str(distilled / "target.txt")
+    rows = json.loads((folder / "student" / "distillation.json").read_text("utf-8"))
+    assert [row["model"] for row in rows] == [str(folder / "teacher"), str(folder / "student")]
+    for row in rows:
+        saved = load_model(row["model"], device="cpu")[0]
+        assert row["parameters"] == saved.num_parameters()
+        assert 4 * row["parameters"] / 1e6 < row["MB"] < 4.5 * row["parameters"] / 1e6 + 0.1
+        assert f"{row['parameters']:,}" in shown
+    assert distill_model.main(taught["command"]) == 0
+    again = capsys.readouterr().out
+    assert "\n0 sentences translated now" in again
+    assert "finished after 2 steps" in again
+
+
+def test_an_interrupted_translation_goes_on_with_the_missing_part(
+    taught: dict[str, Any], tmp_path: Path
+) -> None:
+    model, tokenizer = load_model(str(taught["folder"] / "teacher"), device="cpu")
+    sources = Path(taught["files"]["train_source"]).read_text("utf-8").splitlines()[:10]
+
+    def translate_into(folder: Path) -> int:
+        return distillation.translate_corpus(model, tokenizer, sources, folder, part_size=4)
+
+    assert translate_into(tmp_path / "whole") == 10
+    parts = tmp_path / "again" / "parts"
+    parts.mkdir(parents=True)
+    (parts / "000000004.txt").write_text("kept\n" * 4)
+    assert translate_into(tmp_path / "again") == 6
+    whole = (tmp_path / "whole" / "target.txt").read_text("utf-8").split("\n")
+    again = (tmp_path / "again" / "target.txt").read_text("utf-8").split("\n")
+    assert again == [*whole[:4], *["kept"] * 4, *whole[8:]]
+
+
+def test_translations_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> None:
+    origin = distillation.origin_of("a", ["one"], {})
+    distillation.check_origin(tmp_path / "distilled", origin)
+    distillation.check_origin(tmp_path / "distilled", origin)
+    with pytest.raises(InputError, match=r"made otherwise \(teacher, search differ\)"):
+        distillation.check_origin(
+            tmp_path / "distilled", distillation.origin_of("b", ["one"], {"num_beams": 2})
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ({}, ["--test_source", "a"], "`--test_source` and `--test_reference` go together"),
+        ({"valid_source": None, "valid_target": None}, [], "the recipe has no validation files"),
+        ({}, ["--layers", "1"], "unknown key `layers`"),
+        ({"streaming": True}, [], "`streaming` must be false"),
+    ],
+)
+def test_refusals_come_before_any_work(
+    changes: dict[str, Any],
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = write_recipe(tmp_path, **changes)
+    assert distill_model.main([str(recipe), "--teacher", "nowhere", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert error.count("\n") == 1

@@ -1,0 +1,79 @@
+"""Results files: figures with the command and the machine that made them, and the table they are shown in."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from .run import write_text
+
+
+def machine() -> dict[str, Any]:
+    """What computes here: the GPU or the processor, how many of them, and the versions of the libraries."""
+    if torch.cuda.is_available():
+        hardware = {"device": torch.cuda.get_device_name(), "devices": torch.cuda.device_count()}
+    else:
+        hardware = {"device": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    return hardware | {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
+    """The mean of the seeds and, where there are several, the smallest and the largest value."""
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def write_report(
+    path: str | Path, *, titles: Sequence[str], rows: Sequence[Sequence[str]], **content: Any
+) -> dict[str, Any]:
+    """Write a results file whole: its table as it is shown, and everything that the table was made of.
+
+    Args:
+        path: the JSON file.
+        titles, rows: the table, every cell a string.
+        content: what else belongs to it, values that JSON knows.
+
+    Returns:
+        What was written.
+    """
+    report = {
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": machine(),
+        **content,
+        "table": {"titles": list(titles), "rows": [list(row) for row in rows]},
+    }
+    write_text(Path(path), json.dumps(report, indent=2, ensure_ascii=False))
+    return report
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; a bar in a cell is escaped."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
