@@ -32,7 +32,7 @@ def load(folder: Path, kind: str) -> Any:
     from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
 
     options = {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig())} if kind == "int8" else {}
-    return Model.from_pretrained(folder, dtype="auto", **options).eval()
+    return Model.from_pretrained(folder, dtype="auto", **options).eval()  # type: ignore[arg-type]
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:

@@ -155,13 +155,13 @@ def _describe_attention(
     heads, _, width = attention.query.shape
     parts = [
         f"{title}: head {range(heads)[pick(range(heads), head)] + 1} of {heads}",
-        matrix("Q", pick(attention.query, head), queries),
-        matrix("K", pick(attention.key, head), keys),
-        matrix("V", pick(attention.value, head), keys),
-        matrix(f"Scaled scores Q K^T / sqrt({width})", pick(attention.scores, head), queries, keys),
+        matrix("Q", pick(attention.query, head), queries),  # type: ignore[arg-type]
+        matrix("K", pick(attention.key, head), keys),  # type: ignore[arg-type]
+        matrix("V", pick(attention.value, head), keys),  # type: ignore[arg-type]
+        matrix(f"Scaled scores Q K^T / sqrt({width})", pick(attention.scores, head), queries, keys),  # type: ignore[arg-type]
         matrix("Mask (1: visible)", attention.visible, queries, keys),
-        matrix("Softmax: the weights, rows sum to 1", pick(attention.weights, head), queries, keys),
-        matrix("Weighted sum of V", pick(attention.heads, head), queries),
+        matrix("Softmax: the weights, rows sum to 1", pick(attention.weights, head), queries, keys),  # type: ignore[arg-type]
+        matrix("Weighted sum of V", pick(attention.heads, head), queries),  # type: ignore[arg-type]
         matrix(f"The {heads} heads side by side", attention.concatenated, queries),
         matrix("times W^O", attention.projected, queries),
     ]

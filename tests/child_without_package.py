@@ -41,12 +41,12 @@ def refusals(given: dict[str, Any]) -> dict[str, str]:
     return {
         "model": message(lambda: AutoModelForSeq2SeqLM.from_pretrained(repo)),
         "tokenizer": message(lambda: AutoTokenizer.from_pretrained(repo)),
-        "path": message(lambda: pipeline("translation", model=repo)),
-        "marian path": message(lambda: pipeline("translation", model=marian)),
-        "marian path, trust": message(lambda: pipeline("translation", model=marian, trust_remote_code=True)),
-        "marian object": message(lambda: pipeline("translation", model=foreign)),
+        "path": message(lambda: pipeline("translation", model=repo)),  # type: ignore[call-overload]
+        "marian path": message(lambda: pipeline("translation", model=marian)),  # type: ignore[call-overload]
+        "marian path, trust": message(lambda: pipeline("translation", model=marian, trust_remote_code=True)),  # type: ignore[call-overload]
+        "marian object": message(lambda: pipeline("translation", model=foreign)),  # type: ignore[call-overload]
         "marian object, trust": message(
-            lambda: pipeline("translation", model=foreign, trust_remote_code=True)
+            lambda: pipeline("translation", model=foreign, trust_remote_code=True)  # type: ignore[call-overload]
         ),
     }
 
@@ -56,9 +56,9 @@ def use(given: dict[str, Any]) -> dict[str, Any]:
     trusted: dict[str, Any] = {"trust_remote_code": True}
     model = AutoModelForSeq2SeqLM.from_pretrained(given["repo"], revision=given["revision"], **trusted)
     tokenizer = AutoTokenizer.from_pretrained(given["repo"], **trusted)
-    pipe = pipeline("translation", model=given["repo"], device="cpu", **trusted)
+    pipe = pipeline("translation", model=given["repo"], device="cpu", **trusted)  # type: ignore[call-overload]
     found = {
-        "object, trust": message(lambda: pipeline("translation", model=model, **trusted)),
+        "object, trust": message(lambda: pipeline("translation", model=model, **trusted)),  # type: ignore[call-overload]
         "module": type(model).__module__.partition(".")[0],
         "generate": translate(model, tokenizer, given["text"]),
         "pipeline": pipe(given["text"], max_length=LIMIT),
@@ -77,9 +77,9 @@ def use(given: dict[str, Any]) -> dict[str, Any]:
     found["files"] = sorted(path.name for path in tuned.iterdir())
     model.push_to_hub("me/tuned")
     tokenizer.push_to_hub("me/tuned")
-    again = pipeline("translation", model="me/tuned", device="cpu", **trusted)
+    again = pipeline("translation", model="me/tuned", device="cpu", **trusted)  # type: ignore[call-overload]
     found["tuned"] = [translate(model, tokenizer, given["text"]), again(given["text"], max_length=LIMIT)]
-    foreign = pipeline("translation", model=given["marian with code"], device="cpu", **trusted)
+    foreign = pipeline("translation", model=given["marian with code"], device="cpu", **trusted)  # type: ignore[call-overload]
     found["marian with code"] = foreign(given["text"], max_length=LIMIT)
     return found
 

@@ -52,7 +52,7 @@ LARGE_BATCH = 32
 _GAP = "0"
 
 
-class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):
+class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: ignore[misc]
     """Byte-pair encoding with byte fallback, lossless, shared by source and target (sections 3.4 and 5.1).
 
     `decode(encode(text), skip_special_tokens=True)` is `text` in NFC, for every text. Source and target alike

@@ -208,7 +208,7 @@ def _metadata(
         library_name="transformers",
         pipeline_tag="translation" if translates else None,
         tags=["vanilla_transformer"],
-        datasets=[recipe.dataset] if hub_dataset and recipe is not None else None,
+        datasets=[recipe.dataset] if hub_dataset and recipe is not None else None,  # type: ignore[list-item]
         base_model=base_model,
         metrics=[row.metric_type for row in scored] or None,
         model_name=repo_id.rpartition("/")[2],

@@ -544,7 +544,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         with clear_hub_errors(name):
             super().init_hf_repo(token=token, private=private)
 
-    def create_model_card(self, license: str | None = None, **kwargs: Any) -> None:
+    def create_model_card(self, license: str | None = None, **kwargs: Any) -> None:  # type: ignore[override]
         """Write our model card, see `render_model_card`, to README.md in `output_dir`.
 
         Args:
@@ -591,7 +591,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._finish_current_push()
         options = {"commit_message": commit_message, "token": token or self.args.hub_token}
         options["revision"] = revision or self.args.hub_revision
-        job = self._push_in_background(Path(self.args.output_dir), kwargs.get("license"), **options)
+        job = self._push_in_background(Path(self.args.output_dir), kwargs.get("license"), **options)  # type: ignore[arg-type]
         return job.result() if blocking else job
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
@@ -623,8 +623,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             )
             for folder in ["", *folders.get(strategy, [])]
         ]
-        unfinished = self.push_in_progress.jobs if self.push_in_progress is not None and busy else []
-        self.push_in_progress = PushInProgress([*unfinished, *jobs])
+        unfinished = self.push_in_progress.jobs if self.push_in_progress is not None and busy else []  # type: ignore[var-annotated]
+        self.push_in_progress = PushInProgress([*unfinished, *jobs])  # type: ignore[arg-type, assignment]
 
     def _push_in_background(
         self, folder: Path, license: str | None = None, tolerant: bool = False, **options: Any

@@ -169,7 +169,7 @@ def test_the_numbers_are_those_of_the_models_outputs(
         (outputs.cross_attentions, [layer.cross_attention for layer in explanation.decoder]),
     ):
         for theirs, attention in zip(attentions, ours, strict=True):
-            assert torch.equal(attention.weights, theirs[0])
+            assert torch.equal(attention.weights, theirs[0])  # type: ignore[union-attr]
     assert torch.equal(explanation.memory, outputs.encoder_last_hidden_state[0])
     assert torch.equal(explanation.decoding.forced, outputs.logits[0].softmax(-1))
 

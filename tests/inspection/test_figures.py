@@ -51,7 +51,7 @@ def test_attention_shows_the_weights(explanation: Explanation, kind: str, layers
     attention = stack[1].cross_attention if kind == "cross" else stack[1].self_attention
     assert attention is not None
     for axes in (alone[0], grid[2 * heads - 1]):
-        np.testing.assert_allclose(axes.images[0].get_array(), attention.weights[-1].float())
+        np.testing.assert_allclose(axes.images[0].get_array(), attention.weights[-1].float())  # type: ignore[arg-type]
     queries = explanation.source_embedding if kind == "encoder" else explanation.target_embedding
     assert [label.get_text() for label in alone[0].get_yticklabels()] == list(queries.pieces)
 
@@ -80,19 +80,19 @@ def test_lines_of_the_alignment_are_as_thick_as_the_weights(explanation: Explana
 def test_positions_and_their_products() -> None:
     encode = VanillaTransformerPositionalEncoding(toy_config(d_model=16))
     left, right, _ = plot_positions(encode(torch.arange(20), torch.float64)).axes
-    assert left.images[0].get_array().shape == (20, 16)
+    assert left.images[0].get_array().shape == (20, 16)  # type: ignore[union-attr]
     first, middle = right.lines[:2]
     # sin^2 + cos^2 = 1 for each of the 8 pairs.
-    assert first.get_ydata()[0] == pytest.approx(8)
-    assert middle.get_ydata()[10] == pytest.approx(8)
+    assert first.get_ydata()[0] == pytest.approx(8)  # type: ignore[index]
+    assert middle.get_ydata()[10] == pytest.approx(8)  # type: ignore[index]
     # PE(p) . PE(q) is the sum of cos((p - q) * frequency): it knows the distance alone.
-    np.testing.assert_allclose(middle.get_ydata()[10:], first.get_ydata()[:10])
+    np.testing.assert_allclose(middle.get_ydata()[10:], first.get_ydata()[:10])  # type: ignore[arg-type, index]
 
 
 def test_the_bars_are_the_candidates(explanation: Explanation) -> None:
     axes = plot_decoding(explanation).axes
     for step, panel in zip(explanation.decoding.steps, axes, strict=False):
-        assert [bar.get_width() for bar in panel.patches] == [one.probability for one in step.candidates]
+        assert [bar.get_width() for bar in panel.patches] == [one.probability for one in step.candidates]  # type: ignore[attr-defined]
 
 
 def test_characters_that_no_font_has_name_a_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,7 +245,7 @@ def test_a_tokenizer_with_languages(monkeypatch: pytest.MonkeyPatch) -> None:
         return generate(**kwargs)
 
     monkeypatch.setattr(model, "generate", noted)
-    french, english = tokenizer.convert_tokens_to_ids(["fr_XX", "en_XX"])
+    french, english = tokenizer.convert_tokens_to_ids(["fr_XX", "en_XX"])  # type: ignore[misc]
     pipe = pipeline("translation", model, tokenizer, device="cpu", max_length=6)
     (record,) = pipe("a b", src_lang="fr_XX", tgt_lang="en_XX", return_alignment=True)
     assert seen == [(french, english)]
