@@ -8,9 +8,15 @@ from typing import Any
 
 # Title of each panel, and the log's keys that it shows with their labels.
 _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
-    ("loss per target token (nats)", {"loss": "training, smoothed labels", "eval_loss": "validation"}),
+    (
+        "loss (nats per target token or text)",
+        {"loss": "training, smoothed labels", "eval_loss": "validation"},
+    ),
     ("learning rate", {"learning_rate": "learning rate"}),
-    ("score on validation data", {"eval_bleu": "BLEU", "eval_chrf": "chrF"}),
+    (
+        "score on validation data",
+        {"eval_bleu": "BLEU", "eval_chrf": "chrF", "eval_accuracy": "accuracy", "eval_f1": "F1 (macro)"},
+    ),
 )
 
 
@@ -23,7 +29,7 @@ def curve(log_history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int]
 
 
 def plot_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path:
-    """Draw loss, learning rate and BLEU over the optimizer steps, and save them as a PNG.
+    """Draw loss, learning rate and scores over the optimizer steps, and save them as a PNG.
 
     Args:
         log_history: `trainer.state.log_history`, or the same from `trainer_state.json`.
