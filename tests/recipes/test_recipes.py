@@ -33,7 +33,7 @@ def kind_of(name: str) -> type[RunRecipe]:
 def default_of(section: str, key: str) -> object:
     if section == "generation":
         # GenerationConfig holds None where the library's own default applies.
-        library = {"num_beams": 1, "length_penalty": 1.0, "do_sample": False, "top_k": 50}
+        library: dict[str, object] = {"num_beams": 1, "length_penalty": 1.0, "do_sample": False, "top_k": 50}
         library["max_new_tokens"] = None
         assert getattr(GenerationConfig(), key) in (None, library[key])
         return library[key]

@@ -118,7 +118,7 @@ def test_a_masked_model_resumes_to_the_bit(
     weights, wanted = (load_file(run.output_dir / "model.safetensors") for run in (resumed, whole))
     assert all(weights[name].equal(wanted[name]) for name in wanted)
     model = AutoModelForMaskedLM.from_pretrained(whole.output_dir)
-    fill = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(whole.output_dir))
+    fill: Any = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(whole.output_dir))
     assert fill.tokenizer.mask_token_id == 4
 
 
@@ -136,10 +136,8 @@ def test_a_classifier_learns_and_names_its_classes(classified: TrainResult) -> N
     assert classified.scores["final"]["accuracy"] == 1.0
     results = json.loads((classified.output_dir / "results.json").read_text())
     assert results["scores"] == classified.scores
-    model, tokenizer = (
-        auto.from_pretrained(classified.output_dir)
-        for auto in (AutoModelForSequenceClassification, AutoTokenizer)
-    )
+    model: Any = AutoModelForSequenceClassification.from_pretrained(classified.output_dir)
+    tokenizer: Any = AutoTokenizer.from_pretrained(classified.output_dir)
     assert model.config.id2label == {0: "cross", 1: "ring"}
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     assert [found["label"] for found in classify(["o w1 w2", "x w1 w2"])] == ["ring", "cross"]
