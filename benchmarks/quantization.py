@@ -31,8 +31,8 @@ def load(folder: Path, kind: str) -> Any:
 
     from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
 
-    options = {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig())} if kind == "int8" else {}
-    return Model.from_pretrained(folder, dtype="auto", **options).eval()
+    quantization = TorchAoConfig(Int8WeightOnlyConfig()) if kind == "int8" else None
+    return Model.from_pretrained(folder, dtype="auto", quantization_config=quantization).eval()
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
