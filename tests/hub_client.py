@@ -13,6 +13,8 @@ def hub_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Inside the block the client is on line, speaks to `hub`, and does not wait between two attempts."""
     with monkeypatch.context() as patch:
         patch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
         patch.setattr("huggingface_hub.hf_api.api.endpoint", hub.endpoint)
