@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help venv demo test test-all test-fast test-slow test-upstream lint types format bench docs clean
+.PHONY: help venv demo test test-all test-fast test-slow test-upstream test-quant lint types format bench docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -40,7 +40,7 @@ demo: $(STAMP)  ## Build the embedded corpus, train on it, translate; the model 
 
 test: lint types test-fast  ## Lint, types and every test that is not slow
 
-test-all: lint types test-fast test-slow test-upstream  ## The same, the slow tests and test-upstream
+test-all: lint types test-fast test-slow test-upstream test-quant  ## The same, and all of the slow tests, test-upstream and test-quant
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
@@ -50,6 +50,14 @@ test-slow: $(STAMP)
 
 test-upstream: $(STAMP)  ## Run transformers' own common tests on our classes (downloads them once)
 	tests=$$($(BIN)/python .ci/upstream_tests.py) && VT_UPSTREAM_TESTS="$$tests" $(PYTEST) -o verbosity_subtests=0 tests/upstream
+
+# Apart from .venv: wherever torchao is installed, every import of a model of transformers loads it too.
+.build/quant: constraints.txt | $(STAMP)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-deps -t $@ torchao
+	@touch $@
+
+test-quant: .build/quant  ## Test models of int8 weights, with torchao in a folder of its own
+	PYTHONPATH=.build/quant OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/modeling/test_quantization.py
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .

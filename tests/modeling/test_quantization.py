@@ -1,17 +1,19 @@
-"""Int8 weights by torchao, asked for at loading as of any model of transformers."""
+"""Int8 weights by torchao, asked for at loading as of any model of transformers: `make test-quant`."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torchao.quantization import Int8WeightOnlyConfig
 from transformers import TorchAoConfig
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 from .toy import padded_batch, toy_model
 
+# Where torchao is installed, every import of a model loads it and tells on stderr what it could not load, so
+# it is not among the requirements of development.
+quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed: make test-quant")
 Model = VanillaTransformerForConditionalGeneration
 
 
@@ -25,7 +27,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def quantized(saved: Path) -> Any:
-    return Model.from_pretrained(saved, quantization_config=TorchAoConfig(Int8WeightOnlyConfig())).eval()
+    return Model.from_pretrained(
+        saved, quantization_config=TorchAoConfig(quantization.Int8WeightOnlyConfig())
+    ).eval()
 
 
 def test_weights_are_within_half_a_step_of_what_they_were(saved: Path, quantized: Any) -> None:

@@ -19,6 +19,7 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerTokenizer
+from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
 from vanilla_transformer.tokenization import tokenization_vanilla_transformer as module
 
 NAMES = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
@@ -459,15 +460,16 @@ def test_making_one_from_a_vocabulary(mixed: VanillaTransformerTokenizer) -> Non
 
 
 def test_the_file_needs_nothing_but_what_the_hub_has() -> None:
+    """Of ours it imports only files that travel with it."""
     assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module or "."] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-        )
+    nodes = list(ast.walk(tree))
+    statements = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    imported = {node.module or "." for node in statements if not node.level}
+    imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
-    assert imported - sys.stdlib_module_names <= {"torch", "tokenizers", "transformers"}
-    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
+    packages = {name.partition(".")[0] for name in imported}
+    assert packages - sys.stdlib_module_names <= {"torch", "tokenizers", "transformers"}
+    ours = {(node.module or ".").rpartition(".")[2] for node in statements if node.level}
+    assert ours <= {path.stem for path in source_files()}
