@@ -20,6 +20,8 @@ def hub_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr("huggingface_hub.hf_api.api.endpoint", hub.endpoint)
         patch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
         patch.delenv("HF_TOKEN", raising=False)
+        # transformers keeps a client of its own, which remembers its endpoint.
+        patch.setattr("transformers.utils.hub._hf_api", None)
         huggingface_hub.utils.close_session()
         try:
             yield

@@ -467,8 +467,6 @@ def test_the_file_needs_nothing_but_what_the_hub_has() -> None:
     statements = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     imported = {node.module or "." for node in statements if not node.level}
     imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-    }
     packages = {name.partition(".")[0] for name in imported}
     assert packages - sys.stdlib_module_names <= {"torch", "tokenizers", "transformers"}
     ours = {(node.module or ".").rpartition(".")[2] for node in statements if node.level}

@@ -12,7 +12,7 @@ import torch
 from hub_client import hub_client
 from hub_server import TOKEN, Hub, running_hub
 from huggingface_hub import ModelCard
-from training_toy import copy_dataset, toy_arguments, toy_model, write_recipe
+from training_toy import collate, copy_dataset, toy_arguments, toy_model, write_recipe
 
 from vanilla_transformer import VanillaTransformerTokenizer, VanillaTransformerTrainer
 from vanilla_transformer.errors import InputError
@@ -237,7 +237,7 @@ def test_the_trainer_sends_the_same_list_by_every_strategy(
         tmp_path / "run", max_steps=2, save_strategy="steps", save_steps=1, push_to_hub=True,
         hub_model_id="me/x", hub_token=TOKEN, hub_strategy=strategy, hub_always_push=True,
     )  # fmt: skip
-    trainer = VanillaTransformerTrainer(toy_model(), arguments, train_dataset=copy_dataset(20))
+    trainer = VanillaTransformerTrainer(toy_model(), arguments, collate, train_dataset=copy_dataset(20))
     trainer.train()
     repository = hub.repositories["me/x"]
     early = set(repository.files()) - {".gitattributes"}
@@ -259,7 +259,7 @@ def test_a_push_that_fails_in_the_background_is_told_and_training_goes_on(
         tmp_path / "run", max_steps=2, save_strategy="steps", save_steps=1, push_to_hub=True,
         hub_model_id="me/x", hub_token=TOKEN, hub_always_push=True,
     )  # fmt: skip
-    trainer = VanillaTransformerTrainer(toy_model(), arguments, train_dataset=copy_dataset(20))
+    trainer = VanillaTransformerTrainer(toy_model(), arguments, collate, train_dataset=copy_dataset(20))
     hub.refuse = lambda method, path: 403 if "/commit/" in path else None
     trainer.train()
     assert trainer.state.global_step == 2
