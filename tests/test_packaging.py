@@ -262,6 +262,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         for name in PACKAGES
         for path in (ROOT / FOLDERS[name]).iterdir()
         if path.suffix in (".py", ".yaml") or path.name in ("py.typed", "model_card.md")
+    } | {
+        f"vanilla_transformer/recipes/accelerate/{path.name}"
+        for path in (ROOT / "recipes" / "accelerate").iterdir()
     }
     info = f"vanilla_transformer-{PROJECT['project']['version']}.dist-info"
     assert {name for name in names if not name.startswith(info)} == sources
