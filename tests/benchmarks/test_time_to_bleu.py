@@ -18,7 +18,7 @@ def test_marian_has_the_recipes_shape() -> None:
         128,
         4,
         256,
-        0.3,
+        0.2,
     )
     assert (config.pad_token_id, config.eos_token_id, config.decoder_start_token_id) == (0, 2, 1)
     assert (config.scale_embedding, config.activation_function, config.vocab_size) == (True, "relu", 10_000)
