@@ -49,9 +49,9 @@ def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     from vanilla_transformer import VanillaTransformerTokenizer
     from vanilla_transformer.training.corpus import iterate_texts
     from vanilla_transformer.training.filtering import prepare_pairs
-    from vanilla_transformer.training.run import training_pairs
+    from vanilla_transformer.training.tasks import TranslationTask
 
-    pairs = training_pairs(recipe)
+    pairs = TranslationTask(recipe).training_data()
     tokenizer = VanillaTransformerTokenizer.train_from_iterator(
         iterate_texts(pairs), vocab_size=recipe.vocab_size
     )

@@ -84,6 +84,7 @@ def sequence_loss(
     labels: torch.Tensor,
     problem_type: ProblemType,
     num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Loss of predictions for whole sequences: cross-entropy, that of each class, or the squared error.
 
@@ -92,9 +93,10 @@ def sequence_loss(
         labels: (N,) classes for `"single_label_classification"`; (N, C) zeros and ones for
             `"multi_label_classification"`; (N, C), or (N,) where C is 1, for `"regression"`.
         num_items_in_batch: divisor of the summed loss; by default the number of labels.
+        label_smoothing: as in `cross_entropy_loss`; of `"single_label_classification"` alone.
     """
     if problem_type == "single_label_classification":
-        return cross_entropy_loss(logits, labels.flatten(), num_items_in_batch)
+        return cross_entropy_loss(logits, labels.flatten(), num_items_in_batch, label_smoothing)
     if problem_type == "regression" and logits.shape[-1] == 1:
         logits = logits.squeeze(-1)
         labels = labels.reshape(logits.shape)

@@ -1300,6 +1300,9 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerClassifier):
     `pooling` of the configuration names what is read of the real tokens: their mean, or the first.
     """
 
+    # `forward` takes `label_smoothing` and `return_logits`; the trainer asks.
+    accepts_label_smoothing = True
+
     @can_return_tuple
     def forward(
         self,
@@ -1319,10 +1322,15 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerClassifier):
                 to predict, as the configuration's `problem_type` says. Where it says nothing, it is set:
                 numbers if C is 1, else classes if the labels are integers.
             num_items_in_batch: divisor of the summed loss; by default the number of labels.
+            kwargs: `label_smoothing`, epsilon_ls of section 5.4 (default 0; for one class a text alone);
+                `return_logits`, which changes nothing, as these logits cost nothing; and what transformers'
+                models take, `output_attentions` for instance.
 
         Returns:
             `loss` where labels are given, `logits` (N, C), and what the model returns.
         """
+        label_smoothing = kwargs.pop("label_smoothing", 0.0)
+        kwargs.pop("return_logits", None)
         outputs: BaseModelOutput = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -1336,7 +1344,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerClassifier):
         if labels is not None:
             problem_type = self.config.problem_type or infer_problem_type(labels, self.num_labels)
             self.config.problem_type = problem_type
-            loss = sequence_loss(logits, labels, problem_type, num_items_in_batch)
+            loss = sequence_loss(logits, labels, problem_type, num_items_in_batch, label_smoothing)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -13,7 +13,9 @@ PROGRAM = "vanilla-transformer"
 # Command: module in this package, and what it does in one line.
 COMMANDS = {
     "demo": ("run_demo", "build a Chinese-English corpus, train on it and show translations (minutes)"),
-    "train": ("train", "train a model by a recipe"),
+    "train": ("train", "train a translation model by a recipe"),
+    "train-lm": ("train_lm", "train a language model, causal or masked, on text files"),
+    "train-classifier": ("train_classifier", "train a classifier of texts on CSV or JSON lines"),
     "translate": ("translate", "translate files, standard input or sentences"),
     "explain": ("explain_model", "show how a sentence is translated, stage by stage"),
     "evaluate": ("evaluate_model", "score translations: BLEU, chrF, TER"),

@@ -2,6 +2,7 @@
 
 vanilla-transformer make-demo-corpus --output_dir demo_corpus
 vanilla-transformer make-demo-corpus --output_dir demo_corpus --seed 1 --train_size 50000
+vanilla-transformer make-demo-corpus --output_dir demo_corpus --labels
 
 The sentences come from a small bilingual grammar; the same options give the same files. No sentence of the
 test is in training. Half of the test (test_new_combinations) holds a verb with a noun, a classifier with a
@@ -32,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--test_size", type=positive, default=1_000, help="pairs for the test, even; default: %(default)s"
     )
+    options.add_argument(
+        "--labels",
+        action="store_true",
+        help="write train.csv, valid.csv and test.csv besides: sentences with their kind, to classify",
+    )
     return options
 
 
@@ -43,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Build the corpus that the options describe, and write it."""
-    from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
+    from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus, write_labelled
 
     output = Path(args.output_dir)
     if output.exists() and not output.is_dir():
@@ -52,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed, train_size=args.train_size, valid_size=args.valid_size, test_size=args.test_size
     )
     write_corpus(corpus, output)
+    if args.labels:
+        write_labelled(corpus, output)
     sizes = f"{len(corpus.train)} training, {len(corpus.valid)} validation and {len(corpus.test)} test pairs"
     print(f"wrote {sizes} to {output}")
 

@@ -31,26 +31,49 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vanilla_transformer.scripts import parser_of, run_script
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; see the module's docstring. Returns the exit status."""
+    return train_by_recipe(argv, doc=__doc__, kind="TrainRecipe")
+
+
+def train_by_recipe(
+    argv: Sequence[str] | None,
+    *,
+    doc: str | None,
+    kind: str,
+    default: Callable[[Sequence[str]], str] | None = None,
+) -> int:
+    """What the training scripts share: help, the recipe with its overrides, the run and what came out of it.
+
+    Args:
+        argv: the command line, by default that of the process.
+        doc: the script's docstring.
+        kind: name of the class of its recipes.
+        default: name of the recipe if the options come first; without it, a recipe must be named.
+
+    Returns:
+        The exit status.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or {"-h", "--help"} & set(words):
-        parser().print_help()
+        parser(doc, kind).print_help()
         return 0 if words else 2
-    args = parser().parse_args(words)
-    return run_script(lambda: run(args))
+    if default is not None and words[0].startswith("--"):
+        words.insert(0, default(words))
+    args = parser(doc, kind).parse_args(words)
+    return run_script(lambda: run(args, kind))
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, kind: str) -> None:
     """Read the recipe, train, and say what came out."""
-    from vanilla_transformer.training.recipe import load_recipe
+    from vanilla_transformer.training import recipe as recipes
 
-    recipe = load_recipe(args.recipe, args.overrides)
+    recipe = recipes.load_recipe(args.recipe, args.overrides, getattr(recipes, kind))
     recipe.require_trainable()
     # The Trainer takes seconds to import; a mistake in the recipe is told before.
     from vanilla_transformer.training.run import train
@@ -77,9 +100,9 @@ def leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(doc: str | None, kind: str) -> argparse.ArgumentParser:
     """The command-line options; the keys of a recipe are listed below them."""
-    options = parser_of(__doc__, usage="%(prog)s RECIPE [--key value ...]", epilog=keys_help())
+    options = parser_of(doc, usage="%(prog)s RECIPE [--key value ...]", epilog=keys_help(kind))
     options.add_argument("recipe", metavar="RECIPE", help="name of a packaged recipe, or a YAML file")
     options.add_argument(
         "overrides", nargs=argparse.REMAINDER, metavar="--key value", help="keys to replace, listed below"
@@ -87,17 +110,19 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def keys_help() -> str:
-    """Every key of a recipe with its meaning, choices and default."""
-    from vanilla_transformer.training.recipe import TrainRecipe, comment_lines
+def keys_help(kind: str) -> str:
+    """Every key of a kind of recipe with its meaning, choices and default."""
+    from vanilla_transformer.training import recipe as recipes
+    from vanilla_transformer.training.recipe_values import comment_lines
 
+    recipe_class = getattr(recipes, kind)
     lines = []
-    for item in dataclasses.fields(TrainRecipe):
+    for item in dataclasses.fields(recipe_class):
         if item.metadata["section"]:
             lines += ["", item.metadata["section"]]
         lines += [
             f"  --{item.name}",
-            *(f"      {line.removeprefix('# ')}" for line in comment_lines(item.name)),
+            *(f"      {line.removeprefix('# ')}" for line in comment_lines(item.name, recipe_class)),
         ]
     return "\n".join(["keys of a recipe:", *lines])
 

@@ -1,4 +1,4 @@
-"""Training: parallel data, batches by tokens, the Trainer, metrics, checkpoint averaging, whole runs.
+"""Training: data, batches by tokens, the Trainer, transfer, metrics, checkpoint averaging, whole runs.
 
 Every name is imported when it is first used, so that importing the package stays quick.
 """
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs, plan_accumulation
     from .callbacks import StopWithoutImprovement
     from .checkpoints import last_checkpoint
+    from .classification import ClassificationMetric
     from .collator import TranslationCollator
     from .corpus import load_pairs
     from .curves import plot_curves
@@ -19,17 +20,25 @@ if TYPE_CHECKING:
     from .lora import lora_config
     from .metrics import TranslationMetric
     from .parts import freeze
-    from .recipe import TrainRecipe, load_recipe
+    from .recipe import ClassifierRecipe, LanguageModelRecipe, TrainRecipe, load_recipe
     from .run import TrainResult, train
     from .schedule import get_paper_schedule, paper_learning_rate
     from .scoring import TranslationScores
+    from .text_collators import ClassifierCollator, TextCollator
+    from .texts import Masking
     from .trainer import VanillaTransformerTrainer
     from .word_vectors import VectorReport, embed_word_vectors, load_word_vectors
 
 _MODULES = {
+    "ClassificationMetric": "classification",
+    "ClassifierCollator": "text_collators",
+    "ClassifierRecipe": "recipe",
     "FilterReport": "filtering",
+    "LanguageModelRecipe": "recipe",
+    "Masking": "texts",
     "StopWithoutImprovement": "callbacks",
     "StreamingTokenBatches": "batching",
+    "TextCollator": "text_collators",
     "TokenBatchSampler": "batching",
     "TokenizedPairs": "batching",
     "TrainRecipe": "recipe",
@@ -58,9 +67,15 @@ _MODULES = {
 }
 
 __all__ = [
+    "ClassificationMetric",
+    "ClassifierCollator",
+    "ClassifierRecipe",
     "FilterReport",
+    "LanguageModelRecipe",
+    "Masking",
     "StopWithoutImprovement",
     "StreamingTokenBatches",
+    "TextCollator",
     "TokenBatchSampler",
     "TokenizedPairs",
     "TrainRecipe",

@@ -57,13 +57,13 @@ class TranslationCollator:
         self, features: Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]]
     ) -> dict[str, torch.Tensor]:
         """Return the padded batch."""
-        rows = _rows(features)
+        rows = rows_of(features)
         padding = cast(int, self.tokenizer.pad_token_id)
-        source, lengths = _flat([row["input_ids"] for row in rows])
+        source, lengths = flat([row["input_ids"] for row in rows])
         mask = self._mask(lengths)
-        batch = {"input_ids": _filled(source, mask, padding), "attention_mask": mask.astype(np.int64)}
+        batch = {"input_ids": filled(source, mask, padding), "attention_mask": mask.astype(np.int64)}
         if "labels" in rows[0]:
-            batch |= self._target(*_flat([row["labels"] for row in rows]), padding)
+            batch |= self._target(*flat([row["labels"] for row in rows]), padding)
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
     def _target(self, labels: Ints, lengths: Ints, padding: int) -> dict[str, Ints]:
@@ -72,8 +72,8 @@ class TranslationCollator:
         shifted[np.cumsum(lengths) - lengths] = self.decoder_start_token_id
         shifted[shifted == IGNORED] = padding
         target = {
-            "labels": _filled(labels, mask, IGNORED),
-            "decoder_input_ids": _filled(shifted, mask, padding),
+            "labels": filled(labels, mask, IGNORED),
+            "decoder_input_ids": filled(shifted, mask, padding),
         }
         if self.padding_side == "left":
             target["decoder_attention_mask"] = mask.astype(np.int64)
@@ -87,7 +87,7 @@ class TranslationCollator:
         return places < lengths[:, None]
 
 
-def _flat(rows: list[Any]) -> tuple[Ints, Ints]:
+def flat(rows: list[Any]) -> tuple[Ints, Ints]:
     """Return the ids of all rows, one row after the other, and the length of each row."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     if not lengths.all():
@@ -95,13 +95,15 @@ def _flat(rows: list[Any]) -> tuple[Ints, Ints]:
     return np.concatenate(rows).astype(np.int64), lengths
 
 
-def _filled(values: Ints, mask: NDArray[np.bool_], padding: int) -> Ints:
+def filled(values: Ints, mask: NDArray[np.bool_], padding: int) -> Ints:
+    """Return the values laid out where `mask` (N, T) is set, and padding elsewhere."""
     filled = np.full(mask.shape, padding, np.int64)
     filled[mask] = values
     return filled
 
 
-def _rows(features: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+def rows_of(features: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the features, also where they are one micro-batch in a list."""
     if not features:
         raise ValueError("A batch must hold at least one sentence pair, but holds none.")
-    return features if isinstance(features[0], Mapping) else _rows(features[0])
+    return features if isinstance(features[0], Mapping) else rows_of(features[0])

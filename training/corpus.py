@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import datasets
 from datasets import Dataset, IterableDataset
 
 from ..errors import InputError
-from .pair_builder import FEATURES, PairBuilder
+from .pair_builder import FEATURES, PAIR_COLUMNS, PairBuilder
 from .parallel_files import (
     Columns,
     Pairs,
@@ -24,28 +24,30 @@ from .parallel_files import (
     read_aligned,
     read_csv,
     read_jsonl,
+    read_lines,
     read_parquet,
     read_tsv,
 )
 
 PathLike: TypeAlias = str | Path
-DEFAULT_COLUMNS = ("source", "target")
 READ_SIZE = 1000
 
 
 @dataclass(frozen=True)
 class PairFiles:
-    """Files that hold parallel text, and how to read them.
+    """Files that hold text, and how to read them.
 
     Attributes:
         paths: the files, in the order in which `read` wants them.
-        read: returns the pairs of the files in batches; must be picklable.
-        layout: names what decides, beside the bytes of the files, which pairs are read.
+        read: returns the texts of the files in batches, a list for each column; must be picklable.
+        layout: names what decides, beside the bytes of the files, which texts are read.
+        columns: names of the columns that `read` gives.
     """
 
     paths: tuple[Path, ...]
-    read: Callable[[], Iterator[Pairs]]
+    read: Callable[[], Iterator[tuple[list[str], ...]]]
     layout: str
+    columns: tuple[str, ...] = PAIR_COLUMNS
 
     def fingerprint(self) -> str:
         """Return a digest of the layout and the bytes of all files: a changed file is a new corpus."""
@@ -139,18 +141,58 @@ def _aligned_files(source: PathLike | None, target: PathLike | None) -> PairFile
     return PairFiles(paths, partial(read_aligned, *paths), "aligned")
 
 
-def _one_file(path: Path, columns: Columns) -> PairFiles:
+def read_lines_of(path: Path) -> Iterator[tuple[list[str]]]:
+    """The lines of a text file in batches, as `PairFiles` wants them."""
+    lines = read_lines(path)
+    while batch := list(itertools.islice(lines, READ_SIZE)):
+        yield (batch,)
+
+
+def load_texts(path: PathLike) -> Dataset:
+    """Return the lines of a text file, plain or packed, as a data set with the column "text".
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8 or is empty.
+    """
+    file = Path(path)
+    return cast(
+        Dataset, _load_files(PairFiles((file,), partial(read_lines_of, file), "lines", ("text",)), False)
+    )
+
+
+def load_labelled_texts(path: PathLike, *, text_column: str = "text", label_column: str = "label") -> Dataset:
+    """Return texts and their labels as a data set with the text columns "text" and "label".
+
+    Args:
+        path: .csv, .tsv, .jsonl or .parquet with named columns, plain or packed. The labels in .jsonl may be
+            numbers or truth values too.
+        text_column: the column of the text.
+        label_column: the column of the label.
+
+    Raises:
+        InputError: the file cannot be read, a row is malformed, or a column is not there.
+    """
+    if text_column == label_column:
+        raise InputError(
+            f"`text_column` and `label_column` must differ, but both are `{text_column}` instead."
+        )
+    files = _one_file(Path(path), (text_column, label_column), names=("text", "label"))
+    return cast(Dataset, _load_files(files, False))
+
+
+def _one_file(path: Path, columns: Columns, *, names: Columns = PAIR_COLUMNS) -> PairFiles:
     kind = Path(path.name.lower().removesuffix(compression(path))).suffix
+    read_objects = partial(read_jsonl, numbers=names != PAIR_COLUMNS)
     readers: dict[str, Callable[..., Iterator[Pairs]]] = {
-        ".tsv": partial(read_tsv, header_required=columns != DEFAULT_COLUMNS),
+        ".tsv": partial(read_tsv, header_required=columns != PAIR_COLUMNS),
         ".csv": read_csv,
-        ".jsonl": read_jsonl,
-        ".json": read_jsonl,
+        ".jsonl": read_objects,
+        ".json": read_objects,
         ".parquet": read_parquet,
     }
     if kind not in readers:
         raise InputError(f"`{path}` must be named {', '.join(readers)} (or one of these and .gz).")
-    return PairFiles((path,), partial(readers[kind], path, columns), f"{kind} {columns!r}")
+    return PairFiles((path,), partial(readers[kind], path, columns), f"{kind} {columns!r}", names)
 
 
 def _load_files(files: PairFiles, streaming: bool) -> Dataset | IterableDataset:
@@ -161,19 +203,19 @@ def _load_files(files: PairFiles, streaming: bool) -> Dataset | IterableDataset:
     # A stream is not cached, so it needs no digest of what may be many gigabytes.
     fingerprint = "streaming" if streaming else files.fingerprint()
     try:
-        builder = PairBuilder(read=files.read, config_id=fingerprint)
+        builder = PairBuilder(read=files.read, config_id=fingerprint, columns=files.columns)
         if streaming:
             return builder.as_streaming_dataset(split="train")
         builder.download_and_prepare()
     except (datasets.exceptions.DatasetGenerationError, OSError) as error:
         raise _cause(error) from None
     if not builder.info.splits["train"].num_examples:
-        raise _empty(f"`{files.paths[0]}`")
+        raise _empty(f"`{files.paths[0]}`", "sentence pairs" if files.columns == PAIR_COLUMNS else "text")
     return cast(Dataset, builder.as_dataset(split="train"))
 
 
-def _empty(name: str) -> InputError:
-    return InputError(f"{name} holds no sentence pairs.")
+def _empty(name: str, what: str = "sentence pairs") -> InputError:
+    return InputError(f"{name} holds no {what}.")
 
 
 def _cause(error: Exception) -> Exception:
@@ -221,15 +263,15 @@ def _pick_columns(
     """Return the two columns as "source" and "target", a missing value as an empty sentence."""
     if isinstance(loaded, IterableDataset):
         picked = loaded.map(partial(_pick_cells, name=name, columns=columns), batched=True, features=FEATURES)
-        return picked.select_columns(list(DEFAULT_COLUMNS))
-    names = dict(zip(columns, DEFAULT_COLUMNS, strict=True))
+        return picked.select_columns(list(PAIR_COLUMNS))
+    names = dict(zip(columns, PAIR_COLUMNS, strict=True))
     if "translation" in loaded.column_names and not set(columns) <= set(loaded.column_names):
         loaded = loaded.flatten()
         names = {f"translation.{column}": new for column, new in names.items()}
     for column in names:
         _check_text_column(loaded.features, column, name)
     pairs = loaded.select_columns(list(names)).rename_columns(names)
-    if any(pairs.data.column(column).null_count for column in DEFAULT_COLUMNS):
+    if any(pairs.data.column(column).null_count for column in PAIR_COLUMNS):
         fingerprint = f"{pairs._fingerprint}-filled"
         pairs = pairs.map(
             _fill, batched=True, new_fingerprint=fingerprint, cache_file_name=cache_file(fingerprint)
@@ -260,19 +302,20 @@ def _pick_cells(batch: dict[str, list[Any]], *, name: str, columns: Columns) -> 
         if wrong is not None:
             kind = type(wrong).__name__
             raise InputError(f"Dataset `{name}`: column `{column}` must hold text, but holds {kind} instead.")
-    return _fill({new: batch[old] for old, new in zip(columns, DEFAULT_COLUMNS, strict=True)})
+    return _fill({new: batch[old] for old, new in zip(columns, PAIR_COLUMNS, strict=True)})
 
 
 def _fill(batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
-    return {column: [text or "" for text in batch[column]] for column in DEFAULT_COLUMNS}
+    return {column: [text or "" for text in batch[column]] for column in PAIR_COLUMNS}
 
 
-def iterate_texts(pairs: Dataset | IterableDataset, *, limit: int | None = None) -> Iterator[str]:
-    """Yield source and target of each pair in turn, of `limit` pairs at most; much faster than row by row."""
-    batches = pairs.select_columns(list(DEFAULT_COLUMNS)).with_format("arrow").iter(READ_SIZE)
+def iterate_texts(
+    corpus: Dataset | IterableDataset, *, limit: int | None = None, columns: Sequence[str] = PAIR_COLUMNS
+) -> Iterator[str]:
+    """Yield the texts of each row in turn, of `limit` rows at most; much faster than row by row."""
+    batches = corpus.select_columns(list(columns)).with_format("arrow").iter(READ_SIZE)
     rows = itertools.chain.from_iterable(
-        zip(table.column("source").to_pylist(), table.column("target").to_pylist(), strict=True)
-        for table in batches
+        zip(*(table.column(column).to_pylist() for column in columns), strict=True) for table in batches
     )
     yield from itertools.chain.from_iterable(itertools.islice(rows, limit))
 

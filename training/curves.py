@@ -13,9 +13,15 @@ if TYPE_CHECKING:
 
 # Title of each panel, and the log's keys that it shows with their labels.
 _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
-    ("loss per target token (nats)", {"loss": "training, smoothed labels", "eval_loss": "validation"}),
+    (
+        "loss (nats per target token or text)",
+        {"loss": "training, smoothed labels", "eval_loss": "validation"},
+    ),
     ("learning rate", {"learning_rate": "learning rate"}),
-    ("score on validation data", {"eval_bleu": "BLEU", "eval_chrf": "chrF"}),
+    (
+        "score on validation data",
+        {"eval_bleu": "BLEU", "eval_chrf": "chrF", "eval_accuracy": "accuracy", "eval_f1": "F1 (macro)"},
+    ),
 )
 
 
@@ -28,7 +34,7 @@ def curve(log_history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int]
 
 
 def plot_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path:
-    """Draw loss, learning rate and BLEU over the optimizer steps, and save them.
+    """Draw loss, learning rate and scores over the optimizer steps, and save them.
 
     Curves of one panel differ in their dashes, so that they can be told apart in black and white.
 
@@ -55,7 +61,7 @@ def _draw(log_history: Sequence[Mapping[str, Any]], title: str) -> Figure:
         axes.set_title(name)
         axes.set_xlabel("optimizer steps")
         axes.grid(alpha=0.3)
-        for (key, label), dashes in zip(keys.items(), ("-", "--"), strict=False):
+        for (key, label), dashes in zip(keys.items(), ("-", "--", "-.", ":"), strict=False):
             steps, values = curve(log_history, key)
             if steps:
                 axes.plot(steps, values, dashes, label=label, marker="." if len(steps) < 30 else None)

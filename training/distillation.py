@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from . import checkpoints
 from .parallel_files import file_digest
-from .run import training_pairs, write_text
+from .run import write_text
+from .tasks import TranslationTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,7 +44,7 @@ def training_sources(recipe: TrainRecipe) -> list[str]:
         raise InputError(
             "`streaming` must be false: the teacher translates the training data once, as a whole."
         )
-    pairs: Any = training_pairs(recipe)
+    pairs: Any = TranslationTask(recipe).training_data()
     return [line for line in map(_in_one_line, pairs["source"]) if line.strip()]
 
 

@@ -335,6 +335,31 @@ def write_corpus(corpus: EmbeddedCorpus, directory: str | Path) -> None:
             os.replace(path, directory / path.name)
 
 
+def write_labelled(corpus: EmbeddedCorpus, directory: str | Path) -> None:
+    """Write train.csv, valid.csv and test.csv with the Chinese sentences ("text") and their kind ("label").
+
+    The kinds are question, relative (a statement with a relative clause) and statement. The folder is there.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    parts = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
+    with TemporaryDirectory(prefix=".incomplete-", dir=directory) as beside:
+        for name, pairs in parts.items():
+            rows = (f'"{pair.source}",{kind_of(pair)}' for pair in pairs)
+            _write_lines(Path(beside, f"{name}.csv"), ("text,label", *rows))
+        for path in sorted(Path(beside).iterdir()):
+            os.replace(path, Path(directory, path.name))
+
+
+def kind_of(pair: SentencePair) -> str:
+    """The kind of a sentence: question, relative or statement."""
+    kinds = {fact.kind for fact in pair.facts}
+    if "question" in kinds:
+        return "question"
+    return "relative" if "relative" in kinds else "statement"
+
+
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)

@@ -180,12 +180,13 @@ def prepare_pairs(
 
 
 def _check_end_token(tokenizer: PreTrainedTokenizerBase) -> None:
-    for name, ids in (("source", _encode(tokenizer, ["a"])), ("target", _encode_target(tokenizer, ["a"]))):
+    for name, ids in (("source", encode(tokenizer, ["a"])), ("target", _encode_target(tokenizer, ["a"]))):
         if tokenizer.eos_token_id is None or ids[0][-1:] != [tokenizer.eos_token_id]:
             raise InputError(f"The tokenizer must end every {name} in its end token, but does not.")
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
+    """Token ids of each text, nothing padded or cut."""
     return cast(Rows, tokenizer(texts, **_ENCODE_OPTIONS)["input_ids"])
 
 
@@ -230,7 +231,7 @@ class _Preparer:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         source, target = (table.column(name).to_pylist() for name in ("source", "target"))
-        ids = _encode(self.tokenizer, source), _encode_target(self.tokenizer, target)
+        ids = encode(self.tokenizer, source), _encode_target(self.tokenizer, target)
         status = self._status(source, target, *ids)
         columns = {"source": table.column("source"), "target": table.column("target")}
         if self.report is None:

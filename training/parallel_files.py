@@ -182,13 +182,18 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"`{path}` is malformed at line {reader.line_num}: {error}.") from None
 
 
-def read_jsonl(path: Path, columns: Columns) -> Iterator[Pairs]:
+def read_jsonl(path: Path, columns: Columns, *, numbers: bool = False) -> Iterator[Pairs]:
     """Yield the pairs of a file with one JSON object a line; empty lines are skipped.
 
     `columns` are keys of the object, or of the object under its key "translation"; null is an empty sentence.
+    With `numbers`, the second column may hold whole numbers and truth values, which become text.
     """
     lines = enumerate(read_lines(path), 1)
-    yield from _batches(_parse_object(path, number, line, columns) for number, line in lines if line.strip())
+    rows = ((number, _parse_object(path, number, line, columns)) for number, line in lines if line.strip())
+    yield from _batches(
+        (_text(path, number, row, columns[0]), _text(path, number, row, columns[1], numbers))
+        for number, row in rows
+    )
 
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Pairs]:
@@ -217,7 +222,7 @@ def _cells(path: Path, batch: pa.RecordBatch, column: str) -> list[str]:
     return [text or "" for text in cells.to_pylist()]
 
 
-def _parse_object(path: Path, number: int, line: str, columns: Columns) -> tuple[str, str]:
+def _parse_object(path: Path, number: int, line: str, columns: Columns) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -229,13 +234,15 @@ def _parse_object(path: Path, number: int, line: str, columns: Columns) -> tuple
         raise InputError(f"`{path}` line {number} must be a JSON object, but is {_kind(row)} instead.")
     if isinstance(row.get("translation"), dict) and not set(columns) <= set(row):
         row = row["translation"]
-    return _text(path, number, row, columns[0]), _text(path, number, row, columns[1])
+    return row
 
 
-def _text(path: Path, number: int, row: dict[str, Any], column: str) -> str:
+def _text(path: Path, number: int, row: dict[str, Any], column: str, numbers: bool = False) -> str:
     if column not in row:
         raise InputError(f"`{path}` line {number} has no `{column}`; its columns are {_list(row)}.")
     value = "" if row[column] is None else row[column]
+    if numbers and isinstance(value, int):
+        return json.dumps(value)
     if not isinstance(value, str):
         raise InputError(f"`{path}` line {number}: `{column}` must be text, but is {_kind(value)} instead.")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):

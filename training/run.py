@@ -7,17 +7,22 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    set_seed,
+)
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import has_length
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
-from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import set_decoding
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
@@ -25,17 +30,13 @@ from .arguments import VanillaTransformerTrainingArguments
 from .averaging import average_checkpoints
 from .callbacks import StopWithoutImprovement
 from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
-from .corpus import iterate_texts, load_pairs
 from .curves import plot_curves
-from .filtering import LongSentences, prepare_pairs
 from .parts import freeze
-from .recipe import TrainRecipe, load_recipe
-from .scoring import TranslationScores
+from .recipe import RunRecipe, load_recipe
+from .samples import PrintSamples
+from .tasks import Task, task_of
 from .trainer import VanillaTransformerTrainer
 from .word_vectors import embed_word_vectors
-
-if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
 
 LOG_FOLDER = "logs"
 # How often a stream, which has no epochs, is validated and saved unless the recipe says otherwise.
@@ -50,7 +51,8 @@ class TrainResult:
         output_dir: folder of the final model; also holds recipe, results, curves, logs and checkpoints.
         steps: optimizer steps done.
         scores: validation scores of the best single checkpoint ("best") and of the final model ("final"),
-            decoded as the recipe's `generation` says: loss, perplexity, bleu, chrf.
+            as far as there are any: loss, perplexity; bleu, chrf (decoded as the recipe's `generation` says);
+            accuracy, f1.
         checkpoints: steps of the checkpoints that the final model is made of.
         finished_before: the run was complete already, and nothing was done.
     """
@@ -62,7 +64,7 @@ class TrainResult:
     finished_before: bool = False
 
 
-def train(recipe: TrainRecipe) -> TrainResult:
+def train(recipe: RunRecipe) -> TrainResult:
     """Train as the recipe says; called again with the same recipe, continue where the run was interrupted.
 
     On several processes (`accelerate launch`), each one calls this; only the main one writes. Several
@@ -79,7 +81,8 @@ def train(recipe: TrainRecipe) -> TrainResult:
         result = _finished_result(output_dir)
         print(f"The run in {output_dir} is finished after {result.steps} steps; nothing to do.", flush=True)
         return result
-    trainer = _build_trainer(recipe, training_arguments(recipe))
+    task = task_of(recipe)
+    trainer = _build_trainer(task, training_arguments(recipe))
     last = checkpoints.last_checkpoint(output_dir)
     seconds = None
     if last is None:
@@ -87,10 +90,10 @@ def train(recipe: TrainRecipe) -> TrainResult:
         seconds = trainer.train().metrics["train_runtime"]
     elif not _is_complete(recipe, checkpoints.read_state(last)):
         trainer.train(resume_from_checkpoint=str(last))
-    return _finish(recipe, trainer, seconds)
+    return _finish(task, trainer, seconds)
 
 
-def check_same_recipe(recipe: TrainRecipe, output_dir: Path) -> None:
+def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> None:
     """Refuse to continue a run with another recipe, or to write into a folder that is no run.
 
     Raises:
@@ -98,7 +101,9 @@ def check_same_recipe(recipe: TrainRecipe, output_dir: Path) -> None:
     """
     path = output_dir / RECIPE_FILE
     if path.is_file():
-        changed = [key for key in recipe.differences(load_recipe(path)) if key != "output_dir"]
+        changed = [
+            key for key in recipe.differences(load_recipe(path, (), type(recipe))) if key != "output_dir"
+        ]
         if changed:
             raise InputError(
                 f"`{output_dir}` holds a run with another recipe; these keys differ: {', '.join(changed)}."
@@ -124,7 +129,7 @@ def _finished_result(output_dir: Path) -> TrainResult:
     )
 
 
-def training_arguments(recipe: TrainRecipe) -> VanillaTransformerTrainingArguments:
+def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments:
     """The Trainer's arguments of a recipe. Intervals that depend on the data are set later."""
     validates = recipe.has_validation
     known = {item.name for item in dataclasses.fields(VanillaTransformerTrainingArguments)}
@@ -137,8 +142,6 @@ def training_arguments(recipe: TrainRecipe) -> VanillaTransformerTrainingArgumen
         output_dir=recipe.output_dir,
         tokens_per_update=recipe.tokens_per_update,
         tokens_per_device=recipe.tokens_per_device,
-        bpe_dropout=recipe.bpe_dropout,
-        streaming_window=recipe.streaming_window,
         max_steps=recipe.max_steps or -1,
         num_train_epochs=recipe.num_train_epochs or 1.0,
         warmup_steps=recipe.warmup_steps,
@@ -157,8 +160,6 @@ def training_arguments(recipe: TrainRecipe) -> VanillaTransformerTrainingArgumen
         eval_strategy="steps" if validates else "no",
         eval_steps=recipe.eval_steps or 1,
         per_device_eval_batch_size=recipe.eval_batch_size,
-        predict_with_generate=recipe.metric != "loss",
-        generation_num_beams=recipe.eval_num_beams,
         metric_for_best_model=recipe.metric if validates else None,
         greater_is_better=recipe.metric != "loss" if validates else None,
         save_strategy="steps",
@@ -168,88 +169,51 @@ def training_arguments(recipe: TrainRecipe) -> VanillaTransformerTrainingArgumen
         dataloader_num_workers=recipe.dataloader_workers,
         report_to="none",
         **renamed,
+        **task_of(recipe).arguments(),
     )
 
 
-def _build_trainer(
-    recipe: TrainRecipe, args: VanillaTransformerTrainingArguments
-) -> VanillaTransformerTrainer:
+def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -> VanillaTransformerTrainer:
     """Everything up to the first step; the recipe is written last, once all that went well."""
+    recipe, main = task.recipe, args.should_save
     output_dir = Path(recipe.output_dir)
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
-        pairs = training_pairs(recipe)
-        tokenizer = _tokenizer(recipe, pairs, main=args.should_save)
-        train_dataset = _prepare(recipe, pairs, tokenizer, "Training", say=args.should_save)
-        eval_dataset = _validation_dataset(recipe, tokenizer, say=args.should_save)
+        data = task.training_data()
+        tokenizer = _tokenizer(task, data, main=main)
+        train_dataset = _reported(
+            task.training_rows(data, tokenizer), "Training", say=main and not task.streaming
+        )
+        eval_dataset = None
+        if recipe.has_validation:
+            eval_dataset = _reported(task.validation_rows(tokenizer), "Validation", say=main)
+    callbacks = _callbacks(recipe, main=main)
     trainer = VanillaTransformerTrainer(
-        model=_model(recipe, tokenizer, main=args.should_save),
+        model=_model(task, tokenizer, main=main),
         args=args,
+        data_collator=task.collator(tokenizer),
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
-        compute_metrics=_scores(recipe, tokenizer),
-        callbacks=_callbacks(recipe, main=args.should_save),
+        compute_metrics=task.scores(tokenizer),
+        callbacks=[*callbacks, *task.callbacks(tokenizer, eval_dataset)],
     )
-    _set_intervals(recipe, trainer)
-    if args.should_save:
+    _set_intervals(task, trainer)
+    if main:
         write_text(output_dir / RECIPE_FILE, recipe.to_yaml())
     trainer.accelerator.wait_for_everyone()
     return trainer
 
 
-def _scores(recipe: TrainRecipe, tokenizer: Any) -> TranslationScores | None:
-    return None if recipe.metric == "loss" else TranslationScores(tokenizer, language=recipe.target_lang)
-
-
-def training_pairs(recipe: TrainRecipe) -> Dataset | IterableDataset:
-    """The sentence pairs that a recipe trains on, as text."""
-    return load_pairs(
-        source=recipe.train_source,
-        target=recipe.train_target,
-        file=recipe.train_file,
-        source_column=recipe.source_column,
-        target_column=recipe.target_column,
-        dataset=recipe.dataset if recipe.train_source is None and recipe.train_file is None else None,
-        dataset_config=recipe.dataset_config,
-        split=recipe.train_split,
-        streaming=recipe.streaming,
-    )
-
-
-def _validation_dataset(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerBase, *, say: bool) -> Any:
-    """The validation pairs, none left out for its length, so that scores are those of the whole set."""
-    if not recipe.has_validation:
-        return None
-    pairs = load_pairs(
-        source=recipe.valid_source,
-        target=recipe.valid_target,
-        file=recipe.valid_file,
-        source_column=recipe.source_column,
-        target_column=recipe.target_column,
-        dataset=recipe.dataset if recipe.valid_split is not None else None,
-        dataset_config=recipe.dataset_config,
-        split=recipe.valid_split or "train",
-    )
-    whole = dataclasses.replace(recipe, long_sentences="keep", max_length_ratio=None)
-    return _prepare(whole, pairs, tokenizer, "Validation", say=say)
-
-
-def _prepare(recipe: TrainRecipe, pairs: Any, tokenizer: Any, name: str, *, say: bool) -> Any:
-    prepared, report = prepare_pairs(
-        pairs,
-        tokenizer,
-        max_source_length=recipe.max_source_length,
-        max_target_length=recipe.max_target_length,
-        long_sentences=cast(LongSentences, recipe.long_sentences),
-        max_length_ratio=recipe.max_length_ratio,
-    )
-    if say and not recipe.streaming:
+def _reported(prepared: tuple[Any, object], name: str, *, say: bool) -> Any:
+    rows, report = prepared
+    if say:
         print(f"{name} data: {report}", flush=True)
-    return prepared
+    return rows
 
 
-def _tokenizer(recipe: TrainRecipe, pairs: Any, *, main: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer that the recipe names, that of the model to start from, or one trained on the pairs."""
+def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer that the recipe names, that of the model to start from, or one trained on the data."""
+    recipe = task.recipe
     output_dir = Path(recipe.output_dir)
     given = recipe.tokenizer or recipe.init_from
     if given is not None:
@@ -258,7 +222,7 @@ def _tokenizer(recipe: TrainRecipe, pairs: Any, *, main: bool) -> PreTrainedToke
     resumed = (output_dir / RECIPE_FILE).is_file()
     if main and not resumed:
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
-            iterate_texts(pairs, limit=recipe.tokenizer_sentences), vocab_size=recipe.vocab_size
+            task.texts(data), vocab_size=recipe.vocab_size
         )
         tokenizer.save_pretrained(output_dir)
     return _load_tokenizer(str(output_dir))
@@ -278,22 +242,23 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise InputError(f"tokenizer `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
 
 
-def _model(recipe: TrainRecipe, tokenizer: Any, *, main: bool) -> VanillaTransformerForConditionalGeneration:
+def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
+    recipe = task.recipe
     set_seed(recipe.seed)
     if recipe.init_from is not None:
-        model = _pretrained_model(recipe)
+        model = _pretrained_model(task)
     else:
-        config = VanillaTransformerConfig.from_preset(
-            recipe.preset, **{"vocab_size": len(tokenizer), **recipe.model}
-        )
+        fields = {"vocab_size": len(tokenizer), **task.config_fields(), **recipe.model}
+        config = VanillaTransformerConfig.from_preset(recipe.preset, **fields)
         config._attn_implementation = recipe.attn_implementation
-        model = VanillaTransformerForConditionalGeneration(config)
+        model = task.model_class(config)
     if len(tokenizer) > model.config.vocab_size:
         raise InputError(
             f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
             f" {model.config.vocab_size}."
         )
-    set_decoding(model.generation_config, **recipe.generation)
+    if task.generation:
+        set_decoding(model.generation_config, **task.generation)
     if recipe.word_vectors is not None:
         report = embed_word_vectors(model, tokenizer, recipe.word_vectors)
         if main:
@@ -303,20 +268,25 @@ def _model(recipe: TrainRecipe, tokenizer: Any, *, main: bool) -> VanillaTransfo
     return model
 
 
-def _pretrained_model(recipe: TrainRecipe) -> VanillaTransformerForConditionalGeneration:
+def _pretrained_model(task: Task[Any]) -> PreTrainedModel:
+    recipe = task.recipe
     name = str(recipe.init_from)
     _check_folder("init_from", name)
     if Path(name).is_dir():
         checkpoints.check_weights(name)
     try:
-        return VanillaTransformerForConditionalGeneration.from_pretrained(
-            name, attn_implementation=recipe.attn_implementation, dtype=torch.float32, **recipe.model
+        return task.model_class.from_pretrained(
+            name,
+            attn_implementation=recipe.attn_implementation,
+            dtype=torch.float32,
+            **task.config_fields(),
+            **recipe.model,
         )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise InputError(f"model `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
 
 
-def _callbacks(recipe: TrainRecipe, *, main: bool) -> list[TrainerCallback]:
+def _callbacks(recipe: RunRecipe, *, main: bool) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = []
     if recipe.early_stopping_patience is not None:
         callbacks.append(StopWithoutImprovement(recipe.early_stopping_patience))
@@ -331,9 +301,10 @@ def _callbacks(recipe: TrainRecipe, *, main: bool) -> list[TrainerCallback]:
     return callbacks
 
 
-def _set_intervals(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> None:
+def _set_intervals(task: Task[Any], trainer: VanillaTransformerTrainer) -> None:
     """Validate and save once per epoch where the recipe says no steps, now that its length is known."""
-    if recipe.streaming:
+    recipe = task.recipe
+    if task.streaming:
         interval = min(STREAMING_INTERVAL, recipe.max_steps or STREAMING_INTERVAL)
     else:
         trainer.plan_batches()
@@ -342,7 +313,7 @@ def _set_intervals(recipe: TrainRecipe, trainer: VanillaTransformerTrainer) -> N
     trainer.args.save_steps = recipe.save_steps or trainer.args.eval_steps
 
 
-def _is_complete(recipe: TrainRecipe, state: dict[str, Any]) -> bool:
+def _is_complete(recipe: RunRecipe, state: dict[str, Any]) -> bool:
     """Whether a checkpoint is the last one of its run: all steps done, or stopped early."""
     if state["global_step"] >= state["max_steps"]:
         return True
@@ -352,8 +323,9 @@ def _is_complete(recipe: TrainRecipe, state: dict[str, Any]) -> bool:
     return stop.is_over(state["log_history"], recipe.metric, recipe.metric != "loss")
 
 
-def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer, seconds: float | None) -> TrainResult:
+def _finish(task: Task[Any], trainer: VanillaTransformerTrainer, seconds: float | None) -> TrainResult:
     """Write the final model, its scores and the curves; the results last, as they mark a finished run."""
+    recipe = task.recipe
     output_dir = Path(recipe.output_dir)
     last = checkpoints.last_checkpoint(output_dir)
     if last is None:
@@ -369,20 +341,24 @@ def _finish(recipe: TrainRecipe, trainer: VanillaTransformerTrainer, seconds: fl
     if recipe.has_validation:
         # Its log ended with the training: another entry would open a second one beside it.
         trainer.remove_callback(TensorBoardCallback)
+        trainer.remove_callback(PrintSamples)
         trainer.args.generation_num_beams = None  # as the saved generation defaults say
-        best_scores = _scores_of(trainer, best)
+        best_scores = _scores_of(task, trainer, best)
         same = chosen == [best]
-        scores = {"best": best_scores, "final": best_scores if same else _scores_of(trainer, output_dir)}
+        scores = {
+            "best": best_scores,
+            "final": best_scores if same else _scores_of(task, trainer, output_dir),
+        }
     steps = [checkpoints.checkpoint_step(path) for path in chosen]
     result = TrainResult(output_dir, int(state["global_step"]), scores, steps)
     if main:
-        results = _results(recipe, trainer, state, result, best) | _circumstances(trainer, seconds)
+        results = _results(task, trainer, state, result, best) | _circumstances(trainer, seconds)
         write_text(output_dir / RESULTS_FILE, json.dumps(results, indent=2))
     wait()
     return result
 
 
-def _chosen_checkpoints(recipe: TrainRecipe, state: dict[str, Any]) -> tuple[Path, list[Path]]:
+def _chosen_checkpoints(recipe: RunRecipe, state: dict[str, Any]) -> tuple[Path, list[Path]]:
     """The best checkpoint (the last one without validation), and those that make up the final model."""
     whole = [path for path in checkpoints.list_checkpoints(recipe.output_dir) if checkpoints.is_whole(path)]
     by_step = {checkpoints.checkpoint_step(path): path for path in whole}
@@ -400,23 +376,22 @@ def _chosen_checkpoints(recipe: TrainRecipe, state: dict[str, Any]) -> tuple[Pat
     return best[0], chosen[recipe.effective_final_model]
 
 
-def _scores_of(trainer: VanillaTransformerTrainer, folder: Path) -> dict[str, float]:
+def _scores_of(task: Task[Any], trainer: VanillaTransformerTrainer, folder: Path) -> dict[str, float]:
     """Validation scores of the weights in `folder`."""
     trainer.load_weights(folder)
     metrics = trainer.evaluate(metric_key_prefix="final")
-    names = ("loss", "perplexity", "bleu", "chrf")
-    return {name: metrics[f"final_{name}"] for name in names if f"final_{name}" in metrics}
+    return {name: metrics[f"final_{name}"] for name in task.score_names if f"final_{name}" in metrics}
 
 
 def _results(
-    recipe: TrainRecipe,
+    task: Task[Any],
     trainer: VanillaTransformerTrainer,
     state: dict[str, Any],
     result: TrainResult,
     best: Path,
 ) -> dict[str, Any]:
     return {
-        "final_model": recipe.effective_final_model,
+        "final_model": task.recipe.effective_final_model,
         "checkpoints": result.checkpoints,
         "best_checkpoint": checkpoints.checkpoint_step(best),
         "steps": result.steps,
@@ -424,7 +399,7 @@ def _results(
         "parameters": trainer.model.num_parameters(),
         "scores": result.scores,
         "signatures": getattr(trainer.compute_metrics, "signatures", {}),
-        "generation": recipe.generation,
+        "generation": task.generation,
     }
 
 

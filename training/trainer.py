@@ -231,6 +231,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             return
         epoch = global_step // self.updates_per_epoch
         self._sampler.set_epoch(epoch)
+        if hasattr(self.data_collator, "set_epoch"):
+            self.data_collator.set_epoch(epoch)
         if self._segmentation is not None:
             pairs = TokenizedPairs(self._segmentation.epoch(epoch))
             self._pairs.rows = pairs

@@ -24,8 +24,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
-from .parallel_files import first_line, open_binary
+from ..errors import InputError, first_line
+from .parallel_files import open_binary
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors

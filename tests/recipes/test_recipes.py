@@ -11,21 +11,31 @@ from transformers import GenerationConfig
 from vanilla_transformer.configuration import VanillaTransformerConfig
 from vanilla_transformer.modeling.generation_vanilla_transformer import OWN_FIELDS, PAPER_DECODING
 from vanilla_transformer.training.recipe import (
+    ClassifierRecipe,
+    LanguageModelRecipe,
+    RunRecipe,
     TrainRecipe,
     available_recipes,
-    comment_lines,
     load_recipe,
     recipe_text,
 )
+from vanilla_transformer.training.recipe_values import comment_lines
 
 NAMES = list(available_recipes())
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def kind_of(name: str) -> type[RunRecipe]:
+    if name == "classifier":
+        return ClassifierRecipe
+    return LanguageModelRecipe if name.startswith("lm_") else TrainRecipe
+
+
 def default_of(section: str, key: str) -> object:
     if section == "generation":
         # GenerationConfig holds None where the library's own default applies.
-        library = {"num_beams": 1, "length_penalty": 1.0, "early_stopping": False} | OWN_FIELDS
+        library: dict[str, object] = {"num_beams": 1, "length_penalty": 1.0, "early_stopping": False}
+        library |= {"do_sample": False, "top_k": 50, "max_new_tokens": None} | OWN_FIELDS
         assert getattr(GenerationConfig(), key, None) in (None, library[key])
         return library[key]
     return getattr(VanillaTransformerConfig(), key)
@@ -35,10 +45,10 @@ def default_of(section: str, key: str) -> object:
 def test_every_key_carries_the_comment_of_the_dataclass(name: str) -> None:
     lines = recipe_text(name).splitlines()
     keys = [line.partition(":")[0] for line in lines if re.match(r"\w+:", line)]
-    assert keys == [item.name for item in dataclasses.fields(TrainRecipe)]
+    assert keys == [item.name for item in dataclasses.fields(kind_of(name))]
     for key in keys:
         at = next(k for k, line in enumerate(lines) if line.startswith(f"{key}:"))
-        comment = comment_lines(key)
+        comment = comment_lines(key, kind_of(name))
         assert lines[at - len(comment) : at] == comment
 
 
@@ -61,9 +71,12 @@ def test_a_recipe_makes_a_model_from_anywhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = load_recipe(
-        name, [] if name.startswith("demo") else ["--train_source", "a", "--train_target", "b"]
-    )
+    data = {
+        TrainRecipe: [] if name.startswith("demo") else ["--train_source", "a", "--train_target", "b"],
+        LanguageModelRecipe: ["--train_text", "a"],
+        ClassifierRecipe: ["--train_file", "a.csv"],
+    }
+    recipe = load_recipe(name, data[kind_of(name)], kind_of(name))
     recipe.require_trainable()
     config = VanillaTransformerConfig.from_preset(recipe.preset, vocab_size=recipe.vocab_size, **recipe.model)
     assert config.dropout == recipe.model["dropout"]
@@ -71,7 +84,8 @@ def test_a_recipe_makes_a_model_from_anywhere(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_path_and_the_name_are_one_recipe(name: str) -> None:
-    assert load_recipe(ROOT / "recipes" / f"{name}.yaml") == load_recipe(name)
+    kind = kind_of(name)
+    assert load_recipe(ROOT / "recipes" / f"{name}.yaml", [], kind) == load_recipe(name, [], kind)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -199,14 +199,14 @@ class TestCaching:
     def tokenised(self, monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> int:
         """How many pairs are tokenised when the corpus is prepared."""
         seen: list[str] = []
-        encode = filtering._encode
+        encode = filtering.encode
 
         def noted(tokenizer: Any, texts: list[str]) -> Any:
             seen.extend(texts)
             return encode(tokenizer, texts)
 
         with monkeypatch.context() as patch:
-            patch.setattr(filtering, "_encode", noted)
+            patch.setattr(filtering, "encode", noted)
             prepare_pairs(*arguments, **options)
         return len(seen) - 1  # less the one that shows the end token
 

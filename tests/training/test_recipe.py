@@ -8,12 +8,14 @@ import pytest
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING
 from vanilla_transformer.training.recipe import (
+    RECIPES,
+    ClassifierRecipe,
+    LanguageModelRecipe,
     TrainRecipe,
     available_recipes,
-    comment_lines,
     load_recipe,
-    parse_overrides,
 )
+from vanilla_transformer.training.recipe_values import comment_lines, parse_overrides
 
 
 def recipe_file(folder: Path, text: str) -> Path:
@@ -31,12 +33,12 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_every_key_says_its_meaning_and_default() -> None:
-    for item in dataclasses.fields(TrainRecipe):
-        comment = " ".join(line.removeprefix("# ") for line in comment_lines(item.name))
+    for kind, item in [(one, item) for one in RECIPES for item in dataclasses.fields(one)]:
+        comment = " ".join(line.removeprefix("# ") for line in comment_lines(item.name, kind))
         assert comment.startswith(item.metadata["help"])
         assert "Default: " in comment
         assert all(choice in comment for choice in item.metadata["choices"])
-        assert max(map(len, comment_lines(item.name))) <= 110
+        assert max(map(len, comment_lines(item.name, kind))) <= 110
 
 
 @pytest.mark.parametrize("comments", [False, True])
@@ -72,7 +74,7 @@ def test_overrides_of_every_form(tmp_path: Path) -> None:
 
 def test_strings_stay_as_they_are_typed() -> None:
     words = "--target_lang no --output_dir 2024 --source_column 1e3 --train_split= --dataset ~"
-    assert parse_overrides(words.split()) == {
+    assert parse_overrides(words.split(), TrainRecipe) == {
         "target_lang": "no",
         "output_dir": "2024",
         "source_column": "1e3",
@@ -220,10 +222,43 @@ def test_differences_are_the_keys_that_differ() -> None:
 def test_packaged_recipes_are_listed_with_a_line_each() -> None:
     recipes = available_recipes()
     assert list(recipes) == [
-        *("demo", "demo_student", "multi30k_en_de", "multi30k_en_de_student", "multi30k_en_fr"),
+        *("classifier", "demo", "demo_student", "lm_causal", "lm_masked"),
+        *("multi30k_en_de", "multi30k_en_de_student", "multi30k_en_fr"),
         *("tvsub_zh_en", "wmt14_en_de_base", "wmt14_en_de_big", "wmt14_en_fr_big"),
     ]
     assert all(len(summary) > 20 for summary in recipes.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "command"),
+    [("lm_causal", TrainRecipe, "train-lm"), ("demo", LanguageModelRecipe, "train"),
+     ("classifier", LanguageModelRecipe, "train-classifier")],
+)  # fmt: skip
+def test_a_recipe_of_another_kind_names_its_command(name: str, kind: type, command: str) -> None:
+    with pytest.raises(InputError, match=f"^recipe {name} is for `vanilla-transformer {command}`"):
+        load_recipe(name, [], kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "message"),
+    [
+        (LanguageModelRecipe, ["--objective", "both"], "`objective` must be one of causal, masked"),
+        (LanguageModelRecipe, ["--mask_probability", "0", "--objective", "masked"], "must be positive"),
+        (LanguageModelRecipe, ["--generation.beams", "2"], "unknown key `generation.beams`"),
+        (ClassifierRecipe, ["--train_text", "a"], "unknown key `train_text`"),
+        (ClassifierRecipe, ["--metric", "bleu"], "`metric` must be one of accuracy, f1, loss"),
+    ],
+)
+def test_what_cannot_be_of_the_other_kinds(kind: type, words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe("lm_causal" if kind is LanguageModelRecipe else "classifier", words, kind)
+
+
+def test_the_other_kinds_need_their_own_data() -> None:
+    with pytest.raises(InputError, match=r"^no training data: give `train_text`\.$"):
+        load_recipe("lm_masked", [], LanguageModelRecipe).require_trainable()
+    with pytest.raises(InputError, match=r"^no training data: give `train_file`\.$"):
+        load_recipe("classifier", [], ClassifierRecipe).require_trainable()
 
 
 def test_a_model_to_start_from_has_its_own_shape() -> None:

@@ -1,0 +1,193 @@
+"""Whole runs of language models and classifiers, what they leave behind, and where they start from."""
+
+import csv
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import parallel_sentences
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    TrainerCallback,
+    pipeline,
+)
+
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
+)
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.training import TrainResult, train
+from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 300, "tokens_per_update": 400, "tokens_per_device": 200, "max_steps": 6, "warmup_steps": 10,
+    "eval_steps": 3, "save_steps": 3, "logging_steps": 1, "tensorboard": False, "final_model": "last",
+    "model": {
+        "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "dropout": 0.2,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with texts, plain and packed, and with labelled ones whose label a word tells."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = [source for source, _ in parallel_sentences(60)]
+    with gzip.open(folder / "train.txt.gz", "wt", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    (folder / "valid.txt").write_text("".join(f"{line}\n" for line in lines[:7]) + "\n", encoding="utf-8")
+    for name, count in (("train.csv", 60), ("valid.csv", 12)):
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            writer.writerows(
+                (f"x {lines[k]}", "cross") if k % 3 else (f"o {lines[k]}", "ring") for k in range(count)
+            )
+    return folder
+
+
+def language_model(data: Path, output: Path, **changes: Any) -> LanguageModelRecipe:
+    files = {"train_text": str(data / "train.txt.gz"), "valid_text": str(data / "valid.txt")}
+    return LanguageModelRecipe(**(SMALL | files | {"output_dir": str(output)} | changes))
+
+
+def classifier(data: Path, output: Path, **changes: Any) -> ClassifierRecipe:
+    files = {"train_file": str(data / "train.csv"), "valid_file": str(data / "valid.csv")}
+    return ClassifierRecipe(**(SMALL | files | {"output_dir": str(output)} | changes))
+
+
+def test_a_causal_model_is_trained_and_its_perplexity_is_right(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = language_model(data, tmp_path / "run", samples=2, prompts=["w1 w2"])
+    result = train(recipe)
+    shown = capsys.readouterr().out
+    assert "Validation data: 7 pieces of 8 texts; 1 empty" in shown
+    assert [line.startswith(f"step {step}: w1 w2") for step in (3, 6) for line in shown.splitlines()].count(
+        True
+    ) == 4
+    model, tokenizer = (
+        auto.from_pretrained(result.output_dir) for auto in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    assert (model.generation_config.do_sample, model.generation_config.max_new_tokens) == (True, 40)
+    total, count = 0.0, 0
+    for line in (data / "valid.txt").read_text().split("\n")[:7]:
+        ids = torch.tensor([[1, *tokenizer(line)["input_ids"]]])
+        with torch.no_grad():
+            log_p = model.eval()(ids[:, :-1]).logits.double().log_softmax(-1)
+        total -= log_p.gather(-1, ids[:, 1:, None]).sum().item()
+        count += ids.shape[1] - 1
+    assert result.scores["final"]["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-4)
+    assert train(recipe).finished_before
+    with pytest.raises(InputError, match="these keys differ: objective, join_lines"):
+        train(
+            language_model(
+                data, tmp_path / "run", samples=2, prompts=["w1 w2"], objective="masked", join_lines=True
+            )
+        )
+
+
+def test_a_masked_model_resumes_to_the_bit(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    changes: dict[str, Any] = {"objective": "masked", "max_steps": 9, "samples": 1}
+    whole = train(language_model(data, tmp_path / "whole", **changes))
+    assert "step 9: " in capsys.readouterr().out
+    halted = language_model(data, tmp_path / "halted", **changes)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("vanilla_transformer.training.run._callbacks", lambda *args, **kwargs: [Stop()])
+        train(halted)
+    resumed = train(halted)
+    assert (resumed.steps, resumed.scores) == (9, whole.scores)
+    weights, wanted = (load_file(run.output_dir / "model.safetensors") for run in (resumed, whole))
+    assert all(weights[name].equal(wanted[name]) for name in wanted)
+    model = AutoModelForMaskedLM.from_pretrained(whole.output_dir)
+    fill: Any = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(whole.output_dir))
+    assert fill.tokenizer.mask_token_id == 4
+
+
+@pytest.fixture(scope="module")
+def classified(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    changes: dict[str, Any] = {
+        "max_steps": 60, "eval_steps": 20, "save_steps": 20, "learning_rate_scale": 0.6,
+        "final_model": "best",
+    }  # fmt: skip
+    return train(classifier(data, tmp_path_factory.mktemp("classified") / "run", **changes))
+
+
+def test_a_classifier_learns_and_names_its_classes(classified: TrainResult) -> None:
+    assert set(classified.scores["final"]) == {"loss", "accuracy", "f1"}
+    assert classified.scores["final"]["accuracy"] == 1.0
+    results = json.loads((classified.output_dir / "results.json").read_text())
+    assert results["scores"] == classified.scores
+    model: Any = AutoModelForSequenceClassification.from_pretrained(classified.output_dir)
+    tokenizer: Any = AutoTokenizer.from_pretrained(classified.output_dir)
+    assert model.config.id2label == {0: "cross", 1: "ring"}
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    assert [found["label"] for found in classify(["o w1 w2", "x w1 w2"])] == ["ring", "cross"]
+
+
+def test_the_parts_of_a_translation_model_are_a_start(data: Path, tmp_path: Path) -> None:
+    """With a learning rate of 0, what a run saves is what it started from."""
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+        [line for pair in parallel_sentences(60) for line in pair], vocab_size=300
+    )
+    torch.manual_seed(3)
+    config = VanillaTransformerConfig(**(SMALL["model"] | {"vocab_size": len(tokenizer)}))
+    translation = VanillaTransformerForConditionalGeneration(config)
+    for thing in (translation, tokenizer):
+        thing.save_pretrained(tmp_path / "translation")
+    wanted = dict(translation.named_parameters())
+    still: dict[str, Any] = {
+        "init_from": str(tmp_path / "translation"), "learning_rate_scale": 0.0, "model": {}, "samples": 0,
+        "max_steps": 1, "eval_steps": 1, "save_steps": 1,
+    }  # fmt: skip
+    causal = train(language_model(data, tmp_path / "causal", **still))
+    model: Any = AutoModelForCausalLM.from_pretrained(causal.output_dir)
+    for name, value in model.model.decoder.layers.named_parameters():
+        if "encoder_attn" not in name:
+            assert value.equal(wanted[f"model.decoder.layers.{name}"]), name
+    assert model.lm_head.weight.equal(wanted["model.shared.weight"])
+    labelled = train(
+        classifier(data, tmp_path / "labelled", **{k: v for k, v in still.items() if k != "samples"})
+    )
+    encoder: Any = AutoModelForSequenceClassification.from_pretrained(labelled.output_dir)
+    for name, value in encoder.model.encoder.layers.named_parameters():
+        assert value.equal(wanted[f"model.encoder.layers.{name}"]), name
+    assert encoder.get_input_embeddings().weight.equal(wanted["model.shared.weight"])
+
+
+def test_what_cannot_be_trained_on_is_one_line_and_starts_no_run(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("text,label\nw1,square\n")
+    for recipe, message in (
+        (classifier(data, tmp_path / "run", label_column="kind"), "has no column `kind`"),
+        (
+            classifier(data, tmp_path / "run", valid_file=str(tmp_path / "other.csv")),
+            "label 'square' is none of",
+        ),
+        (
+            language_model(data, tmp_path / "run", train_text=str(tmp_path / "absent")),
+            "absent` does not exist",
+        ),
+        (language_model(data, tmp_path / "run", freeze=["encoder"]), "`freeze` names `encoder`, but"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            train(recipe)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run" / "recipe.yaml").exists()

@@ -1,0 +1,294 @@
+"""What a run trains: the parts that differ between translation, language models and classifiers."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from ..errors import InputError
+from ..modeling import (
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+)
+from .classification import ClassificationScores
+from .corpus import iterate_texts, load_labelled_texts, load_pairs, load_texts
+from .filtering import LongSentences, prepare_pairs
+from .recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe, TrainRecipe
+from .samples import PrintSamples
+from .scoring import TranslationScores
+from .text_collators import ClassifierCollator, TextCollator
+from .texts import (
+    Masking,
+    classes_of,
+    mask_rows,
+    prepare_causal_texts,
+    prepare_labelled_texts,
+    prepare_masked_texts,
+)
+
+R = TypeVar("R", bound=RunRecipe)
+
+
+class Task(ABC, Generic[R]):
+    """The parts of a run that depend on what is trained; `run.train` has the others.
+
+    Attributes:
+        recipe: the settings.
+        model_class: the class of the model.
+        score_names: the scores of a validation that are kept, as far as there are any.
+        text_columns: the columns of the training data that the tokenizer is trained on.
+        streaming: whether the training data have no known length.
+    """
+
+    model_class: type[PreTrainedModel]
+    score_names: tuple[str, ...] = ("loss", "perplexity")
+    text_columns: tuple[str, ...] = ("text",)
+    streaming = False
+
+    def __init__(self, recipe: R):
+        self.recipe = recipe
+
+    @abstractmethod
+    def training_data(self) -> Any:
+        """The text to train on."""
+
+    @abstractmethod
+    def training_rows(self, data: Any, tokenizer: Any) -> tuple[Any, object]:
+        """The rows to train on, and a report of what became of the text."""
+
+    @abstractmethod
+    def validation_rows(self, tokenizer: Any) -> tuple[Any, object]:
+        """The rows to validate on, none left out for its length, and a report."""
+
+    @abstractmethod
+    def collator(self, tokenizer: Any) -> Any:
+        """What makes batches of rows; `None` for the Trainer's own."""
+
+    def texts(self, data: Any) -> Iterator[str]:
+        """What the tokenizer is trained on."""
+        return iterate_texts(data, limit=self.recipe.tokenizer_sentences, columns=self.text_columns)
+
+    def config_fields(self) -> dict[str, Any]:
+        """Fields of the configuration that follow from the data."""
+        return {}
+
+    def arguments(self) -> dict[str, Any]:
+        """The Trainer's arguments that only this task has."""
+        return {"predict_with_generate": False, "generation_num_beams": None}
+
+    def scores(self, tokenizer: Any) -> Any:
+        """`compute_metrics` of the Trainer; `None` where the loss is all."""
+        return None
+
+    def callbacks(self, tokenizer: PreTrainedTokenizerBase, eval_rows: Any) -> list[TrainerCallback]:
+        """Callbacks of the Trainer that only this task has."""
+        return []
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """Decoding defaults that are saved with the model."""
+        return {}
+
+
+class TranslationTask(Task[TrainRecipe]):
+    """An encoder-decoder on sentence pairs."""
+
+    model_class = VanillaTransformerForConditionalGeneration
+    score_names = ("loss", "perplexity", "bleu", "chrf")
+    text_columns = ("source", "target")
+
+    def __init__(self, recipe: TrainRecipe):
+        super().__init__(recipe)
+        self.streaming = recipe.streaming
+
+    def training_data(self) -> Any:
+        """The pairs to train on."""
+        recipe = self.recipe
+        return load_pairs(
+            source=recipe.train_source,
+            target=recipe.train_target,
+            file=recipe.train_file,
+            source_column=recipe.source_column,
+            target_column=recipe.target_column,
+            dataset=recipe.dataset if recipe.train_source is None and recipe.train_file is None else None,
+            dataset_config=recipe.dataset_config,
+            split=recipe.train_split,
+            streaming=recipe.streaming,
+        )
+
+    def training_rows(self, data: Any, tokenizer: Any) -> tuple[Any, object]:
+        """The pairs as tokens."""
+        return self._prepare(self.recipe, data, tokenizer)
+
+    def validation_rows(self, tokenizer: Any) -> tuple[Any, object]:
+        """The validation pairs, none left out for its length, so that scores are those of the whole set."""
+        recipe = self.recipe
+        pairs = load_pairs(
+            source=recipe.valid_source,
+            target=recipe.valid_target,
+            file=recipe.valid_file,
+            source_column=recipe.source_column,
+            target_column=recipe.target_column,
+            dataset=recipe.dataset if recipe.valid_split is not None else None,
+            dataset_config=recipe.dataset_config,
+            split=recipe.valid_split or "train",
+        )
+        whole = dataclasses.replace(recipe, long_sentences="keep", max_length_ratio=None)
+        return self._prepare(whole, pairs, tokenizer)
+
+    @staticmethod
+    def _prepare(recipe: TrainRecipe, pairs: Any, tokenizer: Any) -> tuple[Any, object]:
+        return prepare_pairs(
+            pairs,
+            tokenizer,
+            max_source_length=recipe.max_source_length,
+            max_target_length=recipe.max_target_length,
+            long_sentences=cast(LongSentences, recipe.long_sentences),
+            max_length_ratio=recipe.max_length_ratio,
+        )
+
+    def collator(self, tokenizer: Any) -> Any:
+        """The Trainer's own."""
+        return None
+
+    def arguments(self) -> dict[str, Any]:
+        """Streams, BPE-dropout, and how validation decodes."""
+        return {
+            "bpe_dropout": self.recipe.bpe_dropout,
+            "streaming_window": self.recipe.streaming_window,
+            "predict_with_generate": self.recipe.metric != "loss",
+            "generation_num_beams": self.recipe.eval_num_beams,
+        }
+
+    def scores(self, tokenizer: Any) -> Any:
+        """BLEU and chrF, unless only the loss is wanted."""
+        if self.recipe.metric == "loss":
+            return None
+        return TranslationScores(tokenizer, language=self.recipe.target_lang)
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """As the recipe says."""
+        return self.recipe.generation
+
+
+class LanguageModelTask(Task[LanguageModelRecipe]):
+    """A decoder that predicts each next token, or an encoder that predicts hidden ones."""
+
+    def __init__(self, recipe: LanguageModelRecipe):
+        super().__init__(recipe)
+        self.masked = recipe.objective == "masked"
+        self.model_class = VanillaTransformerForMaskedLM if self.masked else VanillaTransformerForCausalLM
+
+    def training_data(self) -> Any:
+        """The lines to train on."""
+        return load_texts(cast(str, self.recipe.train_text))
+
+    def training_rows(self, data: Any, tokenizer: Any) -> tuple[Any, object]:
+        """The lines as pieces of tokens."""
+        prepare = prepare_masked_texts if self.masked else prepare_causal_texts
+        recipe = self.recipe
+        return prepare(data, tokenizer, max_length=recipe.max_length, join_lines=recipe.join_lines)
+
+    def validation_rows(self, tokenizer: Any) -> tuple[Any, object]:
+        """The validation lines; what is hidden in them is the same in each validation."""
+        rows, report = self.training_rows(load_texts(cast(str, self.recipe.valid_text)), tokenizer)
+        return (mask_rows(rows, self._masking(tokenizer)) if self.masked else rows), report
+
+    def collator(self, tokenizer: Any) -> Any:
+        """Pads, and hides tokens for a masked language model."""
+        return TextCollator(tokenizer, self._masking(tokenizer) if self.masked else None)
+
+    def callbacks(self, tokenizer: PreTrainedTokenizerBase, eval_rows: Any) -> list[TrainerCallback]:
+        """Samples with each validation."""
+        recipe = self.recipe
+        if not recipe.samples:
+            return []
+        rows = eval_rows if self.masked else None
+        return [
+            PrintSamples(tokenizer, count=recipe.samples, prompts=recipe.prompts, rows=rows, seed=recipe.seed)
+        ]
+
+    def _masking(self, tokenizer: Any) -> Masking:
+        return Masking(tokenizer, probability=self.recipe.mask_probability, seed=self.recipe.seed)
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """As the recipe says, for a model that generates."""
+        return {} if self.masked else self.recipe.generation
+
+
+class ClassifierTask(Task[ClassifierRecipe]):
+    """An encoder with classes for whole texts."""
+
+    model_class = VanillaTransformerForSequenceClassification
+    score_names = ("loss", "accuracy", "f1")
+
+    def __init__(self, recipe: ClassifierRecipe):
+        super().__init__(recipe)
+        self.classes: Sequence[str] = ()
+
+    def training_data(self) -> Any:
+        """The texts to train on; their labels are the classes."""
+        texts = self._load(self.recipe.train_file)
+        self.classes = classes_of(texts)
+        return texts
+
+    def training_rows(self, data: Any, tokenizer: Any) -> tuple[Any, object]:
+        """The texts as tokens."""
+        return self._prepare(data, tokenizer, self.recipe.long_texts)
+
+    def validation_rows(self, tokenizer: Any) -> tuple[Any, object]:
+        """The validation texts; too long ones are cut, not left out, so that scores are of the whole set."""
+        how = "cut" if self.recipe.long_texts == "drop" else self.recipe.long_texts
+        return self._prepare(self._load(self.recipe.valid_file), tokenizer, how)
+
+    def _load(self, path: str | None) -> Any:
+        recipe = self.recipe
+        return load_labelled_texts(
+            cast(str, path), text_column=recipe.text_column, label_column=recipe.label_column
+        )
+
+    def _prepare(self, texts: Any, tokenizer: Any, long_texts: str) -> tuple[Any, object]:
+        return prepare_labelled_texts(
+            texts, tokenizer, self.classes, max_length=self.recipe.max_length, long_texts=long_texts
+        )
+
+    def collator(self, tokenizer: Any) -> Any:
+        """Pads."""
+        return ClassifierCollator(tokenizer)
+
+    def config_fields(self) -> dict[str, Any]:
+        """The names of the classes."""
+        return {
+            "id2label": dict(enumerate(self.classes)),
+            "label2id": {label: number for number, label in enumerate(self.classes)},
+        }
+
+    def scores(self, tokenizer: Any) -> Any:
+        """Accuracy and F1."""
+        return ClassificationScores()
+
+
+_TASKS: dict[type[RunRecipe], type[Task[Any]]] = {
+    TrainRecipe: TranslationTask,
+    LanguageModelRecipe: LanguageModelTask,
+    ClassifierRecipe: ClassifierTask,
+}
+
+
+def task_of(recipe: RunRecipe) -> Task[Any]:
+    """The task that a recipe describes.
+
+    Raises:
+        InputError: the recipe is of no known kind.
+    """
+    if type(recipe) not in _TASKS:
+        raise InputError(f"there is no task for a {type(recipe).__name__}.")
+    return _TASKS[type(recipe)](recipe)
