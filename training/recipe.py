@@ -215,7 +215,7 @@ class RunRecipe(Recipe):
             object.__setattr__(self, "generation", generation)
         check_known(generation, prefix="generation.", known={**GenerationConfig().to_dict(), **OWN_FIELDS})
         with one_line_errors():
-            config = GenerationConfig(**(default_of("generation", type(self)) | generation))
+            config = GenerationConfig(**(OWN_FIELDS | default_of("generation", type(self)) | generation))
             config.validate(strict=True)
             check_own_fields(config)
 
@@ -535,7 +535,7 @@ def launch_config_text(name: str) -> str:
     known = available_launch_configs()
     if name not in known:
         raise InputError(
-            f"no configuration is named {name!r}{_closest(name, known)} There are {', '.join(known)}."
+            f"no configuration is named {name!r}{closest(name, known)} There are {', '.join(known)}."
         )
     return resources.files(_PACKAGE).joinpath(f"{name}.yaml").read_text("utf-8")
 
