@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..modeling.generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
@@ -201,7 +201,7 @@ class Explanation:
 
 
 def explain(
-    model: VanillaTransformerForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     source: str,
     *,
@@ -233,16 +233,16 @@ def explain(
     explanation.draw("figures")
     ```
     """
-    _check(model, source, target)
-    input_ids = torch.tensor([tokenizer(source)["input_ids"]], device=model.device)
+    translator = _checked(model, source, target)
+    input_ids = torch.tensor([tokenizer(source)["input_ids"]], device=translator.device)
     forced = None if target is None else list(tokenizer(text_target=target)["input_ids"])
     limit = input_ids.shape[1] + MAX_LENGTH_BEYOND_SOURCE if max_new_tokens is None else max_new_tokens
-    produced, stepwise = decode_step_by_step(model, input_ids, forced, limit)
-    decoder_ids = [model.config.decoder_start_token_id or 0, *produced[:-1]]
-    with record(model) as recording:
-        logits = model(
+    produced, stepwise = decode_step_by_step(translator, input_ids, forced, limit)
+    decoder_ids = [translator.config.decoder_start_token_id or 0, *produced[:-1]]
+    with record(translator) as recording:
+        logits = translator(
             input_ids=input_ids,
-            decoder_input_ids=torch.tensor([decoder_ids], device=model.device),
+            decoder_input_ids=torch.tensor([decoder_ids], device=translator.device),
             use_cache=False,
         ).logits
     decoding = Decoding(
@@ -251,17 +251,17 @@ def explain(
     return Explanation(
         source=source,
         translation=str(tokenizer.decode(produced, skip_special_tokens=True)),
-        pre_norm=model.config.norm_position == "pre",
+        pre_norm=translator.config.norm_position == "pre",
         source_embedding=_embedding(recording, "model.encoder", tokenizer, input_ids[0].tolist()),
-        encoder=_layers(recording, "model.encoder", model.config.encoder_layers),
+        encoder=_layers(recording, "model.encoder", translator.config.encoder_layers),
         memory=recording.inputs["model.decoder.layers.0.encoder_attn.k_proj"][0],
         target_embedding=_embedding(recording, "model.decoder", tokenizer, decoder_ids),
-        decoder=_layers(recording, "model.decoder", model.config.decoder_layers),
+        decoder=_layers(recording, "model.decoder", translator.config.decoder_layers),
         decoding=decoding,
     )
 
 
-def _check(model: Any, source: str, target: str | None) -> None:
+def _checked(model: Any, source: str, target: str | None) -> VanillaTransformerForConditionalGeneration:
     if getattr(model.config, "model_type", None) != "vanilla_transformer":
         raise InputError(
             f"only a `vanilla_transformer` can be explained, but the model is a `{model.config.model_type}`."
@@ -271,6 +271,8 @@ def _check(model: Any, source: str, target: str | None) -> None:
     for name, text in (("source", source), ("target", target)):
         if text is not None and not text.strip():
             raise InputError(f"`{name}` must be a sentence, but is empty.")
+    # Not told by its class: it may come from code beside its weights.
+    return cast(VanillaTransformerForConditionalGeneration, model)
 
 
 def decode_step_by_step(

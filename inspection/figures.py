@@ -196,13 +196,13 @@ def _attention_panels(
     attention: Attention, queries: Sequence[str], keys: Sequence[str], head: int
 ) -> list[Panel]:
     return [
-        ("Q", pick(attention.query, head), queries, None),  # type: ignore[arg-type]
-        ("K", pick(attention.key, head), keys, None),  # type: ignore[arg-type]
-        ("V", pick(attention.value, head), keys, None),  # type: ignore[arg-type]
-        ("QK^T / sqrt(d_k)", pick(attention.scores, head), queries, keys),  # type: ignore[arg-type]
+        ("Q", pick(attention.query, head), queries, None),
+        ("K", pick(attention.key, head), keys, None),
+        ("V", pick(attention.value, head), keys, None),
+        ("QK^T / sqrt(d_k)", pick(attention.scores, head), queries, keys),
         ("mask (dark: visible)", attention.visible, queries, keys),
-        ("softmax", pick(attention.weights, head), queries, keys),  # type: ignore[arg-type]
-        ("weighted sum of V", pick(attention.heads, head), queries, None),  # type: ignore[arg-type]
+        ("softmax", pick(attention.weights, head), queries, keys),
+        ("weighted sum of V", pick(attention.heads, head), queries, None),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 
@@ -55,7 +55,11 @@ def describe(explanation: Explanation, *, layer: int = 0, head: int = 0) -> str:
     return "\n\n".join(stages)
 
 
-def pick(items: Sequence[Item], index: int) -> Item:
+@overload
+def pick(items: torch.Tensor, index: int) -> torch.Tensor: ...
+@overload
+def pick(items: Sequence[Item], index: int) -> Item: ...
+def pick(items: Any, index: int) -> Any:
     """`items[index]`, or the last one where there are fewer (stacks and their heads may differ in number)."""
     return items[max(-len(items), min(index, len(items) - 1))]
 
@@ -155,13 +159,13 @@ def _describe_attention(
     heads, _, width = attention.query.shape
     parts = [
         f"{title}: head {range(heads)[pick(range(heads), head)] + 1} of {heads}",
-        matrix("Q", pick(attention.query, head), queries),  # type: ignore[arg-type]
-        matrix("K", pick(attention.key, head), keys),  # type: ignore[arg-type]
-        matrix("V", pick(attention.value, head), keys),  # type: ignore[arg-type]
-        matrix(f"Scaled scores Q K^T / sqrt({width})", pick(attention.scores, head), queries, keys),  # type: ignore[arg-type]
+        matrix("Q", pick(attention.query, head), queries),
+        matrix("K", pick(attention.key, head), keys),
+        matrix("V", pick(attention.value, head), keys),
+        matrix(f"Scaled scores Q K^T / sqrt({width})", pick(attention.scores, head), queries, keys),
         matrix("Mask (1: visible)", attention.visible, queries, keys),
-        matrix("Softmax: the weights, rows sum to 1", pick(attention.weights, head), queries, keys),  # type: ignore[arg-type]
-        matrix("Weighted sum of V", pick(attention.heads, head), queries),  # type: ignore[arg-type]
+        matrix("Softmax: the weights, rows sum to 1", pick(attention.weights, head), queries, keys),
+        matrix("Weighted sum of V", pick(attention.heads, head), queries),
         matrix(f"The {heads} heads side by side", attention.concatenated, queries),
         matrix("times W^O", attention.projected, queries),
     ]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.generation import (
     EosTokenCriteria,
@@ -36,6 +35,8 @@ from transformers.generation import (
     SuppressTokensLogitsProcessor,
 )
 from transformers.masking_utils import create_causal_mask
+
+from .loss_vanilla_transformer import is_plain_linear
 
 # Section 6.1: "we set the maximum output length during inference to input length + 50".
 MAX_LENGTH_BEYOND_SOURCE = 50
@@ -222,9 +223,8 @@ class IncrementalDecoder:
         turned round. A projection that is more than a plain `nn.Linear` is called as it is.
         """
         head, count = self.lm_head, hidden_states.shape[:2].numel()
-        plain = type(head) is nn.Linear and head.bias is None and "forward" not in vars(head)
-        hooked = head._forward_hooks or head._forward_pre_hooks
-        if not plain or hooked or head.weight.device.type != "cpu" or not 1 < count <= FEW_ROWS:
+        plain = is_plain_linear(head) and head.bias is None
+        if not plain or head.weight.device.type != "cpu" or not 1 < count <= FEW_ROWS:
             return head(hidden_states)
         logits = head.weight @ hidden_states.flatten(0, 1).t()  # (V, N * B)
         return logits.t().contiguous().unflatten(0, hidden_states.shape[:2])

@@ -3,6 +3,7 @@
 from typing import Any, Literal, TypeAlias
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
@@ -10,6 +11,18 @@ ProblemType: TypeAlias = Literal["regression", "single_label_classification", "m
 IGNORED = -100
 # Rows of logits held at once: on a CPU few enough to stay in its caches, elsewhere enough to fill the device.
 CPU_CHUNK, DEVICE_CHUNK = 256, 4096
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a projection is its weight and bias and nothing besides: no adapter, no hook, no wrapper.
+
+    Only then may its product be computed without calling it.
+    """
+    return (
+        type(module) is nn.Linear
+        and "forward" not in vars(module)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+    )
 
 
 def cross_entropy_loss(

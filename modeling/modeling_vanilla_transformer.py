@@ -49,6 +49,7 @@ from .loss_vanilla_transformer import (
     IGNORED,
     cross_entropy_loss,
     infer_problem_type,
+    is_plain_linear,
     linear_cross_entropy_loss,
     sequence_loss,
 )
@@ -977,8 +978,7 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
                 `VanillaTransformerForConditionalGeneration`.
         """
         projection = self.get_output_embeddings()
-        # A projection that is no plain one, with an adapter for instance, is more than its weight.
-        fusible = type(projection) is nn.Linear and not is_torchdynamo_compiling()
+        fusible = is_plain_linear(projection) and not is_torchdynamo_compiling()
         if labels is not None and not return_logits and fusible:
             linear = cast(nn.Linear, projection)
             loss = linear_cross_entropy_loss(

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     check_range("layer", args.layer, model.config.encoder_layers, model.config.decoder_layers)
     check_range("head", args.head, model.config.encoder_attention_heads, model.config.decoder_attention_heads)
     try:
-        explanation = explain(model, tokenizer, args.sentence, target=args.target)  # type: ignore[arg-type]
+        explanation = explain(model, tokenizer, args.sentence, target=args.target)
     except ValueError as error:
         raise InputError(str(error)) from error
     place = {"layer": args.layer - 1, "head": args.head - 1}

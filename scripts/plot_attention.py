@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     check_format(args.output)
     model, tokenizer = load_model(args.model, device=args.device)
     try:
-        explanation = explain(model, tokenizer, args.sentence, target=args.target)  # type: ignore[arg-type]
+        explanation = explain(model, tokenizer, args.sentence, target=args.target)
     except ValueError as error:
         raise InputError(str(error)) from error
     layer, head = (None if number is None else number - 1 for number in (args.layer, args.head))

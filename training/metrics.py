@@ -115,8 +115,7 @@ def score_as_paper(
     between two words becomes a word of its own (`split_compounds`), and BLEU counts what lies between spaces,
     without smoothing. It differs from sacreBLEU in both steps: sacreBLEU's own rules ("13a") split the text,
     and leave a word with hyphens whole, so that a compound with one wrong part is one wrong word there and
-    two right ones here. Published systems stand some tenths of a point higher by this figure; the two must
-    not be compared with each other.
+    two right ones here. The two must not be compared with each other.
 
     Returns:
         bleu and bleu_signature.

@@ -22,7 +22,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import has_length
 
 from ..configuration import VanillaTransformerConfig
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..modeling.generation_vanilla_transformer import set_decoding
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
@@ -239,7 +239,7 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise InputError(f"tokenizer `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
+        raise InputError(f"tokenizer `{name}` cannot be loaded: {first_line(error)}") from None
 
 
 def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
@@ -283,7 +283,7 @@ def _pretrained_model(task: Task[Any]) -> PreTrainedModel:
             **recipe.model,
         )
     except (OSError, RuntimeError) as error:
-        raise InputError(f"model `{name}` cannot be loaded: {str(error).partition(chr(10))[0]}") from None
+        raise InputError(f"model `{name}` cannot be loaded: {first_line(error)}") from None
 
 
 def _callbacks(recipe: RunRecipe, *, main: bool) -> list[TrainerCallback]:

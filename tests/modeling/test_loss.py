@@ -1,5 +1,7 @@
 """The fused loss against the plain one, and both against the formula of section 5.4."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -84,3 +86,15 @@ def test_nothing_but_padding_gives_zero() -> None:
     loss = linear_cross_entropy_loss(hidden, weight, torch.full_like(labels, -100))
     loss.backward()
     assert loss.item() == 0 and hidden.grad is not None and not hidden.grad.any()
+
+
+def test_a_projection_with_a_hook_is_called_and_not_fused(tiny_model: Any) -> None:
+    ids = torch.randint(5, 64, (2, 6))
+    inputs = {"input_ids": ids, "labels": ids.flip(1), "return_logits": False}
+    with torch.no_grad():
+        fused = tiny_model(**inputs).loss
+        tiny_model.lm_head.register_forward_hook(lambda module, given, output: 2 * output)
+        hooked = tiny_model(**inputs).loss
+        plain = tiny_model(**inputs | {"return_logits": True}).loss
+    assert not torch.allclose(fused, hooked)
+    torch.testing.assert_close(hooked, plain)
