@@ -131,12 +131,13 @@ class Browser:
 
         return WebDriverWait(self.chromium, 240).until(evaluate, f"never true: {expression} of {args}")
 
+    def find(self, selector: str, text: str) -> Any:
+        """Wait for the element of a CSS selector that shows this text."""
+        same = "one => one.innerText.trim() === arguments[1]"
+        return self.see(f"[...document.querySelectorAll(arguments[0])].find({same})", selector, text)
+
     def click(self, selector: str, text: str) -> None:
-        """Click the element of a CSS selector that shows this text."""
-        found = (
-            "[...document.querySelectorAll(arguments[0])].find(one => one.innerText.trim() === arguments[1])"
-        )
-        self.see(found, selector, text).click()
+        self.find(selector, text).click()
 
     def translate(self, sentence: str) -> None:
         """Type a sentence in the place of what is there, and press the button."""
@@ -150,7 +151,9 @@ class Browser:
     def choose(self, name: str, value: int) -> None:
         """Choose an entry of a list."""
         self.see("document.querySelector(arguments[0])", f"#{name} input").click()
-        self.click("[role=option]", str(value))
+        # Not by a click: the list moves while it opens.
+        press = "arguments[0].dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
+        self.chromium.execute_script(press, self.find("[role=option]", str(value)))
 
     def translation(self, text: str) -> None:
         self.see("document.querySelector('#translation textarea').value === arguments[0]", text)
