@@ -74,10 +74,9 @@ def files_to_send(folder: str | Path, repo_type: str = "model") -> list[str]:
         folder: a saved model, or what a Space is to hold.
         repo_type: "model" or "space".
     """
-    if repo_type == "space":
-        found, allowed = Path(folder).rglob("*"), SPACE_FILES
-    else:
-        found, allowed = Path(folder).glob("*"), (*SENT_FILES, *(path.name for path in source_files()))
+    is_space = repo_type == "space"
+    allowed = SPACE_FILES if is_space else (*SENT_FILES, *(path.name for path in source_files()))
+    found = Path(folder).rglob("*") if is_space else Path(folder).iterdir()
     names = [path.relative_to(folder).as_posix() for path in found if path.is_file()]
     return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in allowed))
 
