@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from transformers import FSMTForConditionalGeneration, PreTrainedModel
 
 from ..configuration import VanillaTransformerConfig
 from ..modeling import VanillaTransformerForConditionalGeneration
-from .weights import build_model, copy_generation_config, load_foreign_model, warn_of_layerdrop
+from .weights import build_model, copy_generation_config, load_foreign_model, sharing_of, warn_of_layerdrop
 
 SAME_FIELDS = (
     "d_model",
@@ -66,18 +65,3 @@ def from_fsmt(fsmt: PreTrainedModel) -> VanillaTransformerForConditionalGenerati
     )
     generation_config = copy_generation_config(fsmt)
     return build_model(ours, weights, generation_config)
-
-
-def sharing_of(weights: dict[str, torch.Tensor]) -> dict[str, bool]:
-    """Which of the embeddings and the projection hold the same numbers, as fields of our configuration.
-
-    Adds the shared matrix to `weights` under its own name where there is one.
-    """
-    source, target = (weights[f"model.{stack}.embed_tokens.weight"] for stack in ("encoder", "decoder"))
-    shared = torch.equal(source, target)
-    if shared:
-        weights["model.shared.weight"] = source
-    return {
-        "share_encoder_decoder_embeddings": shared,
-        "tie_word_embeddings": torch.equal(target, weights["lm_head.weight"]),
-    }
