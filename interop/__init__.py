@@ -1,7 +1,7 @@
 """Checkpoints of other frameworks, in and out."""
 
 from .fairseq import from_fairseq, load_fairseq
-from .fsmt import from_fsmt, load_fsmt
+from .fsmt import from_fsmt, load_fsmt, pair_tokenizer
 from .marian import from_marian, load_marian, save_marian, to_marian
 from .torch_transformer import from_torch, load_torch, save_torch, to_torch, torch_transformer
 
@@ -14,6 +14,7 @@ __all__ = [
     "load_fsmt",
     "load_marian",
     "load_torch",
+    "pair_tokenizer",
     "save_marian",
     "save_torch",
     "to_marian",

@@ -1,11 +1,13 @@
 """FSMT of transformers, fairseq's WMT19 models: in."""
 
+import tempfile
 from pathlib import Path
 
-from transformers import FSMTForConditionalGeneration, PreTrainedModel
+from transformers import FSMTForConditionalGeneration, FSMTTokenizer, PreTrainedModel
 
 from ..configuration import VanillaTransformerConfig
 from ..modeling import VanillaTransformerForConditionalGeneration
+from ..tokenization import FsmtTokenizer
 from .weights import build_model, copy_generation_config, load_foreign_model, sharing_of, warn_of_layerdrop
 
 SAME_FIELDS = (
@@ -38,6 +40,18 @@ def load_fsmt(name: str | Path) -> VanillaTransformerForConditionalGeneration:
         InputError: it cannot be loaded or is of another architecture.
     """
     return from_fsmt(load_foreign_model(FSMTForConditionalGeneration, name, absent=COMPUTED))
+
+
+def pair_tokenizer(tokenizer: FSMTTokenizer) -> FsmtTokenizer:
+    """The same tokenizer, which encodes targets by their own vocabulary, as training needs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = tokenizer.save_vocabulary(folder)
+        return FsmtTokenizer(
+            [tokenizer.src_lang, tokenizer.tgt_lang],
+            *files,
+            do_lower_case=tokenizer.do_lower_case,
+            model_max_length=tokenizer.model_max_length,
+        )
 
 
 def from_fsmt(fsmt: PreTrainedModel) -> VanillaTransformerForConditionalGeneration:

@@ -24,7 +24,7 @@ def auto_classes() -> dict[str, tuple[type, ...]]:
     """Our classes for each Auto class of transformers; of several, the first is the default."""
     # Here and not above, since each of these files imports this one.
     from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
-    from ..tokenization.fairseq_vanilla_transformer import FairseqTokenizer
+    from ..tokenization.fairseq_vanilla_transformer import FairseqTokenizer, FsmtTokenizer
     from ..tokenization.tokenization_vanilla_transformer import VanillaTransformerTokenizer
     from .modeling_vanilla_transformer import (
         VanillaTransformerDecoderModel,
@@ -39,7 +39,7 @@ def auto_classes() -> dict[str, tuple[type, ...]]:
 
     return {
         "AutoConfig": (VanillaTransformerConfig,),
-        "AutoTokenizer": (VanillaTransformerTokenizer, FairseqTokenizer),
+        "AutoTokenizer": (VanillaTransformerTokenizer, FairseqTokenizer, FsmtTokenizer),
         "AutoModel": (
             VanillaTransformerModel,
             VanillaTransformerEncoderModel,

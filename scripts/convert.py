@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> None:
 
 def bring_in(args: argparse.Namespace, folder: Path) -> None:
     """Write a model of another framework as one of ours, with its tokenizer."""
-    from vanilla_transformer.interop import load_fairseq, load_fsmt, load_marian, load_torch
+    from transformers import FSMTTokenizer
+
+    from vanilla_transformer.interop import load_fairseq, load_fsmt, load_marian, load_torch, pair_tokenizer
     from vanilla_transformer.training.checkpoints import read_json
 
     readers = {
@@ -91,6 +93,8 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
     else:
         model, tokenizer = readers[args.source](), None
     tokenizer = tokenizer or _tokenizer(args)
+    if isinstance(tokenizer, FSMTTokenizer):
+        tokenizer = pair_tokenizer(tokenizer)
     model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)

@@ -1,6 +1,6 @@
 """The tokenizers."""
 
-from .fairseq_vanilla_transformer import FairseqTokenizer
+from .fairseq_vanilla_transformer import FairseqTokenizer, FsmtTokenizer
 from .tokenization_vanilla_transformer import VanillaTransformerTokenizer
 
-__all__ = ["FairseqTokenizer", "VanillaTransformerTokenizer"]
+__all__ = ["FairseqTokenizer", "FsmtTokenizer", "VanillaTransformerTokenizer"]

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizer
+from transformers import FSMTTokenizer, PreTrainedTokenizer
 from transformers.utils import requires_backends
 
 from ..modeling.hub_vanilla_transformer import SharedOnHub
@@ -213,6 +213,28 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
             path.write_text(contents[name] + "\n", "utf-8")
             written.append(str(path))
         return tuple(written)
+
+
+class FsmtTokenizer(SharedOnHub, FSMTTokenizer):  # type: ignore[misc]
+    """The FSMT tokenizer of transformers, which here encodes targets too: `text_target=` by their vocabulary.
+
+    transformers' own encodes every text as a source. See there for the arguments.
+    """
+
+    _auto_map = {"AutoTokenizer": ["fairseq_vanilla_transformer.FsmtTokenizer", None]}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("is_local", "local_files_only"):
+            self.init_kwargs.pop(name, None)
+        self._of_source = (self.encoder, self.src_lang)
+        self._of_target = ({token: number for number, token in self.decoder.items()}, self.tgt_lang)
+
+    def _switch_to_input_mode(self) -> None:
+        self.encoder, self.src_lang = self._of_source
+
+    def _switch_to_target_mode(self) -> None:
+        self.encoder, self.src_lang = self._of_target
 
 
 def _json(path: str | None) -> dict[str, int]:

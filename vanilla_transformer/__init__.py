@@ -24,7 +24,7 @@ from .modeling import (
     VanillaTransformerPreTrainedModel,
 )
 from .modeling.saving_vanilla_transformer import auto_classes
-from .tokenization import FairseqTokenizer, VanillaTransformerTokenizer
+from .tokenization import FairseqTokenizer, FsmtTokenizer, VanillaTransformerTokenizer
 
 if TYPE_CHECKING:
     from .modeling.pipeline_vanilla_transformer import TranslationPipeline
@@ -48,12 +48,14 @@ _LAZY = {
 }
 
 AutoConfig.register(VanillaTransformerConfig.model_type, VanillaTransformerConfig, exist_ok=True)
-AutoTokenizer.register(
-    VanillaTransformerConfig,
-    tokenizer_class=VanillaTransformerTokenizer,
-    slow_tokenizer_class=FairseqTokenizer,
-    exist_ok=True,
-)
+for converted in (FairseqTokenizer, FsmtTokenizer):
+    # So that they are known by name; the tokenizer of the model type is the first.
+    AutoTokenizer.register(
+        VanillaTransformerConfig,
+        tokenizer_class=VanillaTransformerTokenizer,
+        slow_tokenizer_class=converted,
+        exist_ok=True,
+    )
 for auto_name, model_classes in auto_classes().items():
     if auto_name.startswith("AutoModel"):
         # Of several, the one that the checkpoint's `architectures` name.
@@ -73,6 +75,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "FairseqTokenizer",
+    "FsmtTokenizer",
     "InputError",
     "TranslationCollator",
     "TranslationPipeline",
