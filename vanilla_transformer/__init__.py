@@ -23,6 +23,7 @@ from .modeling import (
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
+from .modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from .modeling.saving_vanilla_transformer import auto_classes
 from .tokenization import FairseqTokenizer, FsmtTokenizer, VanillaTransformerTokenizer
 
@@ -77,6 +78,7 @@ __all__ = [
     "FairseqTokenizer",
     "FsmtTokenizer",
     "InputError",
+    "PAPER_DECODING",
     "TranslationCollator",
     "TranslationPipeline",
     "VanillaTransformerConfig",
@@ -93,5 +95,6 @@ __all__ = [
     "VanillaTransformerTrainer",
     "VanillaTransformerTrainingArguments",
     "pipeline",
+    "set_decoding",
     "translate",
 ]

@@ -173,7 +173,8 @@ def test_a_folder_as_the_first_opus_mt_models_are(tmp_path: Path) -> None:
     ours: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "ours")
     assert_same(ours, theirs)
     assert ours.generation_config.num_beams == 6 and ours.generation_config.bad_words_ids
-    assert type(AutoTokenizer.from_pretrained(tmp_path / "ours")) is MarianTokenizer
+    words: Any = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert isinstance(words, MarianTokenizer)
 
 
 @pytest.mark.parametrize("layout", ["interleaved", "split"])
