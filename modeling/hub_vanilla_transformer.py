@@ -29,6 +29,14 @@ SENT_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    # Of the tokenizers that converted models come with: ours for fairseq's, Marian's and FSMT's.
+    "vocab.json",
+    "target_vocab.json",
+    "merges.txt",
+    "source.spm",
+    "target.spm",
+    "vocab-src.json",
+    "vocab-tgt.json",
     "training_curves.png",
     CARD_FILE,
 )
@@ -92,7 +100,7 @@ def check_contents(folder: str | Path, names: Sequence[str]) -> None:
         path = Path(folder) / name
         if path.suffix == ".safetensors":
             _check_safetensors(path)
-        elif path.suffix != ".png":
+        elif path.suffix not in (".png", ".spm"):
             text = path.read_text("utf-8")
             if _TOKEN.search(text):
                 raise ValueError(f"`{name}` holds an access token and is not sent.")

@@ -53,7 +53,7 @@ def test_a_state_dict_goes_out_and_comes_back(model_folder: str, tmp_path: Path)
         (["--from", "torch", "x.pt", "--output", "OUT"], "`--config` must be given with `--from torch`."),
         (
             ["--from", "fsmt", "MODEL", "--config", "x", "--output", "OUT"],
-            "`--config` goes together with `--from torch`.",
+            "`--config` goes together with `--from torch` or `--from fairseq`.",
         ),
         (["--from", "torch", "FIELDS", "--config", "FIELDS", "--output", "OUT"], "is damaged or"),
         (
