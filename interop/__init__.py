@@ -1,7 +1,9 @@
 """Checkpoints of other frameworks, in and out."""
 
+from .ctranslate2_export import save_ctranslate2, to_ctranslate2
 from .fsmt import from_fsmt, load_fsmt
 from .marian import from_marian, load_marian, save_marian, to_marian
+from .onnx_export import save_onnx
 from .torch_transformer import from_torch, load_torch, save_torch, to_torch, torch_transformer
 
 __all__ = [
@@ -11,8 +13,11 @@ __all__ = [
     "load_fsmt",
     "load_marian",
     "load_torch",
+    "save_ctranslate2",
     "save_marian",
+    "save_onnx",
     "save_torch",
+    "to_ctranslate2",
     "to_marian",
     "to_torch",
     "torch_transformer",
