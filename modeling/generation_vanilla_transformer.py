@@ -139,26 +139,29 @@ class Patience:
 
     Args:
         config: `num_beams`, `patience`, `length_penalty` and `num_return_sequences`.
-        sentences: N.
+        limits: (N,), the most tokens that each sentence may grow to, where its search is over too.
     """
 
-    def __init__(self, config: GenerationConfig, sentences: int):
+    def __init__(self, config: GenerationConfig, limits: torch.Tensor):
+        self.limits = limits.tolist()
         self.most = int(config.num_beams * config.patience + 0.5)
         self.returned = config.num_return_sequences
         self.best_decides = config.length_penalty == 0
-        self.ended = [0] * sentences
-        self.best_ended = [False] * sentences
+        self.ended = [0] * len(limits)
+        self.best_ended = [False] * len(limits)
 
     def count(self, sentence: int, candidate: int) -> None:
         """Notes that the candidate of that rank, 0 for the best, has ended."""
         self.ended[sentence] += 1
         self.best_ended[sentence] |= candidate == 0
 
-    def is_over(self, sentence: int) -> bool:
-        """Whether nothing more of a sentence is searched for."""
-        if self.best_decides:
-            return self.best_ended[sentence] and self.ended[sentence] >= self.returned
-        return self.ended[sentence] >= self.most
+    def is_over(self, sentence: int, length: int) -> bool:
+        """Whether nothing more of a sentence is searched for, now that hypotheses are of `length` tokens."""
+        ended = self.ended[sentence]
+        enough = (
+            self.best_ended[sentence] and ended >= self.returned if self.best_decides else ended >= self.most
+        )
+        return enough or length >= self.limits[sentence]
 
 
 class RowLengthCriteria(StoppingCriteria):
@@ -433,7 +436,7 @@ class BeamSearch:
         """Notes which sentences are over: their best open hypothesis cannot beat the worst finished one."""
         patience = self.penalty.patience
         if patience is not None:
-            self.improvable = [not patience.is_over(row) for row in range(len(self.improvable))]
+            self.improvable = [not patience.is_over(row, length) for row in range(len(self.improvable))]
             return
         divisors = self.penalty.at_best(length, self.config.early_stopping)
         if isinstance(divisors, torch.Tensor):
@@ -723,7 +726,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
     ) -> torch.Tensor:
         """(N, 1), whether the best open hypothesis of each sentence could still beat a finished one."""
         if length_penalty.patience is not None:
-            over = [[length_penalty.patience.is_over(row)] for row in range(len(running_beam_scores))]
+            length, rows = cur_len - decoder_prompt_len, range(len(running_beam_scores))
+            over = [[length_penalty.patience.is_over(row, length)] for row in rows]
             return ~torch.tensor(over, device=running_beam_scores.device)
         divisor = length_penalty.at_best(cur_len - decoder_prompt_len, early_stopping)
         return GenerationMixin._check_early_stop_heuristic(
@@ -754,7 +758,7 @@ def _penalty(config: GenerationConfig, limits: torch.Tensor) -> LengthPenalty:
     """The length penalty, and the patience if there is one, of a search of N sentences with limits (N,)."""
     penalty = LengthPenalty(config.length_penalty, config.length_penalty_type, limits[:, None])
     if config.patience is not None:
-        penalty.patience = Patience(config, len(limits))
+        penalty.patience = Patience(config, limits)
     return penalty
 
 

@@ -177,7 +177,8 @@ def test_each_sentence_has_its_own_limit(translating_folder: Path) -> None:
         translating_model(dtype=torch.float32),
         load_engine("ctranslate2", translating_folder),
     )
-    for options in ({"num_beams": 1}, {"num_beams": 3, **CTRANSLATE2_DECODING}):
+    patient = CTRANSLATE2_DECODING | {"num_beams": 3, "patience": 2.0}
+    for options in ({"num_beams": 1}, patient, patient | {"fast": False}):
         tokens = [
             system.generate(**batch(), max_length_beyond_source=2, **options) for system in (model, engine)
         ]
