@@ -4,7 +4,10 @@
     vanilla-transformer translate --model runs/demo --input test.zh --output test.en
     cat test.zh | vanilla-transformer translate --model runs/demo > test.en
 
-Any sequence-to-sequence model of transformers can be named. An empty line stays empty.
+    vanilla-transformer translate --backend ctranslate2 --compute_type int8 --model demo-ct2 --input test.zh
+
+Any sequence-to-sequence model of transformers can be named, and with --backend a folder that `convert --to`
+has written for an engine. An empty line stays empty.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from vanilla_transformer.scripts import (
     STANDARD_INPUT,
     add_model_options,
     generate_options,
-    load_model,
+    load_translator,
     parser_of,
     read_lines,
     run_script,
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
     sentences, total = open_input(args)
-    model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
+    model, tokenizer = load_translator(args)
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
     typed = total is None and sys.stdin.isatty()
