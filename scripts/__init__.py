@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import os
 import sys
 import tempfile
@@ -149,6 +150,65 @@ def write_lines(lines: Iterable[str], path: str | None) -> None:
         return
     with _written_whole(Path(path)) as file:
         file.writelines(f"{one_line(line)}\n".encode() for line in lines)
+
+
+class PartialFile:
+    """A file of lines that grows beside, and goes on where an interrupted run of the same job stopped.
+
+    Beside `out`, `out.partial` holds the lines so far, and `out.partial.json` what job they are of.
+
+    Args:
+        path: the file that the lines become when all are there.
+        job: what decides the lines, as JSON holds it.
+        step: lines that are made together. Only whole steps of a run before count, so that this one goes on
+            as if there had been no interruption.
+
+    Attributes:
+        done: how many lines are there.
+
+    Raises:
+        InputError: the lines that are there are of another job.
+    """
+
+    def __init__(self, path: str, job: dict[str, Any], step: int):
+        self.path, self.lines, self.note = Path(path), Path(f"{path}.partial"), Path(f"{path}.partial.json")
+        self.step, self.done = step, 0
+        if self.lines.is_file() and self.note.is_file():
+            self._check(job)
+            self.done = self._keep_whole_steps()
+            return
+        with _written_whole(self.note) as file:
+            file.write(json.dumps(job, indent=2).encode())
+        self.lines.unlink(missing_ok=True)
+
+    def _check(self, job: dict[str, Any]) -> None:
+        noted = json.loads(self.note.read_bytes())
+        changed = [key for key in job | noted if job.get(key) != noted.get(key)]
+        if changed:
+            raise InputError(
+                f"`{self.lines}` is of another job ({', '.join(changed)} differ): delete it, or give another"
+                " `--output`."
+            )
+
+    def _keep_whole_steps(self) -> int:
+        done = size = kept = 0
+        with self.lines.open("r+b") as file:
+            for number, line in enumerate(file, start=1):
+                size += len(line)
+                if line.endswith(b"\n") and number % self.step == 0:
+                    done, kept = number, size
+            file.truncate(kept)
+        return done
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Append one line for each text; the file gets its name when no more come."""
+        with self.lines.open("ab") as file:
+            for number, line in enumerate(lines, start=1):
+                file.write(f"{one_line(line)}\n".encode())
+                if number % self.step == 0:
+                    file.flush()
+        os.replace(self.lines, self.path)
+        self.note.unlink()
 
 
 @contextmanager
