@@ -101,7 +101,8 @@ def job_of(args: argparse.Namespace) -> dict[str, Any]:
         return [file_digest(path).hex()[:32] for path in paths]
 
     folder = Path(args.model)
-    options = {"tokens_per_batch": args.tokens_per_batch, "dtype": args.dtype}
+    settings = ("tokens_per_batch", "dtype", "backend", "compute_type")
+    options = {name: getattr(args, name) for name in settings}
     return {
         "model": digests(sorted(filter(Path.is_file, folder.iterdir()))) if folder.is_dir() else args.model,
         "sources": args.sentences or digests(map(Path, args.input)),

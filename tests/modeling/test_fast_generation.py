@@ -16,7 +16,7 @@ from vanilla_transformer.modeling.generation_vanilla_transformer import (
     project,
 )
 
-from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_config, toy_head, translating_model
+from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
 
 MORE_SOURCES = [*SOURCES, [6, 7, 8, 2], [12, 2], [9, 5, 19, 21, 2]]
 
