@@ -168,6 +168,11 @@ def copy_generation_config(model: PreTrainedModel) -> GenerationConfig:
     return GenerationConfig.from_dict(config.to_dict())
 
 
+def hub_fields_removed(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration but those that name code beside the weights."""
+    return {name: value for name, value in fields.items() if name not in ("auto_map", "custom_pipelines")}
+
+
 def plain_tokenizer(tokenizer: Any) -> Any:
     """The tokenizer itself, or one of transformers' own class where its class is ours."""
     if not isinstance(tokenizer, VanillaTransformerTokenizer):

@@ -13,16 +13,17 @@ IGNORED = -100
 CPU_CHUNK, DEVICE_CHUNK = 256, 4096
 
 
+def is_called_as_it_is(module: nn.Module) -> bool:
+    """Whether calling a module computes what its class does and nothing besides: no hook, no wrapper."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
 def is_plain_linear(module: nn.Module) -> bool:
-    """Whether a projection is its weight and bias and nothing besides: no adapter, no hook, no wrapper.
+    """Whether a projection is its weight and bias and nothing besides: no adapter, no quantisation, no hook.
 
     Only then may its product be computed without calling it.
     """
-    return (
-        type(module) is nn.Linear
-        and "forward" not in vars(module)
-        and not (module._forward_hooks or module._forward_pre_hooks)
-    )
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter and is_called_as_it_is(module)
 
 
 def cross_entropy_loss(

@@ -3,10 +3,12 @@
 Shapes in trailing comments: N sentences, R translations of each, S target length, T source length.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +20,10 @@ from .splitting_vanilla_transformer import joined, split_text
 logger = logging.get_logger(__name__)
 
 LONG_SENTENCES = ("error", "truncate", "split")
+# Sentences that are read, sorted by length and translated together.
+WINDOW = 2048
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,18 @@ def translate(
     sentences: Iterable[str],
     *,
     tokens_per_batch: int = 4096,
-    window: int = 2048,
+    window: int = WINDOW,
     progress: bool = False,
     total: int | None = None,
+    done: int = 0,
     **generate_kwargs: Any,
 ) -> Iterator[str]:
     """Translate sentences, one translation for each, in their order.
 
     Sentences are read `window` at a time, sorted by length inside the window and cut into batches, so that
-    endless input needs little memory. A sentence of nothing but white space becomes the empty string. How to
-    search comes from `model.generation_config` and `generate_kwargs`.
+    endless input needs little memory. While one window is translated, the next is read and encoded in a
+    thread, unless windows are of one sentence. A sentence of nothing but white space becomes the empty
+    string. How to search comes from `model.generation_config` and `generate_kwargs`.
 
     Args:
         model: a model with an encoder and `generate()`; it is in evaluation mode while translating.
@@ -65,6 +73,8 @@ def translate(
         window: how many sentences are read before the first is translated.
         progress: show a progress bar on standard error.
         total: number of sentences, for the progress bar.
+        done: sentences before these, which were translated by another call: numbers of sentences in messages
+            and the progress bar go on from there.
         generate_kwargs: arguments of `generate()`. Without `max_length` and `max_new_tokens`, our model
             limits each translation as its generation config says (source + 50 tokens), any other model its
             batch to the tokens of the longest source + 50.
@@ -86,6 +96,7 @@ def translate(
         window=window,
         progress=progress,
         total=total,
+        done=done,
         **generate_kwargs,
     )
     return (one[0].text for one in found)
@@ -98,9 +109,10 @@ def translations(
     *,
     tokens_per_batch: int = 4096,
     batch_size: int | None = None,
-    window: int = 2048,
+    window: int = WINDOW,
     progress: bool = False,
     total: int | None = None,
+    done: int = 0,
     long_sentences: str | None = None,
     max_source_length: int | None = None,
     scores: bool = False,
@@ -119,7 +131,7 @@ def translations(
             which has no limit where positions are computed.
         scores: give the score of each translation.
         attention: give the tokens, and the attention between them.
-        model, tokenizer, sentences, tokens_per_batch, window, progress, total, generate_kwargs: as in
+        model, tokenizer, sentences, tokens_per_batch, window, progress, total, done, generate_kwargs: as in
             `translate`.
 
     Raises:
@@ -142,12 +154,37 @@ def translations(
     translator = _Translator(
         model, tokenizer, long_sentences, max_source_length, scores, attention, generate_kwargs
     )
-    found = translator.run(sentences, tokens_per_batch, batch_size, window)
-    return _with_progress(found, total) if progress else found
+    windows = translator.encoded_windows(sentences, window, done)
+    found = translator.run(windows if window == 1 else _made_ahead(windows), tokens_per_batch, batch_size)
+    return _with_progress(found, total, done) if progress else found
 
 
-def _with_progress(found: Iterator[list[Translation]], total: int | None) -> Iterator[list[Translation]]:
-    yield from logging.tqdm(found, total=total, unit=" sentences", desc="translating")
+def _with_progress(
+    found: Iterator[list[Translation]], total: int | None, done: int
+) -> Iterator[list[Translation]]:
+    yield from logging.tqdm(found, total=total, initial=done, unit=" sentences", desc="translating")
+
+
+def _made_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each of which is made in a thread while the one before it is in use."""
+    end: Any = object()
+
+    def make(item: Future[Item]) -> None:
+        try:
+            item.set_result(next(items, end))
+        except BaseException as error:
+            item.set_exception(error)
+
+    def started() -> Future[Item]:
+        item: Future[Item] = Future()
+        # A daemon, as it may wait for input that never comes when the program ends.
+        threading.Thread(target=make, args=(item,), daemon=True).start()
+        return item
+
+    coming = started()
+    while (item := coming.result()) is not end:
+        coming = started()
+        yield item
 
 
 def token_batches(
@@ -189,17 +226,23 @@ class _Translator:
     attention: bool
     generate_kwargs: dict[str, Any]
 
+    def encoded_windows(
+        self, sentences: Iterable[str], window: int, done: int
+    ) -> Iterator[list[list[list[int]]]]:
+        """The token ids of `window` sentences at a time, as `_encode` gives them."""
+        remaining, first_line = iter(sentences), done + 1
+        while read := list(islice(remaining, window)):
+            yield self._encode(read, first_line)
+            first_line += len(read)
+
     def run(
-        self, sentences: Iterable[str], tokens_per_batch: int, batch_size: int | None, window: int
+        self, windows: Iterator[list[list[list[int]]]], tokens_per_batch: int, batch_size: int | None
     ) -> Iterator[list[Translation]]:
-        """Read a window, translate it and give it out, until nothing is left."""
-        remaining = iter(sentences)
-        first_line = 1
+        """Translate a window and give it out, until nothing is left."""
         was_training = self.model.training
         self.model.eval()
         try:
-            while read := list(islice(remaining, window)):
-                parts = self._encode(read, first_line)
+            for parts in windows:
                 # Each part with the number of its sentence; a blank sentence has none.
                 owners = [number for number, one in enumerate(parts) for _ in one]
                 encoded = [ids for one in parts for ids in one]
@@ -208,8 +251,7 @@ class _Translator:
                     found = self._translate_batch([encoded[k] for k in batch])
                     for index, one in zip(batch, found, strict=True):
                         translated[index] = one
-                yield from self._whole(len(read), owners, translated)
-                first_line += len(read)
+                yield from self._whole(len(parts), owners, translated)
         finally:
             self.model.train(was_training)
 
@@ -375,7 +417,8 @@ def _longest_source(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 def _positions(model: PreTrainedModel) -> int | None:
     """How many positions the model has, or None if positions are computed for any length."""
     if getattr(model.config, "position_embedding", None) in ("sinusoidal", "none"):
-        return None
+        # An engine may have been given a table of them.
+        return getattr(model.config, "exported_positions", None)
     return getattr(model.config, "max_position_embeddings", None)
 
 

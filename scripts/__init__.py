@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import os
 import sys
 import tempfile
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 CORPUS_FILES = ("train_source", "train_target", "valid_source", "valid_target")
+BACKENDS = ("ctranslate2", "onnx")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -150,6 +152,65 @@ def write_lines(lines: Iterable[str], path: str | None) -> None:
         file.writelines(f"{one_line(line)}\n".encode() for line in lines)
 
 
+class PartialFile:
+    """A file of lines that grows beside, and goes on where an interrupted run of the same job stopped.
+
+    Beside `out`, `out.partial` holds the lines so far, and `out.partial.json` what job they are of.
+
+    Args:
+        path: the file that the lines become when all are there.
+        job: what decides the lines, as JSON holds it.
+        step: lines that are made together. Only whole steps of a run before count, so that this one goes on
+            as if there had been no interruption.
+
+    Attributes:
+        done: how many lines are there.
+
+    Raises:
+        InputError: the lines that are there are of another job.
+    """
+
+    def __init__(self, path: str, job: dict[str, Any], step: int):
+        self.path, self.lines, self.note = Path(path), Path(f"{path}.partial"), Path(f"{path}.partial.json")
+        self.step, self.done = step, 0
+        if self.lines.is_file() and self.note.is_file():
+            self._check(job)
+            self.done = self._keep_whole_steps()
+            return
+        with _written_whole(self.note) as file:
+            file.write(json.dumps(job, indent=2).encode())
+        self.lines.unlink(missing_ok=True)
+
+    def _check(self, job: dict[str, Any]) -> None:
+        noted = json.loads(self.note.read_bytes())
+        changed = [key for key in job | noted if job.get(key) != noted.get(key)]
+        if changed:
+            raise InputError(
+                f"`{self.lines}` is of another job ({', '.join(changed)} differ): delete it, or give another"
+                " `--output`."
+            )
+
+    def _keep_whole_steps(self) -> int:
+        done = size = kept = 0
+        with self.lines.open("r+b") as file:
+            for number, line in enumerate(file, start=1):
+                size += len(line)
+                if line.endswith(b"\n") and number % self.step == 0:
+                    done, kept = number, size
+            file.truncate(kept)
+        return done
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Append one line for each text; the file gets its name when no more come."""
+        with self.lines.open("ab") as file:
+            for number, line in enumerate(lines, start=1):
+                file.write(f"{one_line(line)}\n".encode())
+                if number % self.step == 0:
+                    file.flush()
+        os.replace(self.lines, self.path)
+        self.note.unlink()
+
+
 @contextmanager
 def _written_whole(path: Path) -> Iterator[IO[bytes]]:
     descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.incomplete-", dir=path.parent)
@@ -196,6 +257,14 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         choices=DTYPES,
         default="auto",
         help="arithmetic; auto is what the weights are saved in; default: auto",
+    )
+    parser.add_argument(
+        "--backend", choices=BACKENDS, help="engine that --model was exported to, by `convert --to`"
+    )
+    parser.add_argument(
+        "--compute_type",
+        metavar="TYPE",
+        help="arithmetic of ctranslate2 (float32, int8, ...); default: as the weights are stored",
     )
 
 
@@ -265,6 +334,32 @@ def load_model(
     finally:
         logging.enable_progress_bar()
     return model.eval().to(place), tokenizer
+
+
+def load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model that the options of `add_model_options` name, PyTorch's or an engine's, with its tokenizer.
+
+    Raises:
+        InputError: as `load_model`, or an option is given that the engine does not have.
+    """
+    if args.compute_type and args.backend != "ctranslate2":
+        raise InputError("`--compute_type` goes together with `--backend ctranslate2`.")
+    if args.backend is None:
+        return load_model(args.model, device=args.device, dtype=args.dtype)
+    if args.dtype != "auto":
+        instead = "; use `--compute_type`" if args.backend == "ctranslate2" else ""
+        raise InputError(f"`--dtype` is not available with `--backend {args.backend}`{instead}.")
+    from transformers import AutoTokenizer
+
+    from vanilla_transformer.modeling.engines import load_engine
+
+    # onnxruntime is asked for the CPU, whatever there is.
+    device = "cpu" if args.device == "auto" and args.backend == "onnx" else _device(args.device).type
+    model = load_engine(args.backend, args.model, device=device, compute_type=args.compute_type)
+    try:
+        return model, AutoTokenizer.from_pretrained(args.model)
+    except Exception as error:  # what a damaged folder raises is of many kinds
+        raise InputError(f"the tokenizer in `{args.model}` cannot be loaded: {first_line(error)}") from None
 
 
 def _device(name: str) -> Any:

@@ -6,6 +6,8 @@ vanilla-transformer convert --from fairseq wmt14.en-fr --config moses.json --out
 vanilla-transformer convert --from torch model.pt --config fields.json --output mine
 vanilla-transformer convert --to marian runs/demo --output demo-marian
 vanilla-transformer convert --to torch runs/demo --output demo-torch
+vanilla-transformer convert --to ctranslate2 runs/demo --output demo-ct2 --quantization int8
+vanilla-transformer convert --to onnx runs/demo --output demo-onnx
 
 `--config` of a torch.nn.Transformer is a JSON file of what no tensor tells: fields of our configuration,
 {"encoder_attention_heads": 8, "norm_position": "pre", "pad_token_id": 1, ...}, and under "names" how the
@@ -23,7 +25,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 SOURCES = ("marian", "fsmt", "fairseq", "torch")
-TARGETS = ("marian", "torch")
+TARGETS = ("marian", "torch", "ctranslate2", "onnx")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--tokenizer", metavar="NAME", help="folder or Hub name of a tokenizer to save beside the model"
     )
+    options.add_argument(
+        "--quantization",
+        metavar="TYPE",
+        help="how CTranslate2 stores weights, int8 for instance; default: float32",
+    )
     return options
 
 
@@ -67,6 +74,8 @@ def run(args: argparse.Namespace) -> None:
     """Convert what the options name."""
     if args.config and args.source not in ("torch", "fairseq"):
         raise InputError("`--config` goes together with `--from torch` or `--from fairseq`.")
+    if args.quantization and args.target != "ctranslate2":
+        raise InputError("`--quantization` goes together with `--to ctranslate2`.")
     with new_folder(Path(args.output)) as folder:
         if args.source:
             bring_in(args, folder)
@@ -102,11 +111,17 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
 
 def take_out(args: argparse.Namespace, folder: Path) -> None:
     """Write a model of ours in the format of another framework, with its tokenizer."""
-    from vanilla_transformer.interop import save_marian, save_torch
+    from vanilla_transformer.interop import save_ctranslate2, save_marian, save_onnx, save_torch
 
     model, tokenizer = _own_model(args.model)
-    writers = {"marian": save_marian, "torch": save_torch}
-    writers[args.target](model, folder, tokenizer)
+    writers: dict[str, Callable[..., None]] = {
+        "marian": save_marian,
+        "torch": save_torch,
+        "ctranslate2": save_ctranslate2,
+        "onnx": save_onnx,
+    }
+    options = {"quantization": args.quantization} if args.quantization else {}
+    writers[args.target](model, folder, tokenizer, **options)
 
 
 def _required(config: str | None) -> str:

@@ -4,7 +4,13 @@
     vanilla-transformer translate --model runs/demo --input test.zh --output test.en
     cat test.zh | vanilla-transformer translate --model runs/demo > test.en
 
-Any sequence-to-sequence model of transformers can be named. An empty line stays empty.
+    vanilla-transformer translate --backend ctranslate2 --compute_type int8 --model demo-ct2 --input test.zh
+
+Any sequence-to-sequence model of transformers can be named, and with --backend a folder that `convert --to`
+has written for an engine. An empty line stays empty.
+
+Files of any length need no more memory than short ones. What is translated grows beside the output, as
+`test.en.partial`; after an interruption, the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -12,15 +18,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
     STANDARD_INPUT,
+    PartialFile,
     add_model_options,
     generate_options,
-    load_model,
+    load_translator,
     parser_of,
     read_lines,
     run_script,
@@ -57,23 +65,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
     sentences, total = open_input(args)
-    model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
-    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
+    model, tokenizer = load_translator(args)
+    from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translate
 
     typed = total is None and sys.stdin.isatty()
     if typed:
         print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
+    # What can be read once more can be gone on with.
+    partial = PartialFile(args.output, job_of(args), WINDOW) if args.output and total is not None else None
+    done = partial.done if partial else 0
+    if done:
+        print(f"going on behind line {done}", file=sys.stderr)
     translations = translate(
         model,
         tokenizer,
-        sentences,
+        islice(sentences, done, None),
         tokens_per_batch=args.tokens_per_batch,
         progress=total is None and not typed or (total or 0) >= LONG_INPUT,
         total=total,
-        **({"window": 1} if typed else {}),
+        done=done,
+        window=1 if typed else WINDOW,
         **generate_options(args),
     )
-    write_lines(translations, args.output)
+    if partial:
+        partial.write(translations)
+    else:
+        write_lines(translations, args.output)
+
+
+def job_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
+    from vanilla_transformer.training.parallel_files import file_digest
+
+    def digests(paths: Iterable[Path]) -> list[str]:
+        return [file_digest(path).hex()[:32] for path in paths]
+
+    folder = Path(args.model)
+    settings = ("tokens_per_batch", "dtype", "backend", "compute_type")
+    options = {name: getattr(args, name) for name in settings}
+    return {
+        "model": digests(sorted(filter(Path.is_file, folder.iterdir()))) if folder.is_dir() else args.model,
+        "sources": args.sentences or digests(map(Path, args.input)),
+        "search": generate_options(args) | options,
+    }
 
 
 def open_input(args: argparse.Namespace) -> tuple[Iterable[str], int | None]:

@@ -10,9 +10,13 @@ from transformers import LogitsProcessor, LogitsProcessorList, MaxTimeCriteria, 
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
-from vanilla_transformer.modeling.generation_vanilla_transformer import IncrementalDecoder
+from vanilla_transformer.modeling.generation_vanilla_transformer import (
+    FEW_ROWS,
+    IncrementalDecoder,
+    project,
+)
 
-from .toy import PROMPTS, SOURCES, pad, toy_head, translating_model
+from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
 
 MORE_SOURCES = [*SOURCES, [6, 7, 8, 2], [12, 2], [9, 5, 19, 21, 2]]
 
@@ -242,6 +246,11 @@ def test_the_fast_loop_sees_every_change_of_the_model(steps: list[int]) -> None:
     def unload() -> None:
         layer.self_attn.q_proj = layer.self_attn.q_proj.base
 
+    def train() -> None:
+        for parameter in model.parameters():
+            parameter.grad = parameter.sin()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+
     changes: list[Callable[[], Any]] = [
         lambda: None,
         lambda: [parameter.add_(0.1 * parameter.sin()) for parameter in model.parameters()],
@@ -251,6 +260,11 @@ def test_the_fast_loop_sees_every_change_of_the_model(steps: list[int]) -> None:
         unload,
         lambda: layer.encoder_attn.v_proj.register_forward_hook(lambda module, inputs, output: 2 * output),
         lambda: model.lm_head.register_forward_hook(lambda module, inputs, output: 0.5 * output),
+        train,
+        lambda: layer.self_attn.k_proj.weight.data.add_(layer.self_attn.q_proj.weight.data),  # as LoRA merges
+        lambda: layer.register_forward_hook(lambda module, inputs, output: 1.1 * output),
+        lambda: layer.self_attn.register_forward_pre_hook(lambda module, inputs: (1.2 * inputs[0],)),
+        lambda: layer.final_layer_norm.register_forward_hook(lambda module, inputs, output: output + 0.3),
         lambda: model.to(torch.float32),
     ]
     for change in changes:
@@ -261,8 +275,74 @@ def test_the_fast_loop_sees_every_change_of_the_model(steps: list[int]) -> None:
         seen.append(model.generate(ids, **detailed).sequences_scores.float())
         steps.clear()
     differs = [not torch.allclose(one, other) for one, other in zip(seen, seen[1:], strict=False)]
-    assert differs == [True] * 7 + [False]
+    assert differs == [True] * 12 + [False]
     assert torch.allclose(seen[3], seen[0]) and torch.allclose(seen[5], seen[0])
+
+
+class OtherLayer(nn.Module):
+    """A layer of the user's own in the place of one of the decoder's."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+        self.self_attn, self.encoder_attn = layer.self_attn, layer.encoder_attn
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return 0.9 * self.layer(*args, **kwargs)
+
+
+def test_only_layers_that_are_watched_or_replaced_are_called(
+    steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped: list[int] = []
+    step = IncrementalDecoder._layer
+
+    def counted(self: IncrementalDecoder, layer: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+        stepped.append(layer.self_attn.layer_idx)
+        return step(self, layer, hidden_states)
+
+    monkeypatch.setattr(IncrementalDecoder, "_layer", counted)
+    model: Any = translating_model()
+    layers = model.model.decoder.layers
+    ids, mask = pad(SOURCES)
+    for change, plain in [
+        (lambda: None, {0, 1, 2}),
+        (lambda: layers[0].register_forward_hook(lambda *args: None), {1, 2}),
+        (lambda: layers[2].encoder_attn.register_forward_pre_hook(lambda *args: None), {1}),
+        (lambda: layers.__setitem__(1, OtherLayer(layers[1])), set()),
+    ]:
+        change()
+        assert_fast_equals_plain(model, ids, steps, attention_mask=mask, max_new_tokens=6)
+        assert set(stepped) == plain
+        stepped.clear()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (FEW_ROWS // 4, 4), (FEW_ROWS + 1, 1)])
+def test_products_turned_round_are_the_same_products(shape: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    projection = nn.Linear(12, 20, bias=bias)
+    states = torch.randn(*shape, 12)
+    assert_parity(project(projection, states), projection(states))
+    assert_parity(project(projection, states.transpose(0, 1)), projection(states.transpose(0, 1)))
+
+
+def test_a_projection_whose_weight_is_no_plain_parameter_is_called() -> None:
+    """As quantised weights are: tensors of another class, with products of their own."""
+
+    class Doubled(torch.Tensor):
+        """A weight that counts twice."""
+
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = super().__torch_function__(func, types, args, kwargs or {})
+            return 2 * result.as_subclass(torch.Tensor) if func is torch.nn.functional.linear else result
+
+    projection = nn.Linear(12, 20, bias=False)
+    plain = projection.weight.detach().clone()
+    projection.weight = nn.Parameter(plain.as_subclass(Doubled))
+    states = torch.randn(2, 2, 12)
+    assert_parity(project(projection, states), 2 * states @ plain.t())
 
 
 def test_after_the_vocabulary_is_resized(steps: list[int]) -> None:

@@ -1,5 +1,6 @@
 """Translation line by line: order, batches by tokens, streaming, lengths and refusals."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -93,7 +94,41 @@ def test_endless_input_is_read_a_window_at_a_time(echo: Any, tiny_tokenizer: Pre
     translations = translate(echo, tiny_tokenizer, endless(), window=5)
     assert read == 0
     assert [next(translations) for _ in range(6)] == [SENTENCES[k % 9] for k in range(1, 7)]
-    assert read == 10
+    assert 10 <= read <= 15  # the third window may be read while the second is in use
+
+
+def test_the_next_window_is_encoded_while_one_is_translated(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model waits for it; encoding each window only when it is its turn would never let it go on."""
+    further = threading.Event()
+
+    def read() -> Iterator[str]:
+        yield from SENTENCES[:4]
+        further.set()
+        yield from SENTENCES[4:8]
+
+    generate = echo.generate
+
+    def waiting(**inputs: Any) -> torch.Tensor:
+        assert further.wait(timeout=60)
+        return generate(**inputs)
+
+    monkeypatch.setattr(echo, "generate", waiting)
+    assert list(translate(echo, tiny_tokenizer, read(), window=4)) == SENTENCES[:8]
+
+
+def test_what_the_reader_raises_comes_behind_what_was_read_before(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    def broken() -> Iterator[str]:
+        yield from SENTENCES[:4]
+        raise ValueError("line 5 is broken")
+
+    translations = translate(echo, tiny_tokenizer, broken(), window=4)
+    assert [next(translations) for _ in range(4)] == SENTENCES[:4]
+    with pytest.raises(ValueError, match="line 5 is broken"):
+        next(translations)
 
 
 def test_a_translation_may_be_50_tokens_longer_than_the_longest_source(
@@ -124,11 +159,11 @@ def test_a_sentence_beyond_the_models_positions_is_cut_and_told(
     transformers_logger = pytest.importorskip("transformers").utils.logging.get_logger("vanilla_transformer")
     transformers_logger.addHandler(caplog.handler)
     try:
-        found = list(translate(model, tiny_tokenizer, ["w2", long]))
+        found = list(translate(model, tiny_tokenizer, ["w2", long], done=40))
     finally:
         transformers_logger.removeHandler(caplog.handler)
     assert found == ["w2", " ".join(["w1"] * 7)]
-    assert "sentence 2 has 31 tokens; it is cut to 8" in caplog.text
+    assert "sentence 42 has 31 tokens; it is cut to 8" in caplog.text
     assert model.calls[0]["max_length"] == 8
 
 

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from helpers import parallel_sentences
@@ -167,6 +169,72 @@ def test_a_damaged_model_is_one_line(model_folder: str, capsys: pytest.CaptureFi
     shown = capsys.readouterr().err
     assert shown.startswith(f"error: `{model_folder}` cannot be loaded: ")
     assert shown.count("\n") == 1
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes windows of two sentences, and the translation stop, as if by Ctrl-C, behind so many lines."""
+    from vanilla_transformer.modeling import translation_vanilla_transformer as translation
+
+    translate_all = translation.translate
+    monkeypatch.setattr(translation, "WINDOW", 2)
+
+    def stop_behind(lines: int) -> None:
+        def stopped(*args: Any, **options: Any) -> Iterator[str]:
+            yield from islice(translate_all(*args, **options), lines)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(translation, "translate", stopped if lines else translate_all)
+
+    return stop_behind
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    model_folder: str,
+    expected: list[str],
+    tmp_path: Path,
+    stopping: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Twice interrupted: behind line 5, of which 4 are whole windows, and behind 2 more."""
+    (tmp_path / "in").write_text("\n".join(SENTENCES) + "\n")
+    command = [model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    for lines, before in ((5, 0), (2, 4)):
+        stopping(lines)
+        assert run(*command) == 130
+        assert not (tmp_path / "out").exists()
+        assert ("going on" in capsys.readouterr().err) is bool(before)
+    with (tmp_path / "out.partial").open("a") as file:
+        file.write("half a li")
+    stopping(0)
+    assert run(*command) == 0
+    assert "going on behind line 6\n" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text().splitlines() == expected
+    assert not list(tmp_path.glob("*out.*"))
+
+
+def test_another_job_does_not_go_on_with_the_lines_of_the_first(
+    model_folder: str,
+    tmp_path: Path,
+    stopping: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "in").write_text("\n".join(SENTENCES))
+    command = [model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    stopping(4)
+    assert run(*command) == 130
+    stopping(0)
+    capsys.readouterr()
+    assert run(*command, "--length_penalty", "2") == 2
+    assert "out.partial` is of another job (search differ)" in capsys.readouterr().err
+    (tmp_path / "in").write_text("\n".join(SENTENCES[::-1]))
+    with (Path(model_folder) / "generation_config.json").open("a") as file:
+        file.write("\n")
+    assert run(*command) == 2
+    assert "(model, sources differ): delete it, or give another `--output`.\n" in capsys.readouterr().err
+    (tmp_path / "out.partial").unlink()
+    assert run(*command) == 0
+    assert len((tmp_path / "out").read_text().splitlines()) == len(SENTENCES)
 
 
 def test_a_reader_that_goes_away_is_no_error(model_folder: str, tmp_path: Path) -> None:

@@ -1,0 +1,291 @@
+"""Whole jobs: ours against transformers' Marian, as a user of each would do them.
+
+- `training`: our trainer at 4,000 tokens a batch, against `Seq2SeqTrainer` at its defaults (8 sentences a
+  batch, in any order) with MarianMTModel, over the same pairs. Counted are target tokens without padding.
+- `file`: our `translate` over a text, against Marian's `generate` on 16 lines at a time as they come, and
+  against Marian in our `translate`, where the batches are the same. Random weights end no sentence, so that
+  all write as many tokens for each line.
+- `start`: a fresh interpreter that imports, loads a saved model and translates one sentence.
+
+All models have random weights. The systems take turns, so that a busy machine hits all alike, and what counts
+is the ratio within a round; on a CPU the clock counts the process's own seconds.
+
+    python benchmarks/jobs_speed.py --threads 1 --json jobs_speed.json --figure jobs_speed.png
+    python benchmarks/jobs_speed.py --device cuda --pairs 20000 --lines 5000
+"""
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PAD, START, END, FIRST_WORD = 0, 1, 2, 5
+# d_model, feed-forward width, heads, layers of each stack, vocabulary.
+SHAPES = {"toy": (16, 32, 2, 1, 300), "tiny": (128, 512, 4, 2, 8000), "base": (512, 2048, 8, 6, 10_000)}
+JOBS = ("training", "file", "start")
+MARIAN = "marian"
+LINES_AT_ONCE, NEW_TOKENS = 16, 15
+FIRST_TRANSLATION = """
+import sys, torch
+torch.set_num_threads(int(sys.argv[3]))
+{imports}
+tokenizer = {tokenizer}.from_pretrained(sys.argv[1])
+model = {model}.from_pretrained(sys.argv[1]).eval()
+inputs = tokenizer([sys.argv[2]], return_tensors="pt")
+settings = {{"num_beams": 1, "max_length": None, "max_new_tokens": 15}}
+found = model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **settings)
+print(tokenizer.batch_decode(found, skip_special_tokens=True)[0])
+"""
+
+# What a system does in one round; how much work it was, in units of the job.
+Work = Callable[[], float]
+
+
+def build_model(name: str, shape: str, device: str) -> Any:
+    """Return our model or Marian's, of the same shape, with random weights."""
+    from transformers import MarianConfig, MarianMTModel
+
+    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+    width, ffn, heads, layers, vocabulary = SHAPES[shape]
+    fields: dict[str, Any] = {
+        "vocab_size": vocabulary, "d_model": width, "encoder_layers": layers, "decoder_layers": layers,
+        "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": ffn,
+        "decoder_ffn_dim": ffn, "activation_function": "relu", "scale_embedding": True, "pad_token_id": PAD,
+        "bos_token_id": START, "eos_token_id": END, "decoder_start_token_id": START, "dropout": 0.1,
+    }  # fmt: skip
+    torch.manual_seed(1)
+    model: Any
+    if name == MARIAN:
+        model = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None))
+    else:
+        model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(**fields))
+    return model.to(device)
+
+
+def build_tokenizer(vocabulary: int) -> Any:
+    """Return a tokenizer with a token for each of `vocabulary` words, for both models."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", "<unk>", "<mask>", *(f"w{k}" for k in range(FIRST_WORD, vocabulary))]
+    backend = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def make_lines(count: int, vocabulary: int, seed: int) -> list[str]:
+    """Return random sentences of lengths as in Multi30k."""
+    draw = random.Random(seed)
+    lengths = [min(max(round(draw.gauss(14, 5)), 3), 39) for _ in range(count)]
+    return [" ".join(f"w{draw.randrange(FIRST_WORD, vocabulary)}" for _ in range(n)) for n in lengths]
+
+
+def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
+    """One epoch over `--pairs` pairs, in target tokens."""
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    from vanilla_transformer.training import (
+        TranslationCollator,
+        VanillaTransformerTrainer,
+        VanillaTransformerTrainingArguments,
+    )
+
+    vocabulary = SHAPES[arguments.shape][-1]
+    tokenizer = build_tokenizer(vocabulary)
+    sides = [tokenizer(make_lines(arguments.pairs, vocabulary, seed))["input_ids"] for seed in (1, 2)]
+    pairs = Dataset.from_dict({"input_ids": sides[0], "labels": sides[1]})
+    tokens = sum(map(len, sides[1]))
+    quiet: dict[str, Any] = {
+        "output_dir": str(folder), "num_train_epochs": 1, "save_strategy": "no", "report_to": "none",
+        "disable_tqdm": True, "logging_strategy": "no", "use_cpu": arguments.device == "cpu",
+    }  # fmt: skip
+
+    def ours() -> float:
+        sizes = {"tokens_per_update": 4000, "tokens_per_device": 4000}
+        model = build_model("ours", arguments.shape, arguments.device)
+        VanillaTransformerTrainer(
+            model=model,
+            args=VanillaTransformerTrainingArguments(**quiet | sizes, predict_with_generate=False),
+            data_collator=TranslationCollator(tokenizer),
+            train_dataset=pairs,
+            processing_class=tokenizer,
+        ).train()
+        return tokens
+
+    def marian() -> float:
+        model = build_model(MARIAN, arguments.shape, arguments.device)
+        Seq2SeqTrainer(
+            model=model,
+            args=Seq2SeqTrainingArguments(**quiet),
+            data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+            train_dataset=pairs,
+        ).train()
+        return tokens
+
+    return {"ours": ours, MARIAN: marian}
+
+
+def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
+    """Translate `--lines` lines greedily, in sentences."""
+    from vanilla_transformer.modeling.translation_vanilla_transformer import translate
+
+    vocabulary = SHAPES[arguments.shape][-1]
+    tokenizer, lines = build_tokenizer(vocabulary), make_lines(arguments.lines, vocabulary, seed=3)
+    models = {name: build_model(name, arguments.shape, arguments.device).eval() for name in ("ours", MARIAN)}
+    settings: dict[str, Any] = {"num_beams": 1, "max_length": None, "max_new_tokens": NEW_TOKENS}
+
+    def sorted_batches(name: str) -> float:
+        return float(len(list(translate(models[name], tokenizer, lines, **settings))))
+
+    def as_they_come() -> float:
+        found = []
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            part = lines[start : start + LINES_AT_ONCE]
+            inputs = tokenizer(part, padding=True, return_tensors="pt").to(arguments.device)
+            sources = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+            tokens = models[MARIAN].generate(**sources, **settings)
+            found += tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return float(len(found))
+
+    return {
+        "ours": lambda: sorted_batches("ours"),
+        MARIAN: as_they_come,
+        "marian in our batches": lambda: sorted_batches(MARIAN),
+    }
+
+
+def start_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
+    """Import, load and translate one sentence in a fresh interpreter, in starts."""
+    tokenizer = build_tokenizer(SHAPES[arguments.shape][-1])
+    classes = {
+        "ours": ("vanilla_transformer", "VanillaTransformerForConditionalGeneration"),
+        MARIAN: ("transformers", "MarianMTModel"),
+    }
+
+    def work(name: str) -> Work:
+        package, model = classes[name]
+        build_model(name, arguments.shape, "cpu").save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        imports = f"from {package} import {model}\nfrom transformers import PreTrainedTokenizerFast"
+        program = FIRST_TRANSLATION.format(imports=imports, model=model, tokenizer="PreTrainedTokenizerFast")
+        words = [sys.executable, "-c", program, str(folder / name), "w7 w8 w9", str(arguments.threads)]
+
+        def start() -> float:
+            subprocess.run(words, check=True, capture_output=True)
+            return 1.0
+
+        return start
+
+    return {name: work(name) for name in classes}
+
+
+WORKS = {"training": training_works, "file": file_works, "start": start_works}
+
+
+def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the work per second of each system, and the ratios of ours to each other one within a round."""
+    with tempfile.TemporaryDirectory() as folder:
+        works = WORKS[job](arguments, Path(folder))
+        speeds: dict[str, list[float]] = {name: [] for name in works}
+        for number in range(arguments.rounds + 1):
+            for name, work in works.items():
+                start = _seconds(arguments.device)
+                done = work()
+                if number > 0:  # the first round warms up
+                    speeds[name].append(done / (_seconds(arguments.device) - start))
+    summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
+    for name in list(works)[1:]:
+        ratios = [ours / theirs for ours, theirs in zip(speeds["ours"], speeds[name], strict=True)]
+        summary[f"ours / {name}"] = [statistics.median(ratios), min(ratios), max(ratios)]
+    return summary
+
+
+def _seconds(device: str) -> float:
+    """Seconds of processor time of this process and its children, or of the clock where a GPU computes."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def report(results: dict[str, dict[str, Any]]) -> str:
+    """Return the results as a table of text."""
+    rows = [f"{'job':<10}{'system':<24}{'per second':>12}   ours is faster by"]
+    for job, row in results.items():
+        for name in (name for name in row if "/" not in name):
+            ratio = row.get(f"ours / {name}")
+            told = "{:.2f} ({:.2f} to {:.2f})".format(*ratio) if ratio else ""
+            rows.append(f"{job:<10}{name:<24}{row[name]:>12.4g}   {told}")
+    return "\n".join(rows)
+
+
+def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw the ratios to the other systems as bars."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    bars = {
+        f"{job}, {name.removeprefix('ours / ')}": value[0]
+        for job, row in results.items()
+        for name, value in row.items()
+        if "/" in name
+    }
+    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
+    axes.barh(list(bars), list(bars.values()))
+    axes.axvline(1, color="grey", linewidth=1)
+    axes.set_xlabel("speed of ours, the other = 1")
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--jobs", choices=JOBS, nargs="+", default=JOBS, help="which of them (default: all)")
+    add("--shape", choices=SHAPES, default="tiny", help="size of both models (default: tiny)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    add("--pairs", type=int, default=2000, help="pairs of an epoch (default: 2000)")
+    add("--lines", type=int, default=500, help="lines to translate (default: 500)")
+    add("--rounds", type=int, default=3, help="timed rounds of each system (default: 3)")
+    add("--json", type=Path, help="write the figures here")
+    add("--figure", type=Path, help="draw the ratios here, as PNG")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print a table."""
+    arguments = parse_arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    results = {job: measure(job, arguments) for job in arguments.jobs}
+    print(report(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if arguments.figure:
+        plot(results, arguments.figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
