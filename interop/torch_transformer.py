@@ -14,6 +14,7 @@ from transformers.activations import ACT2FN
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..modeling import VanillaTransformerForConditionalGeneration
+from ..modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 from ..training.checkpoints import read_json
 from .weights import STACKS, Weights, build_model, check_head_dims, read_foreign_file, tensors_of, zero_bias
@@ -175,7 +176,9 @@ def from_torch(
     places = {theirs for theirs, _ in _places(config)}
     remaining |= {name: tensor for name, tensor in body.items() if name not in places}
     _check_remaining(remaining, config)
-    return build_model(config, weights)
+    model = build_model(config, weights)
+    set_decoding(model.generation_config, **PAPER_DECODING)
+    return model
 
 
 def _take_outside(state: Weights, names: Mapping[str, str]) -> Weights:

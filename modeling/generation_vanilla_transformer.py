@@ -720,7 +720,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
 
 
 def set_decoding(generation_config: GenerationConfig, **fields: Any) -> None:
-    """Sets fields of a generation config, such as `PAPER_DECODING`, so that they are saved with it."""
+    """Sets fields of a generation config, ours among them, so that they are saved with it.
+
+    `set_decoding(model.generation_config, **PAPER_DECODING)` makes a model translate as in section 6.1.
+    """
     generation_config.update(**fields, allow_custom_entries=True)
     # transformers reads fields that it does not know only where a config is not derived from the model's.
     generation_config._from_model_config = False

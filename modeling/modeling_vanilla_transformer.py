@@ -43,7 +43,11 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
 from .dropout_vanilla_transformer import dropout
-from .generation_vanilla_transformer import PAPER_DECODING, VanillaTransformerGenerationMixin, set_decoding
+from .generation_vanilla_transformer import (
+    MAX_LENGTH_BEYOND_SOURCE,
+    VanillaTransformerGenerationMixin,
+    set_decoding,
+)
 from .hub_vanilla_transformer import SharedOnHub, short_card
 from .loss_vanilla_transformer import (
     IGNORED,
@@ -997,8 +1001,9 @@ class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
 ):
     """The Transformer of Figure 1: encoder, decoder and the linear projection to the vocabulary.
 
-    `generate()` translates as section 6.1 does, with 4 beams, alpha 0.6 and at most 50 tokens more than the
-    source, unless told otherwise; see `VanillaTransformerGenerationMixin`.
+    `generate()` of a new model is greedy, as everywhere in transformers, with at most 50 tokens more than the
+    source. `generate(**batch, **PAPER_DECODING)` translates as section 6.1 does, and so do models that our
+    recipes train: their generation config says it. See `VanillaTransformerGenerationMixin`.
     """
 
     _tied_weights_keys = {
@@ -1014,7 +1019,7 @@ class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        set_decoding(self.generation_config, **PAPER_DECODING)
+        set_decoding(self.generation_config, max_length_beyond_source=MAX_LENGTH_BEYOND_SOURCE)
         self.post_init()
 
     @can_return_tuple

@@ -185,9 +185,10 @@ def _check_end_token(tokenizer: PreTrainedTokenizerBase) -> None:
             raise InputError(f"The tokenizer must end every {name} in its end token, but does not.")
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, add_special_tokens: bool = True) -> Rows:
     """Token ids of each text, nothing padded or cut."""
-    return cast(Rows, tokenizer(texts, **_ENCODE_OPTIONS)["input_ids"])
+    encoded = tokenizer(texts, add_special_tokens=add_special_tokens, **_ENCODE_OPTIONS)
+    return cast(Rows, encoded["input_ids"])
 
 
 def _encode_target(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:

@@ -186,6 +186,7 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
         eval_dataset = None
         if recipe.has_validation:
             eval_dataset = _reported(task.validation_rows(tokenizer), "Validation", say=main)
+    task.finish_tokenizer(tokenizer)
     callbacks = _callbacks(recipe, main=main)
     trainer = VanillaTransformerTrainer(
         model=_model(task, tokenizer, main=main),

@@ -82,6 +82,9 @@ class Task(ABC, Generic[R]):
         """The Trainer's arguments that only this task has."""
         return {"predict_with_generate": False, "generation_num_beams": None}
 
+    def finish_tokenizer(self, tokenizer: Any) -> None:
+        """Set the tokenizer, once the data are prepared, to what a user of the model will want of it."""
+
     def scores(self, tokenizer: Any) -> Any:
         """`compute_metrics` of the Trainer; `None` where the loss is all."""
         return None
@@ -204,6 +207,14 @@ class LanguageModelTask(Task[LanguageModelRecipe]):
     def collator(self, tokenizer: Any) -> Any:
         """Pads, and hides tokens for a masked language model."""
         return TextCollator(tokenizer, self._masking(tokenizer) if self.masked else None)
+
+    def finish_tokenizer(self, tokenizer: Any) -> None:
+        """Let a prompt begin with `<s>` and not end, or `<mask>` in a text be the mask."""
+        if self.masked:
+            tokenizer.add_special_tokens({"mask_token": tokenizer.mask_token})
+        else:
+            tokenizer.add_bos_token, tokenizer.add_eos_token = True, False
+            tokenizer.update_post_processor()
 
     def callbacks(self, tokenizer: PreTrainedTokenizerBase, eval_rows: Any) -> list[TrainerCallback]:
         """Samples with each validation."""

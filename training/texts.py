@@ -60,7 +60,7 @@ def prepare_causal_texts(
 
     Args:
         texts: the column "text".
-        tokenizer: ends every text in its end token.
+        tokenizer: knows `<s>` and `</s>`; whether it adds them by itself does not matter.
         max_length: most tokens of a row. What is longer goes on in further rows, each of which begins with
             `<s>`; `</s>` stands at the end of the text alone.
         join_lines: fill rows with one text after the other, `</s>` between them.
@@ -99,7 +99,8 @@ def _pieces(
 ) -> tuple[list[list[int]], list[list[int]], list[int]]:
     """Input ids and labels of the rows, and how many texts were empty and how many cut."""
     real = [text for text in texts if text.strip()]
-    encoded = encode(tokenizer, real) if real else []
+    end = [cast(int, tokenizer.eos_token_id)]
+    encoded = [ids + end for ids in encode(tokenizer, real, add_special_tokens=False)] if real else []
     room = max_length - len(start)
     streams = [list(itertools.chain.from_iterable(encoded))] if join_lines and encoded else encoded
     bodies = [stream[at : at + room] for stream in streams for at in range(0, len(stream), room)]

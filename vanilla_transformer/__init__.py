@@ -23,6 +23,7 @@ from .modeling import (
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
+from .modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from .modeling.saving_vanilla_transformer import auto_classes
 from .tokenization import VanillaTransformerTokenizer
 
@@ -67,6 +68,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "PAPER_DECODING",
     "InputError",
     "TranslationCollator",
     "TranslationPipeline",
@@ -84,5 +86,6 @@ __all__ = [
     "VanillaTransformerTrainer",
     "VanillaTransformerTrainingArguments",
     "pipeline",
+    "set_decoding",
     "translate",
 ]

@@ -16,7 +16,7 @@ from vanilla_transformer.modeling.generation_vanilla_transformer import (
     project,
 )
 
-from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_config, translating_model
+from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
 
 MORE_SOURCES = [*SOURCES, [6, 7, 8, 2], [12, 2], [9, 5, 19, 21, 2]]
 
@@ -203,7 +203,7 @@ class Renamed(Model):
 
 @pytest.mark.parametrize(("kind", "fast"), [(Overriding, False), (Renamed, True)])
 def test_subclasses(kind: type[Model], fast: bool, steps: list[int]) -> None:
-    model = kind(toy_config()).eval()
+    model = toy_head(kind)
     generated = model.generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
     assert bool(steps) is fast
     assert fast or not (generated == 7).any()

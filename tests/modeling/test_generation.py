@@ -11,7 +11,11 @@ from transformers import GenerationConfig
 
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
-from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING, LengthPenalty
+from vanilla_transformer.modeling.generation_vanilla_transformer import (
+    PAPER_DECODING,
+    LengthPenalty,
+    set_decoding,
+)
 
 from .toy import SOURCES, pad, toy_model, translating_model
 
@@ -37,6 +41,7 @@ def bigrams() -> Model:
         position_embedding="none", tie_word_embeddings=False, share_encoder_decoder_embeddings=False,
     )  # fmt: skip
     model = Model(config).double().eval()
+    set_decoding(model.generation_config, **PAPER_DECODING)
     layer = model.model.decoder.layers[0]
     with torch.no_grad():
         for silenced in (layer.self_attn.out_proj, layer.encoder_attn.out_proj, layer.fc2):
@@ -258,6 +263,17 @@ def test_learned_positions_bound_the_limit() -> None:
     model.generation_config.suppress_tokens = [PAD, END]
     ids, mask = pad(SOURCES)
     assert lengths(model.generate(ids, attention_mask=mask, max_length_beyond_source=5)) == [8, 8, 7]
+
+
+def test_a_new_model_is_greedy_as_in_transformers_and_limited_as_in_the_paper() -> None:
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    by_config = search(model, ids, attention_mask=mask)
+    model.generation_config = Model(model.config).generation_config
+    assert "sequences_scores" not in search(model, ids, attention_mask=mask)
+    assert model.generation_config.max_length_beyond_source == 50
+    by_keywords = search(model, ids, attention_mask=mask, **PAPER_DECODING)
+    assert torch.equal(by_keywords.sequences_scores, by_config.sequences_scores)
 
 
 def test_the_fields_are_saved_and_read_again(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from vanilla_transformer import (
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
+from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 
 AnyModel = TypeVar("AnyModel", bound=VanillaTransformerPreTrainedModel)
 
@@ -75,8 +76,10 @@ def toy_head(
 
 
 def toy_model(**settings: Any) -> VanillaTransformerForConditionalGeneration:
-    """The encoder-decoder of `toy_head`."""
-    return toy_head(VanillaTransformerForConditionalGeneration, **settings)
+    """The encoder-decoder of `toy_head`, which decodes as the paper does."""
+    model = toy_head(VanillaTransformerForConditionalGeneration, **settings)
+    set_decoding(model.generation_config, **PAPER_DECODING)
+    return model
 
 
 def translating_model(**changes: Any) -> VanillaTransformerForConditionalGeneration:

@@ -77,19 +77,24 @@ def test_a_causal_model_is_trained_and_its_perplexity_is_right(
     assert [line.startswith(f"step {step}: w1 w2") for step in (3, 6) for line in shown.splitlines()].count(
         True
     ) == 4
-    model, tokenizer = (
-        auto.from_pretrained(result.output_dir) for auto in (AutoModelForCausalLM, AutoTokenizer)
-    )
+    model: Any = AutoModelForCausalLM.from_pretrained(result.output_dir)
+    tokenizer = AutoTokenizer.from_pretrained(result.output_dir)
     assert (model.generation_config.do_sample, model.generation_config.max_new_tokens) == (True, 40)
     total, count = 0.0, 0
     for line in (data / "valid.txt").read_text().split("\n")[:7]:
-        ids = torch.tensor([[1, *tokenizer(line)["input_ids"]]])
+        ids = torch.tensor([[*tokenizer(line)["input_ids"], 2]])
+        assert ids[0, 0] == 1
         with torch.no_grad():
             log_p = model.eval()(ids[:, :-1]).logits.double().log_softmax(-1)
         total -= log_p.gather(-1, ids[:, 1:, None]).sum().item()
         count += ids.shape[1] - 1
     assert result.scores["final"]["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-4)
+    (written,) = pipeline("text-generation", str(result.output_dir))("w1 w2", do_sample=False)
+    continued = model.generate(torch.tensor([tokenizer("w1 w2")["input_ids"]]), do_sample=False)
+    assert written["generated_text"] == tokenizer.decode(continued[0], skip_special_tokens=True)
     assert train(recipe).finished_before
+    again = language_model(data, tmp_path / "again", init_from=str(result.output_dir), model={}, max_steps=3)
+    assert train(again).scores["final"]["perplexity"] < 1.5 * result.scores["final"]["perplexity"]
     with pytest.raises(InputError, match="these keys differ: objective, join_lines"):
         train(
             language_model(
@@ -118,8 +123,10 @@ def test_a_masked_model_resumes_to_the_bit(
     weights, wanted = (load_file(run.output_dir / "model.safetensors") for run in (resumed, whole))
     assert all(weights[name].equal(wanted[name]) for name in wanted)
     model = AutoModelForMaskedLM.from_pretrained(whole.output_dir)
-    fill: Any = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(whole.output_dir))
-    assert fill.tokenizer.mask_token_id == 4
+    tokenizer = AutoTokenizer.from_pretrained(whole.output_dir)
+    best, *_ = pipeline("fill-mask", str(whole.output_dir))("w1 <mask> w3")
+    ids = tokenizer("w1 <mask> w3", return_tensors="pt")["input_ids"]
+    assert best["token"] == model(ids).logits[ids == 4].argmax().item()
 
 
 @pytest.fixture(scope="module")
