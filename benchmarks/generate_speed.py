@@ -1,7 +1,8 @@
-"""Speed of `generate()`: ours, fast and plain, against transformers' MarianMTModel of the same shape.
+"""Speed of `generate()`: ours, fast and plain, against transformers' MarianMTModel and our engines.
 
-All three translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily
-and with a beam of 4; they take turns (fast, plain, Marian, fast, ...), so that a busy machine hits all alike.
+All translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily and
+with a beam of 4; they take turns (fast, plain, Marian, ..., fast), so that a busy machine hits all alike.
+CTranslate2, in float32 and int8, and onnxruntime run exports of our model, on a CPU.
 On a CPU the clock counts the process's own seconds. Random weights never end a sentence, so that all write as
 many tokens as the longest source of their batch has: sentences that leave a batch early bring nothing here,
 though they do in use.
@@ -11,22 +12,32 @@ though they do in use.
 
 Limits stand beside the figures: tokens per second if nothing but matrix products were computed, at the rate
 that this machine reaches in a large one, or nothing but weights read, at its bandwidth, whichever is lower.
-CTranslate2, fairseq, JoeyNMT and OpenNMT-py are left out: they run other files than these models.
+fairseq, JoeyNMT and OpenNMT-py are left out: they run other files than these models. So is an engine that is
+not installed, which is then named.
 """
 
 import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
-SYSTEMS = ("fast", "plain", "marian")
+PYTORCH = ("fast", "plain", "marian")
+# Name: engine, library, and how weights are stored and computed with.
+ENGINES = {
+    "ct2 f32": ("ctranslate2", "ctranslate2", "float32"),
+    "ct2 int8": ("ctranslate2", "ctranslate2", "int8"),
+    "onnx": ("onnx", "onnxruntime", None),
+}
+SYSTEMS = (*PYTORCH, *ENGINES)
 # d_model, feed-forward width, heads, layers of each stack.
 SHAPES = {"tiny": (128, 512, 4, 2), "base": (512, 2048, 8, 6)}
 BATCHES, BEAMS = (1, 16, 64), (1, 4)
@@ -35,8 +46,10 @@ Generate = Callable[..., torch.Tensor]
 Rows = dict[str, dict[str, Any]]
 
 
-def build_models(shape: str, vocabulary: int, device: str) -> dict[str, Generate]:
-    """Return what each system calls to translate; both models have random weights."""
+def build_models(
+    shape: str, vocabulary: int, device: str, systems: Sequence[str] = PYTORCH
+) -> dict[str, Generate]:
+    """Return what each of `systems` calls to translate; ours and Marian have random weights."""
     from transformers import MarianConfig, MarianMTModel
 
     from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
@@ -53,11 +66,40 @@ def build_models(shape: str, vocabulary: int, device: str) -> dict[str, Generate
     config = VanillaTransformerConfig(**fields)
     ours = VanillaTransformerForConditionalGeneration(config).eval().to(device)
     marian = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None)).eval().to(device)
-    return {
+    models = {
         "fast": ours.generate,
         "plain": lambda *args, **kwargs: ours.generate(*args, fast=False, **kwargs),
         "marian": marian.generate,
     }
+    models |= {name: build_engine(ours, name) for name in systems if name in ENGINES}
+    return {name: models[name] for name in systems}
+
+
+def build_engine(model: Any, name: str) -> Generate:
+    """Return what translates with an export of `model`, which the engine has read by then."""
+    from vanilla_transformer.interop import save_ctranslate2, save_onnx
+    from vanilla_transformer.modeling.engines import load_engine
+
+    engine, _, kind = ENGINES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        if kind is None:
+            save_onnx(model, folder)
+        else:
+            save_ctranslate2(model, folder, quantization=kind)
+        return load_engine(engine, folder).generate
+
+
+def usable(systems: Sequence[str], device: str) -> list[str]:
+    """Return the systems that can run here, Marian among them; say which are left out."""
+    found = [
+        name
+        for name in dict.fromkeys([*systems, "marian"])
+        if name in PYTORCH or (device == "cpu" and find_spec(ENGINES[name][1]))
+    ]
+    for name in systems:
+        if name not in found:
+            print(f"left out: {name}, not installed or not for {device}", file=sys.stderr)
+    return found
 
 
 def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tensor]:
@@ -74,14 +116,15 @@ def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tenso
 
 def measure(arguments: argparse.Namespace) -> Rows:
     """Return tokens per second of each system for each beam and batch, and the ratios to Marian."""
-    models = build_models(arguments.shape, arguments.vocabulary, arguments.device)
+    systems = usable(arguments.systems, arguments.device)
+    models = build_models(arguments.shape, arguments.vocabulary, arguments.device, systems)
     results: Rows = {}
     for beams in arguments.beams:
         for rows in arguments.batches:
             batch = make_batch(rows, arguments.vocabulary, arguments.device)
-            speeds: dict[str, list[float]] = {name: [] for name in SYSTEMS}
+            speeds: dict[str, list[float]] = {name: [] for name in systems}
             for number in range(arguments.rounds + 1):
-                for name in SYSTEMS:
+                for name in systems:
                     speed = _tokens_per_second(models[name], batch, beams)
                     if number > 0:  # the first round warms up
                         speeds[name].append(speed)
@@ -93,7 +136,7 @@ def _tokens_per_second(generate: Generate, batch: dict[str, torch.Tensor], beams
     on_cpu = batch["input_ids"].device.type == "cpu"
     clock = time.process_time if on_cpu else time.perf_counter
     steps = batch["input_ids"].shape[1]
-    settings = {"max_new_tokens": steps, "num_beams": beams, "length_penalty": 1.0, "early_stopping": False}
+    settings = {"max_new_tokens": steps, "num_beams": beams, "length_penalty": 1.0, "early_stopping": True}
     start = clock()
     found = generate(**batch, **(settings if beams > 1 else {"max_new_tokens": steps, "num_beams": 1}))
     if not on_cpu:
@@ -107,7 +150,7 @@ def _tokens_per_second(generate: Generate, batch: dict[str, torch.Tensor], beams
 def _summary(speeds: dict[str, list[float]]) -> dict[str, Any]:
     """Return medians, and median, least and greatest ratio to Marian within a round."""
     summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
-    for name in ("fast", "plain"):
+    for name in speeds.keys() - {"marian"}:
         ratios = [ours / theirs for ours, theirs in zip(speeds[name], speeds["marian"], strict=True)]
         summary[f"{name} / marian"] = [statistics.median(ratios), min(ratios), max(ratios)]
     return summary
@@ -144,16 +187,16 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
 
 
 def report(results: Rows) -> str:
-    """Return the results as a table of text."""
-    rows = [
-        f"{'tokens per second':<20}"
-        + "".join(f"{name:>9}" for name in (*SYSTEMS, "limit"))
-        + "   fast / marian"
-    ]
+    """Return the results as two tables of text: tokens per second, and ratios to Marian."""
+    measured = [name for name in SYSTEMS if name in next(iter(results.values()))]
+    compared = [name for name in measured if name != "marian"]
+    rows = [f"{'tokens per second':<20}" + "".join(f"{name:>9}" for name in (*measured, "limit"))]
     for label, row in results.items():
-        speeds = "".join(f"{row[name]:>9.0f}" for name in (*SYSTEMS, "limit"))
-        median, least, most = row["fast / marian"]
-        rows.append(f"{label:<20}{speeds}   {median:.2f} ({least:.2f} to {most:.2f})")
+        rows.append(f"{label:<20}" + "".join(f"{row[name]:>9.0f}" for name in (*measured, "limit")))
+    rows += ["", f"{'times Marian':<20}" + "".join(f"{name:>22}" for name in compared)]
+    for label, row in results.items():
+        ratios = ("{:.2f} ({:.2f} to {:.2f})".format(*row[f"{name} / marian"]) for name in compared)
+        rows.append(f"{label:<20}" + "".join(f"{text:>22}" for text in ratios))
     return "\n".join(rows)
 
 
@@ -165,11 +208,12 @@ def plot(results: Rows, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
-    for shift, name in enumerate(("fast", "plain")):
-        places = [place + 0.4 * shift - 0.2 for place in range(len(results))]
-        axes.bar(
-            places, [row[f"{name} / marian"][0] for row in results.values()], 0.38, label=f"ours, {name}"
-        )
+    compared = [name for name in SYSTEMS if f"{name} / marian" in next(iter(results.values()))]
+    width = 0.8 / len(compared)
+    for shift, name in enumerate(compared):
+        places = [place + width * (shift + 0.5) - 0.4 for place in range(len(results))]
+        ratios = [row[f"{name} / marian"][0] for row in results.values()]
+        axes.bar(places, ratios, 0.95 * width, label=name if name in ENGINES else f"ours, {name}")
     limits = [row["limit"] / row["marian"] for row in results.values()]
     axes.plot(range(len(results)), limits, "_", color="black", markersize=30, label="limit")
     axes.axhline(1, color="grey", linewidth=1)
@@ -192,6 +236,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=1, help="CPU threads (default: 1)")
     add("--batches", type=int, nargs="+", default=BATCHES, help="sentences of a batch (default: 1 16 64)")
     add("--beams", type=int, nargs="+", default=BEAMS, help="beams; 1 is greedy (default: 1 4)")
+    add("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what is timed (default: all)")
     add("--rounds", type=int, default=5, help="timed rounds of each system (default: 5)")
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the ratios here, as PNG")

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -20,13 +22,31 @@ if TYPE_CHECKING:
     import gradio
     from matplotlib.figure import Figure
 
-EXAMPLES = ("我有一只猫。", "我是一个学生。")
+# Sentences to click, by the language that a model translates from.
+EXAMPLES = {
+    "zh": ("我有一只猫。", "我是一个学生。", "他昨天看了那本红色的书。"),
+    "en": ("A dog is running on the beach.", "Two children are playing in the snow.", "I have a cat."),
+    "de": ("Ein Hund läuft am Strand.", "Zwei Kinder spielen im Schnee.", "Ich habe eine Katze."),
+}
 # Longer sentences make pictures that nobody can read.
 LONGEST = 200
-CHOICES = {
-    "encoder self-attention": "encoder",
-    "decoder self-attention (masked)": "decoder",
+# Of the beam search where fewer translations are asked for (section 6.1).
+BEAMS = 4
+TABS = {
+    "cross": "A row is a step of the decoder: the piece that it read → the piece that it predicted. The"
+    " darker a cell, the more it looked at the piece of the source below.",
+    "self": "Where the pieces of one sentence look at each other. The decoder cannot see what comes later.",
+    "positions": "What is added to the embeddings, and how alike two positions are by their distance.",
+    "decoding": "The five most probable next pieces of each step; hatched is the piece of the translation.",
 }
+
+
+def examples_for(folder: str | Path) -> tuple[str, ...]:
+    """Sentences to click for the model in `folder`, in the source language that its recipe names; or none."""
+    recipe = Path(folder, "recipe.yaml")
+    text = recipe.read_text("utf-8") if recipe.is_file() else ""
+    language = re.search(r"^source_lang: *['\"]?([a-z]+)", text, re.MULTILINE)
+    return EXAMPLES.get(language[1], ()) if language else ()
 
 
 class Hypothesis(NamedTuple):
@@ -37,7 +57,7 @@ class Hypothesis(NamedTuple):
 
 
 class Translator:
-    """What the page asks of a model; every explanation is computed once for its tabs.
+    """What the page asks of a model, one question at a time; sentences are explained once for all tabs.
 
     Args:
         model, tokenizer: as `explain` takes them.
@@ -69,7 +89,7 @@ class Translator:
             found = self.model.generate(
                 input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],
-                num_beams=max(count, 4),
+                num_beams=max(count, BEAMS),
                 num_return_sequences=count,
                 return_dict_in_generate=True,
                 output_scores=True,
@@ -84,30 +104,29 @@ class Translator:
         """One head's weights as a heat map; `layer` and `head` are counted from 1."""
         return plot_attention(self.explain(sentence), kind, layer=layer - 1, head=head - 1)
 
+    def alignment(self, sentence: str) -> Figure:
+        """Source and translation joined by the cross-attention of all layers and heads."""
+        return plot_alignment(self.explain(sentence))
+
     def positions(self, sentence: str) -> Figure | None:
         """The positional encodings that the source was given, or `None` in a model without."""
         encodings = self.explain(sentence).source_embedding.positions
         return None if encodings is None else plot_positions(encodings)
 
+    def decoding(self, sentence: str) -> Figure:
+        """The most probable pieces of every step."""
+        return plot_decoding(self.explain(sentence))
 
-def kindly(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """Show wrong input as a message on the page instead of a failure."""
-    import gradio
-
-    def answered(*args: Any) -> Any:
-        try:
-            return answer(*args)
-        except ValueError as error:
-            raise gradio.Error(str(error), print_exception=False) from None
-
-    return answered
+    def numbers(self, sentence: str) -> str:
+        """Every stage as text."""
+        return self.explain(sentence).text()
 
 
 def build_app(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    examples: Sequence[str] = EXAMPLES,
+    examples: Sequence[str] = (),
     title: str = "vanilla-transformer",
 ) -> gradio.Blocks:
     """The page for one model.
@@ -130,61 +149,118 @@ def build_app(
     translator = Translator(model, tokenizer)
     with gradio.Blocks(title=title, analytics_enabled=False) as app:
         gradio.Markdown(f"# {title}")
-        sentence = gradio.Textbox(label="Sentence", elem_id="sentence", placeholder=examples[0])
-        count = gradio.Slider(1, 8, value=4, step=1, label="Translations to list", elem_id="count")
-        button = gradio.Button("Translate", variant="primary", elem_id="translate")
-        gradio.Examples([[example] for example in examples], inputs=[sentence], cache_examples=False)
-        best = gradio.Textbox(label="Translation", elem_id="translation", interactive=False)
-        nbest = gradio.Dataframe(headers=["translation", "score"], label="n-best", elem_id="nbest")
-        _add_tabs(translator, sentence, model.config)
+        with gradio.Row():
+            with gradio.Column():
+                sentence = gradio.Textbox(label="Sentence", elem_id="sentence", autofocus=True)
+                clicked = _add_examples(examples, sentence)
+                count = gradio.Slider(1, 8, value=4, step=1, label="Translations to list")
+                button = gradio.Button("Translate", variant="primary")
+            with gradio.Column():
+                best = gradio.Textbox(label="Translation", elem_id="translation", interactive=False)
+                headers = ["translation", "score"]
+                nbest = gradio.Dataframe(headers=headers, label="n-best", elem_id="nbest", interactive=False)
+                gradio.Markdown(score_formula(model.generation_config))
 
-        def translate(text: str, wanted: float) -> tuple[str, list[list[str]]]:
+        def translate(text: str, wanted: float) -> tuple[str, list[list[str]], str]:
             found = translator.translate(text, int(wanted))
-            return found[0].text, [[one.text, f"{one.score:.3f}"] for one in found]
+            return found[0].text, [[one.text, f"{one.score:.3f}"] for one in found], text
 
-        for event in (button.click, sentence.submit):
-            event(kindly(translate), inputs=[sentence, count], outputs=[best, nbest])
+        # What the pictures show: the sentence that was translated last, whatever is being typed.
+        shown = gradio.State("")
+        _on([button.click, sentence.submit, *clicked], translate, [sentence, count], [best, nbest, shown])
+        _add_tabs(translator, model.config, shown)
     return app
 
 
-def _add_tabs(translator: Translator, sentence: Any, config: Any) -> None:
+def score_formula(config: Any) -> str:
+    """How the beam search of a generation configuration scores a translation, in words."""
+    kind, alpha = getattr(config, "length_penalty_type", "power"), config.length_penalty
+    length = "((5 + tokens) / 6)" if kind == "gnmt" else "tokens"
+    return f"score = log-probability / {length}^{1.0 if alpha is None else alpha}; the best is nearest to 0"
+
+
+def _add_examples(examples: Sequence[str], sentence: Any) -> list[Any]:
+    """Sentences to click, where there are any; returns what happens after such a click."""
     import gradio
 
+    if not examples:
+        return []
+    shown = gradio.Examples([[example] for example in examples], inputs=[sentence], cache_examples=False)
+    return [shown.load_input_event.then]
+
+
+def _add_tabs(translator: Translator, config: Any, shown: Any) -> None:
+    """The pictures, each drawn when a sentence was translated, or another layer or head was chosen."""
+    import gradio
+
+    encoder = (config.encoder_layers, config.encoder_attention_heads)
+    decoder = (config.decoder_layers, config.decoder_attention_heads)
     with gradio.Tab("Cross-attention"):
-        heads = config.decoder_attention_heads
-        inputs = [gradio.State("cross"), *_layer_and_head(config.decoder_layers, heads)]
-        _add_picture(translator.attention, [sentence, *inputs], "cross-attention")
-        _add_picture(lambda text: plot_alignment(translator.explain(text)), [sentence], "alignment")
+        gradio.Markdown(TABS["cross"])
+        _add_attention(translator, "cross", decoder, shown)
+        gradio.Markdown("All layers and heads together:")
+        _on([shown.change], translator.alignment, [shown], [_plot("alignment")])
     with gradio.Tab("Self-attention"):
-        which = gradio.Radio(list(CHOICES.items()), value="encoder", label="Which")
-        layers = max(config.encoder_layers, config.decoder_layers)
-        heads = max(config.encoder_attention_heads, config.decoder_attention_heads)
-        inputs = [which, *_layer_and_head(layers, heads)]
-        _add_picture(translator.attention, [sentence, *inputs], "self-attention")
+        gradio.Markdown(TABS["self"])
+        with gradio.Row():
+            for kind, counts in (("encoder", encoder), ("decoder", decoder)):
+                with gradio.Column():
+                    _add_attention(translator, kind, counts, shown)
     with gradio.Tab("Positions"):
-        _add_picture(translator.positions, [sentence], "positions")
+        gradio.Markdown(TABS["positions"])
+        _on([shown.change], translator.positions, [shown], [_plot("positions")])
     with gradio.Tab("Step by step"):
-        _add_picture(lambda text: plot_decoding(translator.explain(text)), [sentence], "decoding")
-        report = gradio.Textbox(label="Every stage in numbers", lines=20, elem_id="stages")
-        button = gradio.Button("Show the numbers", elem_id="show-stages")
-        button.click(
-            kindly(lambda text: translator.explain(text).text()), inputs=[sentence], outputs=[report]
+        gradio.Markdown(TABS["decoding"])
+        _on([shown.change], translator.decoding, [shown], [_plot("decoding")])
+        numbers = gradio.Code(
+            label="Every stage in numbers",
+            elem_id="numbers",
+            language=None,
+            max_lines=30,
+            show_line_numbers=False,
         )
+        _on([shown.change], translator.numbers, [shown], [numbers])
 
 
-def _layer_and_head(layers: int, heads: int) -> list[Any]:
+def _add_attention(translator: Translator, kind: str, counts: tuple[int, int], shown: Any) -> None:
+    """A heat map, and the layer and head to choose."""
     import gradio
 
-    return [
-        gradio.Dropdown(list(range(1, count + 1)), value=count if name == "Layer" else 1, label=name)
-        for name, count in (("Layer", layers), ("Head", heads))
-    ]
+    layers, heads = (list(range(1, count + 1)) for count in counts)
+    with gradio.Row():
+        layer = gradio.Dropdown(layers, value=layers[-1], label="Layer", elem_id=f"layer-{kind}")
+        head = gradio.Dropdown(heads, value=1, label="Head", elem_id=f"head-{kind}")
+
+    def draw(sentence: str, layer: int, head: int) -> Figure:
+        return translator.attention(sentence, kind, layer, head)
+
+    _on([shown.change, layer.input, head.input], draw, [shown, layer, head], [_plot(kind)])
 
 
-def _add_picture(draw: Callable[..., Any], inputs: list[Any], name: str) -> None:
-    """A button and the picture that it draws."""
+def _plot(name: str) -> Any:
     import gradio
 
-    button = gradio.Button(f"Show {name}", elem_id=f"show-{name}")
-    plot = gradio.Plot(show_label=False, elem_id=f"plot-{name}")
-    button.click(kindly(draw), inputs=inputs, outputs=[plot])
+    return gradio.Plot(show_label=False, elem_id=f"plot-{name}")
+
+
+def _on(events: Sequence[Any], answer: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
+    """Answer events one at a time; wrong input is told in a message, and the page stays as it is."""
+    import gradio
+
+    def kindly(*args: Any) -> Any:
+        try:
+            return answer(*args)
+        except ValueError as error:
+            gradio.Warning(str(error))
+            return gradio.skip()
+
+    for listen in events:
+        # The recording of a forward pass, and the fonts of matplotlib, are for one at a time.
+        listen(
+            kindly,
+            inputs=inputs,
+            outputs=outputs,
+            api_name=answer.__name__,
+            concurrency_id="model",
+            concurrency_limit=1,
+        )

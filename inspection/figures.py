@@ -61,14 +61,17 @@ def plot_attention(
 TITLES = {
     "encoder": "encoder self-attention",
     "decoder": "decoder self-attention (masked)",
-    "cross": "attention of the target (down) to the source (across)",
+    "cross": "attention of each step (read → predicted) to the source",
 }
 
 
 def attentions_of(
     explanation: Explanation, kind: str
 ) -> tuple[list[Attention], tuple[str, ...], tuple[str, ...]]:
-    """The attentions of one kind, layer by layer, and the pieces that attend and are attended to."""
+    """The attentions of one kind, layer by layer, and labels of what attends and what is attended to.
+
+    In cross-attention a row is a step of decoding: the piece that it read, and the one that it predicted.
+    """
     source, target = explanation.source_embedding.pieces, explanation.target_embedding.pieces
     if kind == "encoder":
         return [layer.self_attention for layer in explanation.encoder], source, source
@@ -76,7 +79,8 @@ def attentions_of(
         return [layer.self_attention for layer in explanation.decoder], target, target
     if kind == "cross":
         found = [layer.cross_attention for layer in explanation.decoder if layer.cross_attention is not None]
-        return found, target, source
+        steps = explanation.decoding.steps
+        return found, tuple(f"{step.read[-1]} → {step.chosen.piece}" for step in steps), source
     raise InputError(f"`kind` must be one of {', '.join(KINDS)}, but is {kind!r} instead.")
 
 

@@ -1,13 +1,14 @@
 """FSMT of transformers, fairseq's WMT19 models: in."""
 
+import tempfile
 from pathlib import Path
 
-import torch
-from transformers import FSMTForConditionalGeneration, PreTrainedModel
+from transformers import FSMTForConditionalGeneration, FSMTTokenizer, PreTrainedModel
 
 from ..configuration import VanillaTransformerConfig
 from ..modeling import VanillaTransformerForConditionalGeneration
-from .weights import build_model, copy_generation_config, load_foreign_model, warn_of_layerdrop
+from ..tokenization import FsmtTokenizer
+from .weights import build_model, copy_generation_config, load_foreign_model, sharing_of, warn_of_layerdrop
 
 SAME_FIELDS = (
     "d_model",
@@ -41,6 +42,18 @@ def load_fsmt(name: str | Path) -> VanillaTransformerForConditionalGeneration:
     return from_fsmt(load_foreign_model(FSMTForConditionalGeneration, name, absent=COMPUTED))
 
 
+def pair_tokenizer(tokenizer: FSMTTokenizer) -> FsmtTokenizer:
+    """The same tokenizer, which encodes targets by their own vocabulary, as training needs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = tokenizer.save_vocabulary(folder)
+        return FsmtTokenizer(
+            [tokenizer.src_lang, tokenizer.tgt_lang],
+            *files,
+            do_lower_case=tokenizer.do_lower_case,
+            model_max_length=tokenizer.model_max_length,
+        )
+
+
 def from_fsmt(fsmt: PreTrainedModel) -> VanillaTransformerForConditionalGeneration:
     """Our model with the weights and the generation config of an `FSMTForConditionalGeneration`.
 
@@ -66,18 +79,3 @@ def from_fsmt(fsmt: PreTrainedModel) -> VanillaTransformerForConditionalGenerati
     )
     generation_config = copy_generation_config(fsmt)
     return build_model(ours, weights, generation_config)
-
-
-def sharing_of(weights: dict[str, torch.Tensor]) -> dict[str, bool]:
-    """Which of the embeddings and the projection hold the same numbers, as fields of our configuration.
-
-    Adds the shared matrix to `weights` under its own name where there is one.
-    """
-    source, target = (weights[f"model.{stack}.embed_tokens.weight"] for stack in ("encoder", "decoder"))
-    shared = torch.equal(source, target)
-    if shared:
-        weights["model.shared.weight"] = source
-    return {
-        "share_encoder_decoder_embeddings": shared,
-        "tie_word_embeddings": torch.equal(target, weights["lm_head.weight"]),
-    }

@@ -12,12 +12,21 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from ..configuration import VanillaTransformerConfig
-from ..errors import InputError, first_line
+from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 from ..training.checkpoints import read_json
-from .weights import STACKS, Weights, build_model, check_head_dims, read_foreign_file, tensors_of, zero_bias
+from .weights import (
+    STACKS,
+    Weights,
+    build_model,
+    check_head_dims,
+    make_config,
+    read_foreign_file,
+    tensors_of,
+    zero_bias,
+)
 
 ATTENTIONS = {"self_attn": "self_attn", "encoder_attn": "multihead_attn"}
 PLAIN = {"fc1": "linear1", "fc2": "linear2"}
@@ -230,10 +239,7 @@ def _config_of(body: Weights, outside: Weights, fields: dict[str, Any]) -> Vanil
         read |= {"position_embedding": "learned"}
         read["max_position_embeddings"] = len(outside["source_positions.weight"])
     heads = {"decoder_attention_heads": fields["encoder_attention_heads"]}
-    try:
-        return VanillaTransformerConfig(**heads | fields | read)
-    except (TypeError, ValueError) as error:
-        raise InputError(first_line(error)) from None
+    return make_config(**heads | fields | read)
 
 
 def _outside_weights(outside: Weights, config: VanillaTransformerConfig) -> Weights:

@@ -1,11 +1,12 @@
 """What all conversions share: checked weights, models made of them, and files that run no code when read."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -22,16 +23,21 @@ Weights = dict[str, torch.Tensor]
 STACKS = ("encoder", "decoder")
 
 
-def read_foreign_file(path: str | Path, *, safe_classes: tuple[type, ...] = ()) -> Any:
+def read_foreign_file(path: str | Path, *, safe_classes: Sequence[type | tuple[type, str]] = ()) -> Any:
     """What a `.safetensors` file holds, or one of `torch.save`, unpickled with `weights_only=True`.
 
     Args:
         path: the file.
-        safe_classes: classes of plain data, besides tensors and containers, that the file may hold.
+        safe_classes: classes of plain data, besides tensors and containers, that the file may hold; with a
+            name, it stands for the class that the file calls so.
 
     Raises:
         InputError: the file is missing, damaged, or asks for anything but plain data; nothing of it is run.
     """
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise InputError(f"`{path}` cannot be read: {error.strerror or error}.") from None
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
@@ -40,8 +46,6 @@ def read_foreign_file(path: str | Path, *, safe_classes: tuple[type, ...] = ()) 
     except pickle.UnpicklingError as error:
         reason = _unpickling_reason(error)
         raise InputError(f"`{path}` is damaged or holds more than weights: {reason}") from None
-    except OSError as error:
-        raise InputError(f"`{path}` cannot be read: {error.strerror or error}.") from None
     except Exception as error:  # what a damaged file raises is of many kinds
         raise InputError(f"`{path}` is damaged or no checkpoint: {first_line(error)}") from None
 
@@ -102,6 +106,20 @@ def _check_model_type(kind: type[PreTrainedModel], name: str | Path) -> None:
         raise InputError(f"`{name}` must be of model type {expected!r}, but is of {found!r} instead.")
 
 
+def make_config(**fields: Any) -> VanillaTransformerConfig:
+    """A configuration of fields that come from a file.
+
+    Raises:
+        InputError: a field is of the wrong type or impossible; the message names it.
+    """
+    try:
+        return VanillaTransformerConfig(**fields)
+    except StrictDataclassError as error:
+        raise InputError(first_line(error.__cause__ or error)) from None  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(first_line(error)) from None
+
+
 def build_model(
     config: VanillaTransformerConfig, weights: Weights, generation_config: GenerationConfig | None = None
 ) -> VanillaTransformerForConditionalGeneration:
@@ -129,10 +147,30 @@ def build_model(
     return built
 
 
+def sharing_of(weights: Weights) -> dict[str, bool]:
+    """Which of the embeddings and the projection hold the same numbers, as fields of our configuration.
+
+    Adds the shared matrix to `weights` under its own name where there is one.
+    """
+    source, target = (weights[f"model.{stack}.embed_tokens.weight"] for stack in STACKS)
+    shared = torch.equal(source, target)
+    if shared:
+        weights["model.shared.weight"] = source
+    return {
+        "share_encoder_decoder_embeddings": shared,
+        "tie_word_embeddings": torch.equal(target, weights["lm_head.weight"]),
+    }
+
+
 def copy_generation_config(model: PreTrainedModel) -> GenerationConfig:
     """A copy of how a model generates."""
     config: GenerationConfig = model.generation_config
     return GenerationConfig.from_dict(config.to_dict())
+
+
+def hub_fields_removed(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration but those that name code beside the weights."""
+    return {name: value for name, value in fields.items() if name not in ("auto_map", "custom_pipelines")}
 
 
 def plain_tokenizer(tokenizer: Any) -> Any:

@@ -9,6 +9,7 @@ the target so far, T source length, H heads, K width of a head, E model width, V
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from transformers.generation import (
     GenerateEncoderDecoderOutput,
     GenerationConfig,
     GenerationMixin,
+    LogitNormalization,
     LogitsProcessorList,
     MaxLengthCriteria,
     MinLengthLogitsProcessor,
@@ -51,14 +53,28 @@ PAPER_DECODING: dict[str, Any] = {
     "early_stopping": "never",
 }
 
+# As CTranslate2 searches: |Y|^alpha, a sentence over once `num_beams` hypotheses of it have ended, and the
+# probability of what is forbidden goes to the rest. Beams and alpha are the caller's.
+CTRANSLATE2_DECODING: dict[str, Any] = {
+    "length_penalty_type": "power",
+    "patience": 1.0,
+    "renormalize_logits": True,
+}
+
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
 # Fields of a generation config that transformers does not know, and what they are where a config lacks them.
-OWN_FIELDS: dict[str, Any] = {"length_penalty_type": "power", "max_length_beyond_source": None, "fast": True}
+OWN_FIELDS: dict[str, Any] = {
+    "length_penalty_type": "power",
+    "max_length_beyond_source": None,
+    "patience": None,
+    "fast": True,
+}
 
 # What treats each row by itself, whichever rows there are.
 FAST_PROCESSORS = (
     ForcedBOSTokenLogitsProcessor,
     ForcedEOSTokenLogitsProcessor,
+    LogitNormalization,
     MinLengthLogitsProcessor,
     MinNewTokensLengthLogitsProcessor,
     NoBadWordsLogitsProcessor,
@@ -91,12 +107,16 @@ class LengthPenalty:
         alpha: the exponent.
         kind: one of `LENGTH_PENALTY_TYPES`.
         limits: (N, 1), the most tokens that each sentence may grow to, counted as |Y|.
+
+    Attributes:
+        patience: when the search of a sentence is over, where that is not for the scores to say.
     """
 
     def __init__(self, alpha: float, kind: str, limits: torch.Tensor):
         self.alpha = alpha
         self.kind = kind
         self.limits = limits
+        self.patience: Patience | None = None
 
     def __call__(self, length: Any) -> Any:
         """The divisor of hypotheses of `length` tokens, an integer or a tensor of them."""
@@ -109,6 +129,40 @@ class LengthPenalty:
         the present one (transformers' heuristic).
         """
         return self(self.limits if early_stopping == "never" and self.alpha > 0 else length)
+
+
+class Patience:
+    """Ends the search of a sentence once `num_beams` * patience of its hypotheses have ended.
+
+    Kasai et al. (2022, arXiv:2204.05424), as CTranslate2 has it. The hypotheses that end in one step all
+    count, and all compete. Without a length penalty, the search is over when the best candidate of a step has
+    ended, if as many have ended as are returned: nothing can become likelier than that one.
+
+    Args:
+        config: `num_beams`, `patience`, `length_penalty` and `num_return_sequences`.
+        limits: (N,), the most tokens that each sentence may grow to, where its search is over too.
+    """
+
+    def __init__(self, config: GenerationConfig, limits: torch.Tensor):
+        self.limits = limits.tolist()
+        self.most = int(config.num_beams * config.patience + 0.5)
+        self.returned = config.num_return_sequences
+        self.best_decides = config.length_penalty == 0
+        self.ended = [0] * len(limits)
+        self.best_ended = [False] * len(limits)
+
+    def count(self, sentence: int, candidate: int) -> None:
+        """Notes that the candidate of that rank, 0 for the best, has ended."""
+        self.ended[sentence] += 1
+        self.best_ended[sentence] |= candidate == 0
+
+    def is_over(self, sentence: int, length: int) -> bool:
+        """Whether nothing more of a sentence is searched for, now that hypotheses are of `length` tokens."""
+        ended = self.ended[sentence]
+        enough = (
+            self.best_ended[sentence] and ended >= self.returned if self.best_decides else ended >= self.most
+        )
+        return enough or length >= self.limits[sentence]
 
 
 class RowLengthCriteria(StoppingCriteria):
@@ -332,7 +386,8 @@ class BeamSearch:
         decoder: predicts; its batch shrinks as sentences leave.
         prompt: (N, P).
         limits: (N,), the most tokens of each sentence behind its prompt.
-        config: `num_beams`, `early_stopping`, `length_penalty`, `output_scores` and the tokens that end one.
+        config: `num_beams`, `early_stopping`, `patience`, `length_penalty`, `output_scores` and the tokens
+            that end one.
         processors: change the log-probabilities of a step.
     """
 
@@ -349,7 +404,7 @@ class BeamSearch:
         self.limits = limits
         self.config = config
         self.processors = processors
-        self.penalty = LengthPenalty(config.length_penalty, config.length_penalty_type, limits[:, None])
+        self.penalty = _penalty(config, limits)
         self.beams = config.num_beams
         self.ends = config._eos_token_tensor
         self.finished: list[list[Hypothesis]] = [[] for _ in prompt]
@@ -418,6 +473,8 @@ class BeamSearch:
             row = int(self.rows[k])
             if not self.improvable[row]:
                 continue
+            if self.penalty.patience is not None:
+                self.penalty.patience.count(row, candidate)
             finished, parent = self.finished[row], int(parents[k, candidate])
             finished.append(
                 Hypothesis(
@@ -431,6 +488,10 @@ class BeamSearch:
 
     def _look_ahead(self, length: int) -> None:
         """Notes which sentences are over: their best open hypothesis cannot beat the worst finished one."""
+        patience = self.penalty.patience
+        if patience is not None:
+            self.improvable = [not patience.is_over(row, length) for row in range(len(self.improvable))]
+            return
         divisors = self.penalty.at_best(length, self.config.early_stopping)
         if isinstance(divisors, torch.Tensor):
             divisors = divisors[self.rows, 0]
@@ -458,7 +519,7 @@ def _of_beams(states: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
 class VanillaTransformerGenerationMixin(GenerationMixin):
     """transformers' `generate()` with the paper's length penalty and a length limit that follows the source.
 
-    Two fields of a generation config, which are keywords of `generate()` too:
+    Three fields of a generation config, which are keywords of `generate()` too:
 
     - `length_penalty_type`: "gnmt" or "power" (the default), see `LengthPenalty`.
     - `max_length_beyond_source`: each translation may have so many tokens more than its source, padding not
@@ -466,6 +527,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
       them all. A limit that the caller gives (`max_new_tokens`, `max_length`) replaces one of the model's
       generation config, and the other way round; limits given together all hold. Where there is none at all,
       it is 50.
+    - `patience`: a beam search is over for a sentence as `Patience` says, whatever `early_stopping` is. With
+      `CTRANSLATE2_DECODING` the translations and their scores are those of CTranslate2.
 
     Greedy and beam search run in the fast loop of this file, unless `fast=False` is given, with the same
     tokens and scores; the keys and values of the target are not returned. Sampling, processors and stopping
@@ -506,7 +569,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         input_ids_length: int,
         inputs_tensor: torch.Tensor,
     ) -> GenerationConfig:
-        """Bounds the length of the batch by its widest source; `_limits` does it for each sentence."""
+        """Bounds the length of the batch by its widest source; `row_limits` does it for each sentence."""
         limits = []
         if generation_config.max_new_tokens is not None:
             limits.append(generation_config.max_new_tokens)
@@ -538,7 +601,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """Greedy decoding and sampling, each row up to its own limit."""
-        limits = _limits(input_ids, generation_config, kwargs)
+        limits = row_limits(input_ids, generation_config, kwargs)
         if self._runs_fast(generation_config, logits_processor, stopping_criteria, kwargs):
             return self._fast_greedy_search(input_ids, limits, generation_config, logits_processor, kwargs)
         stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
@@ -553,14 +616,14 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """Beam search with the own length penalty, each sentence up to its own limit."""
-        limits = _limits(input_ids, generation_config, kwargs)[:: generation_config.num_beams]
+        limits = row_limits(input_ids, generation_config, kwargs)[:: generation_config.num_beams]
         if self._runs_fast(generation_config, logits_processor, stopping_criteria, kwargs):
             return self._fast_beam_search(input_ids, limits, generation_config, logits_processor, kwargs)
         stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
         generation_config = copy.copy(generation_config)
-        generation_config.length_penalty = LengthPenalty(
-            generation_config.length_penalty, generation_config.length_penalty_type, limits[:, None]
-        )
+        generation_config.length_penalty = _penalty(generation_config, limits)
+        if generation_config.patience is not None:
+            generation_config.early_stopping = False
         return super()._beam_search(
             input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
         )
@@ -666,7 +729,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         hypotheses = [hypothesis for sentence in returned for hypothesis in sentence]
         # As in transformers, where padding is token 0, the first end token fills up.
         filler = int(config._pad_token_tensor) or int(config._eos_token_tensor[0])
-        tokens = _padded([one.tokens for one in hypotheses], filler, input_ids)
+        tokens = padded([one.tokens for one in hypotheses], filler, input_ids)
         prompts = input_ids[::beams].repeat_interleave(config.num_return_sequences, dim=0)
         sequences = torch.cat([prompts, tokens], dim=1)
         if not config.return_dict_in_generate:
@@ -676,7 +739,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             sequences=sequences,
             sequences_scores=scores if config.output_scores else None,
             scores=tuple(search.all_scores) if config.output_scores else None,
-            beam_indices=_padded([one.beams for one in hypotheses], -1, input_ids).int(),
+            beam_indices=padded([one.beams for one in hypotheses], -1, input_ids).int(),
         )
 
     def _update_finished_beams(
@@ -689,6 +752,11 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """Scores the (N, candidates) hypotheses that may just have ended."""
+        if length_penalty.patience is not None:
+            ended = kwargs["next_token_hits_stopping_criteria"] & kwargs["top_num_beam_mask"]
+            searched = kwargs["is_early_stop_heuristic_unsatisfied"]
+            for row, candidate in (ended & searched).nonzero().tolist():
+                length_penalty.patience.count(row, candidate)
         return super()._update_finished_beams(
             topk_log_probs=topk_log_probs / length_penalty(cur_len + 1 - decoder_prompt_len),
             length_penalty=0.0,
@@ -708,6 +776,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> torch.Tensor:
         """(N, 1), whether the best open hypothesis of each sentence could still beat a finished one."""
+        if length_penalty.patience is not None:
+            length, rows = cur_len - decoder_prompt_len, range(len(running_beam_scores))
+            over = [[length_penalty.patience.is_over(row, length)] for row in rows]
+            return ~torch.tensor(over, device=running_beam_scores.device)
         divisor = length_penalty.at_best(cur_len - decoder_prompt_len, early_stopping)
         return GenerationMixin._check_early_stop_heuristic(
             running_beam_scores=running_beam_scores / divisor,
@@ -733,8 +805,16 @@ def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _penalty(config: GenerationConfig, limits: torch.Tensor) -> LengthPenalty:
+    """The length penalty, and the patience if there is one, of a search of N sentences with limits (N,)."""
+    penalty = LengthPenalty(config.length_penalty, config.length_penalty_type, limits[:, None])
+    if config.patience is not None:
+        penalty.patience = Patience(config, limits)
+    return penalty
+
+
 def check_own_fields(config: GenerationConfig) -> None:
-    """Raises `ValueError` where `length_penalty_type` or `max_length_beyond_source` cannot be used."""
+    """Raises `ValueError` where an own field, `patience` for instance, cannot be used."""
     kind, beyond = config.length_penalty_type, config.max_length_beyond_source
     if kind not in LENGTH_PENALTY_TYPES:
         known = ", ".join(LENGTH_PENALTY_TYPES)
@@ -743,9 +823,23 @@ def check_own_fields(config: GenerationConfig) -> None:
         raise ValueError(
             f"`max_length_beyond_source` must be a whole number, 0 or more, but is {beyond!r} instead."
         )
+    if config.patience is not None:
+        _check_patience(config)
 
 
-def _limits(
+def _check_patience(config: GenerationConfig) -> None:
+    patience = config.patience
+    if isinstance(patience, bool) or not isinstance(patience, int | float) or not 0 < patience < math.inf:
+        raise ValueError(f"`patience` must be a positive number, but is {patience!r} instead.")
+    most = int(config.num_beams * patience + 0.5)
+    if config.num_beams > 1 and config.num_return_sequences > most:
+        raise ValueError(
+            f"`num_return_sequences` must be at most `num_beams` * `patience`, {most}, but is"
+            f" {config.num_return_sequences} instead."
+        )
+
+
+def row_limits(
     input_ids: torch.Tensor, generation_config: GenerationConfig, model_kwargs: Mapping[str, Any]
 ) -> torch.Tensor:
     """How many tokens each row of `input_ids` (N * B, S) may gain: (N * B,)."""
@@ -777,6 +871,7 @@ def _one_of_each(model_kwargs: Mapping[str, Any], beams: int) -> dict[str, Any]:
     return picked | {"encoder_outputs": (model_kwargs["encoder_outputs"][0][::beams],)}
 
 
-def _padded(rows: list[list[int]], filler: int, like: torch.Tensor) -> torch.Tensor:
+def padded(rows: list[list[int]], filler: int, like: torch.Tensor) -> torch.Tensor:
+    """Rows of different lengths as one tensor of the kind of `like`, filled up on the right."""
     width = max(map(len, rows))
     return like.new_tensor([row + [filler] * (width - len(row)) for row in rows])

@@ -29,7 +29,23 @@ SENT_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    # Of the tokenizers that converted models come with: ours for fairseq's, Marian's and FSMT's.
+    "vocab.json",
+    "target_vocab.json",
+    "merges.txt",
+    "source.spm",
+    "target.spm",
+    "vocab-src.json",
+    "vocab-tgt.json",
     "training_curves.png",
+    CARD_FILE,
+)
+# A Space holds the page of a model, and the package's code instead of weights.
+SPACE_FILES = (
+    "app.py",
+    "packages.txt",
+    "requirements.txt",
+    "vanilla_transformer/*.py",
     CARD_FILE,
 )
 _HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr")
@@ -59,15 +75,18 @@ def check_repo_id(repo_id: str) -> None:
         ) from None
 
 
-def files_to_send(folder: str | Path) -> list[str]:
-    """Names of the files in `folder` that may be sent, sorted; all others stay here."""
-    code = {path.name for path in source_files()}
-    return sorted(
-        path.name
-        for path in Path(folder).iterdir()
-        if path.is_file()
-        and (path.name in code or any(fnmatch(path.name, pattern) for pattern in SENT_FILES))
-    )
+def files_to_send(folder: str | Path, repo_type: str = "model") -> list[str]:
+    """Names of the files in `folder` that may be sent, sorted; all others stay here.
+
+    Args:
+        folder: a saved model, or what a Space is to hold.
+        repo_type: "model" or "space".
+    """
+    is_space = repo_type == "space"
+    allowed = SPACE_FILES if is_space else (*SENT_FILES, *(path.name for path in source_files()))
+    found = Path(folder).rglob("*") if is_space else Path(folder).iterdir()
+    names = [path.relative_to(folder).as_posix() for path in found if path.is_file()]
+    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in allowed))
 
 
 def check_contents(folder: str | Path, names: Sequence[str]) -> None:
@@ -81,7 +100,7 @@ def check_contents(folder: str | Path, names: Sequence[str]) -> None:
         path = Path(folder) / name
         if path.suffix == ".safetensors":
             _check_safetensors(path)
-        elif path.suffix != ".png":
+        elif path.suffix not in (".png", ".spm"):
             text = path.read_text("utf-8")
             if _TOKEN.search(text):
                 raise ValueError(f"`{name}` holds an access token and is not sent.")
@@ -106,6 +125,7 @@ def upload(
     folder: str | Path,
     repo_id: str,
     *,
+    repo_type: str = "model",
     names: Sequence[str] | None = None,
     path_in_repo: str = "",
     card: str | None = None,
@@ -121,8 +141,9 @@ def upload(
     Weights that have arrived are not sent a second time when a failed upload is repeated.
 
     Args:
-        folder: a saved model, tokenizer or both.
+        folder: a saved model, tokenizer or both; or what a Space is to hold.
         repo_id: `owner/name`, or `name` in your own account.
+        repo_type: "model" or "space" (one of Gradio).
         names: only these of its files.
         path_in_repo: folder in the repository; by default its root.
         card: text of a model card for a repository that has none, where `folder` has none either.
@@ -137,22 +158,30 @@ def upload(
         OSError: the Hub refused, or could not be reached; the message is one line.
     """
     check_repo_id(repo_id)
-    names = [name for name in files_to_send(folder) if names is None or name in names]
+    names = [name for name in files_to_send(folder, repo_type) if names is None or name in names]
     check_contents(folder, names)
     prefix = f"{path_in_repo}/" if path_in_repo else ""
     operations = [CommitOperationAdd(f"{prefix}{name}", str(Path(folder) / name)) for name in names]
     api = HfApi()
     with clear_hub_errors(repo_id):
-        repo_id = api.create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        repo_id = api.create_repo(
+            repo_id,
+            repo_type=repo_type,
+            space_sdk="gradio" if repo_type == "space" else None,
+            private=private,
+            token=token,
+            exist_ok=True,
+        ).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
-            api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+            api.create_branch(repo_id, repo_type=repo_type, branch=revision, token=token, exist_ok=True)
         lacking = card is not None and CARD_FILE not in names
         if lacking and not api.file_exists(repo_id, CARD_FILE, revision=revision, token=token):
             operations.append(CommitOperationAdd(f"{prefix}{CARD_FILE}", str(card).encode()))
         return api.create_commit(
             repo_id,
             operations,
-            commit_message=commit_message or "Upload model",
+            repo_type=repo_type,
+            commit_message=commit_message or f"Upload {repo_type}",
             commit_description=commit_description,
             token=token,
             revision=revision,

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -13,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from .engines import EngineModel, load_engine
 from .pipeline_vanilla_transformer import TranslationPipeline
 
 _TASK = re.compile(r"translation(?:_(\w+)_to_(\w+))?")
@@ -37,10 +39,11 @@ def pipeline(
         model: the model, ours or Marian, mBART, T5 ...
         tokenizer: by default the one beside the model, or where the model object was loaded from.
         options: `device`, `dtype`, `device_map`, `revision`, `token`, `trust_remote_code` and other options
-            of loading; all else as for `TranslationPipeline`.
+            of loading; `backend="ctranslate2"` or `"onnx"` for a folder exported to that engine, with
+            `compute_type` of ctranslate2; all else as for `TranslationPipeline`.
 
     Raises:
-        ValueError: a model object whose tokenizer is nowhere to be found.
+        ValueError: a model object whose tokenizer is nowhere to be found, or an option that an engine lacks.
         OSError: there is no such model.
     """
     match = _TASK.fullmatch(task)
@@ -48,6 +51,8 @@ def pipeline(
         other: Any = transformers.pipeline
         return other(task, model=model, tokenizer=tokenizer, **options)
     loading = {name: options.pop(name) for name in _LOADING if name in options}
+    if "backend" in options:
+        model, options = _exported(model, options | loading)
     if tokenizer is None:
         tokenizer = model.name_or_path if isinstance(model, PreTrainedModel) else model
     if tokenizer == "":
@@ -61,3 +66,19 @@ def pipeline(
         options = {"src_lang": match[1], "tgt_lang": match[2], **options}
     whole: Any = {"model": model, "tokenizer": tokenizer}
     return TranslationPipeline(**whole, task="translation", **options)
+
+
+def _exported(model: Any, options: dict[str, Any]) -> tuple[EngineModel, dict[str, Any]]:
+    """The model of an exported folder, and the options that are not of loading."""
+    if not isinstance(model, (str, Path)):
+        raise ValueError(f"`backend` needs an exported folder, but `model` is a {type(model).__name__}.")
+    backend, device = options.pop("backend"), options.pop("device", "cpu")
+    for name in ("dtype", "device_map", *_LOADING):
+        if options.pop(name, None) is not None:
+            raise ValueError(f"`{name}` is not available with `backend={backend!r}`.")
+    place = torch.device(
+        "cuda" if isinstance(device, int) and device >= 0 else "cpu" if device == -1 else device
+    )
+    compute_type = options.pop("compute_type", None)
+    engine = load_engine(backend, model, device=place.type, compute_type=compute_type)
+    return engine, options | {"device": place}

@@ -24,6 +24,7 @@ def auto_classes() -> dict[str, tuple[type, ...]]:
     """Our classes for each Auto class of transformers; of several, the first is the default."""
     # Here and not above, since each of these files imports this one.
     from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
+    from ..tokenization.fairseq_vanilla_transformer import FairseqTokenizer, FsmtTokenizer
     from ..tokenization.tokenization_vanilla_transformer import VanillaTransformerTokenizer
     from .modeling_vanilla_transformer import (
         VanillaTransformerDecoderModel,
@@ -38,7 +39,7 @@ def auto_classes() -> dict[str, tuple[type, ...]]:
 
     return {
         "AutoConfig": (VanillaTransformerConfig,),
-        "AutoTokenizer": (VanillaTransformerTokenizer,),
+        "AutoTokenizer": (VanillaTransformerTokenizer, FairseqTokenizer, FsmtTokenizer),
         "AutoModel": (
             VanillaTransformerModel,
             VanillaTransformerEncoderModel,
@@ -95,9 +96,10 @@ def add_references(folder: str | Path) -> None:
     for architecture in values.get("architectures") or [""]:
         _update_json(config, code_references(architecture))
     tokenizer = Path(folder) / "tokenizer_config.json"
-    (cls,) = auto_classes()["AutoTokenizer"]
-    if tokenizer.is_file() and json.loads(tokenizer.read_text("utf-8"))["tokenizer_class"] == cls.__name__:
-        _update_json(tokenizer, {"auto_map": {"AutoTokenizer": [class_reference(cls), None]}})
+    name = json.loads(tokenizer.read_text("utf-8"))["tokenizer_class"] if tokenizer.is_file() else None
+    for cls in auto_classes()["AutoTokenizer"]:
+        if cls.__name__ == name:
+            _update_json(tokenizer, {"auto_map": {"AutoTokenizer": [class_reference(cls), None]}})
 
 
 def _update_json(path: Path, changes: dict[str, Any]) -> None:

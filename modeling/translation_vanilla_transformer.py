@@ -417,7 +417,8 @@ def _longest_source(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 def _positions(model: PreTrainedModel) -> int | None:
     """How many positions the model has, or None if positions are computed for any length."""
     if getattr(model.config, "position_embedding", None) in ("sinusoidal", "none"):
-        return None
+        # An engine may have been given a table of them.
+        return getattr(model.config, "exported_positions", None)
     return getattr(model.config, "max_position_embeddings", None)
 
 

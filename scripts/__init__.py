@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 CORPUS_FILES = ("train_source", "train_target", "valid_source", "valid_target")
+BACKENDS = ("ctranslate2", "onnx")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -257,6 +258,14 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         default="auto",
         help="arithmetic; auto is what the weights are saved in; default: auto",
     )
+    parser.add_argument(
+        "--backend", choices=BACKENDS, help="engine that --model was exported to, by `convert --to`"
+    )
+    parser.add_argument(
+        "--compute_type",
+        metavar="TYPE",
+        help="arithmetic of ctranslate2 (float32, int8, ...); default: as the weights are stored",
+    )
 
 
 def add_corpus_options(parser: argparse.ArgumentParser, *, train_size: int) -> None:
@@ -325,6 +334,32 @@ def load_model(
     finally:
         logging.enable_progress_bar()
     return model.eval().to(place), tokenizer
+
+
+def load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model that the options of `add_model_options` name, PyTorch's or an engine's, with its tokenizer.
+
+    Raises:
+        InputError: as `load_model`, or an option is given that the engine does not have.
+    """
+    if args.compute_type and args.backend != "ctranslate2":
+        raise InputError("`--compute_type` goes together with `--backend ctranslate2`.")
+    if args.backend is None:
+        return load_model(args.model, device=args.device, dtype=args.dtype)
+    if args.dtype != "auto":
+        instead = "; use `--compute_type`" if args.backend == "ctranslate2" else ""
+        raise InputError(f"`--dtype` is not available with `--backend {args.backend}`{instead}.")
+    from transformers import AutoTokenizer
+
+    from vanilla_transformer.modeling.engines import load_engine
+
+    # onnxruntime is asked for the CPU, whatever there is.
+    device = "cpu" if args.device == "auto" and args.backend == "onnx" else _device(args.device).type
+    model = load_engine(args.backend, args.model, device=device, compute_type=args.compute_type)
+    try:
+        return model, AutoTokenizer.from_pretrained(args.model)
+    except Exception as error:  # what a damaged folder raises is of many kinds
+        raise InputError(f"the tokenizer in `{args.model}` cannot be loaded: {first_line(error)}") from None
 
 
 def _device(name: str) -> Any:

@@ -12,7 +12,10 @@ PROGRAM = "vanilla-transformer"
 
 # Command: module in this package, and what it does in one line.
 COMMANDS = {
-    "demo": ("run_demo", "build a Chinese-English corpus, train on it and show translations (minutes)"),
+    "demo": (
+        "run_demo",
+        "train on a small corpus in minutes; with a model's folder, open its page in a browser",
+    ),
     "train": ("train", "train a translation model by a recipe"),
     "train-lm": ("train_lm", "train a language model, causal or masked, on text files"),
     "train-classifier": ("train_classifier", "train a classifier of texts on CSV or JSON lines"),

@@ -2,13 +2,20 @@
 
 vanilla-transformer convert --from marian Helsinki-NLP/opus-mt-en-de --output opus-en-de
 vanilla-transformer convert --from fsmt facebook/wmt19-en-de --output wmt19-en-de
+vanilla-transformer convert --from fairseq wmt14.en-fr --config moses.json --output wmt14-en-fr
 vanilla-transformer convert --from torch model.pt --config fields.json --output mine
 vanilla-transformer convert --to marian runs/demo --output demo-marian
 vanilla-transformer convert --to torch runs/demo --output demo-torch
+vanilla-transformer convert --to ctranslate2 runs/demo --output demo-ct2 --quantization int8
+vanilla-transformer convert --to onnx runs/demo --output demo-onnx
 
 `--config` of a torch.nn.Transformer is a JSON file of what no tensor tells: fields of our configuration,
 {"encoder_attention_heads": 8, "norm_position": "pre", "pad_token_id": 1, ...}, and under "names" how the
 state dict calls "source_embedding.weight", "target_embedding.weight", "projection.weight", "projection.bias".
+Of fairseq, the model is a checkpoint, or a folder with model.pt or checkpoint_best.pt; dict.*.txt and codes
+(bpecodes, code or sentencepiece.bpe.model) lie beside it. Its `--config` is a JSON file of settings that
+replace those of the checkpoint, under fairseq's names: {"tokenizer": "moses", "bpe": "fastbpe", "data":
+"data-bin/wmt14", "source_lang": "en", "target_lang": "fr", ...}.
 Foreign files are read with `weights_only=True`: nothing in them is run. The output folder must be new or
 empty.
 """
@@ -18,7 +25,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +36,8 @@ from vanilla_transformer.scripts import load_model, parser_of, run_script
 if TYPE_CHECKING:
     from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
-SOURCES = ("marian", "fsmt", "torch")
-TARGETS = ("marian", "torch")
+SOURCES = ("marian", "fsmt", "fairseq", "torch")
+TARGETS = ("marian", "torch", "ctranslate2", "onnx")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,9 +48,18 @@ def parser() -> argparse.ArgumentParser:
     direction.add_argument("--from", dest="source", choices=SOURCES, help="what the model is")
     direction.add_argument("--to", dest="target", choices=TARGETS, help="what to make of a model of ours")
     options.add_argument("--output", required=True, metavar="DIR", help="folder of the converted model")
-    options.add_argument("--config", metavar="FILE", help="what no tensor of a torch.nn.Transformer tells")
+    options.add_argument(
+        "--config",
+        metavar="FILE",
+        help="what no tensor of a torch.nn.Transformer tells, or fairseq's settings",
+    )
     options.add_argument(
         "--tokenizer", metavar="NAME", help="folder or Hub name of a tokenizer to save beside the model"
+    )
+    options.add_argument(
+        "--quantization",
+        metavar="TYPE",
+        help="how CTranslate2 stores weights, int8 for instance; default: float32",
     )
     return options
 
@@ -56,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Convert what the options name."""
-    if args.config and args.source != "torch":
-        raise InputError("`--config` goes together with `--from torch`.")
+    if args.config and args.source not in ("torch", "fairseq"):
+        raise InputError("`--config` goes together with `--from torch` or `--from fairseq`.")
+    if args.quantization and args.target != "ctranslate2":
+        raise InputError("`--quantization` goes together with `--to ctranslate2`.")
     with new_folder(Path(args.output)) as folder:
         if args.source:
             bring_in(args, folder)
@@ -68,15 +86,24 @@ def run(args: argparse.Namespace) -> None:
 
 def bring_in(args: argparse.Namespace, folder: Path) -> None:
     """Write a model of another framework as one of ours, with its tokenizer."""
-    from vanilla_transformer.interop import load_fsmt, load_marian, load_torch
+    from transformers import FSMTTokenizer
+
+    from vanilla_transformer.interop import load_fairseq, load_fsmt, load_marian, load_torch, pair_tokenizer
+    from vanilla_transformer.training.checkpoints import read_json
 
     readers = {
         "marian": lambda: load_marian(args.model),
         "fsmt": lambda: load_fsmt(args.model),
         "torch": lambda: load_torch(args.model, _required(args.config)),
     }
-    model = readers[args.source]()
-    tokenizer = _tokenizer(args)
+    if args.source == "fairseq":
+        changes = read_json(Path(args.config)) if args.config else {}
+        model, tokenizer = load_fairseq(args.model, changes, with_tokenizer=args.tokenizer is None)
+    else:
+        model, tokenizer = readers[args.source](), None
+    tokenizer = tokenizer or _tokenizer(args)
+    if isinstance(tokenizer, FSMTTokenizer):
+        tokenizer = pair_tokenizer(tokenizer)
     model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
@@ -84,11 +111,17 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
 
 def take_out(args: argparse.Namespace, folder: Path) -> None:
     """Write a model of ours in the format of another framework, with its tokenizer."""
-    from vanilla_transformer.interop import save_marian, save_torch
+    from vanilla_transformer.interop import save_ctranslate2, save_marian, save_onnx, save_torch
 
     model, tokenizer = _own_model(args.model)
-    writers = {"marian": save_marian, "torch": save_torch}
-    writers[args.target](model, folder, tokenizer)
+    writers: dict[str, Callable[..., None]] = {
+        "marian": save_marian,
+        "torch": save_torch,
+        "ctranslate2": save_ctranslate2,
+        "onnx": save_onnx,
+    }
+    options = {"quantization": args.quantization} if args.quantization else {}
+    writers[args.target](model, folder, tokenizer, **options)
 
 
 def _required(config: str | None) -> str:

@@ -20,7 +20,7 @@ from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
     add_model_options,
     generate_options,
-    load_model,
+    load_translator,
     one_line,
     parser_of,
     read_aligned,
@@ -110,7 +110,7 @@ def _check_options(args: argparse.Namespace) -> None:
 def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
-    model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
+    model, tokenizer = load_translator(args)
     translations = [
         one_line(text)
         for text in translate(

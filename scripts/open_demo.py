@@ -1,8 +1,11 @@
 """Open a page in the browser where a trained model translates and shows how it does it.
 
     vanilla-transformer demo runs/demo
+    vanilla-transformer demo runs/demo --example 猫在哪里？ --open
 
-The page needs gradio: pip install 'vanilla-transformer[demo]'. Ctrl-C ends it.
+Without a folder, `vanilla-transformer demo` trains such a model first (run_demo.py). The page needs gradio:
+pip install 'vanilla-transformer[demo]'. Pictures of Chinese need a font that has it, such as Debian's package
+fonts-noto-cjk. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,12 @@ def parser() -> argparse.ArgumentParser:
     """The command-line options."""
     options = parser_of(__doc__)
     options.add_argument("model", help="folder or Hub name of the model")
+    options.add_argument(
+        "--example",
+        metavar="SENTENCE",
+        action="append",
+        help="a sentence to click, several times for several; default: some in the language of its recipe",
+    )
     options.add_argument("--host", default="127.0.0.1", help="address to listen at; default: %(default)s")
     options.add_argument("--port", type=positive, help="port to listen at; default: the first free from 7860")
     options.add_argument("--open", action="store_true", help="open the browser, too")
@@ -33,12 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
-    from vanilla_transformer.inspection.app import build_app
+    from vanilla_transformer.inspection.app import build_app, examples_for
 
     model, tokenizer = load_model(args.model, device=args.device)
     if model.config.model_type != "vanilla_transformer":
         raise InputError(f"`{args.model}` is a `{model.config.model_type}`, not a `vanilla_transformer`.")
-    app = build_app(model, tokenizer, title=f"vanilla-transformer: {args.model}")
+    examples = args.example or examples_for(args.model)
+    app = build_app(model, tokenizer, examples=examples, title=f"vanilla-transformer: {args.model}")
     app.launch(server_name=args.host, server_port=args.port, inbrowser=args.open, share=False)
 
 

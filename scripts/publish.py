@@ -2,7 +2,9 @@
 
     vanilla-transformer publish runs/demo me/zh-en --dry-run
     vanilla-transformer publish runs/demo me/zh-en --private --license apache-2.0
+    vanilla-transformer publish runs/demo me/zh-en --space
 
+With --space the page that `vanilla-transformer demo` opens is sent, too, as a Gradio Space of the same name.
 Shows what it sends first. Log in once with `hf auth login`, or set HF_TOKEN. A failed upload leaves all files
 as they were; the same command goes on where it stopped.
 """
@@ -27,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--private", action="store_true", help="make a new repository private")
     options.add_argument("--revision", help="branch to commit to; it is made if missing; default: main")
     options.add_argument("--license", help="licence that the card states, such as apache-2.0; default: none")
+    options.add_argument("--space", action="store_true", help="send a Space of the same name, too")
     options.add_argument("--dry-run", "--dry_run", action="store_true", help="show it and send nothing")
     return options
 
@@ -47,17 +50,22 @@ def run(args: argparse.Namespace) -> None:
         private=args.private or None,
         revision=args.revision,
         license=args.license,
+        space=args.space,
         dry_run=args.dry_run,
         show=show,
     )
-    print(f"sent: {publication.url}" if publication.url else "nothing was sent (--dry-run)")
+    for one in filter(None, (publication, publication.space)):
+        print(f"sent: {one.url}" if one.url else "nothing was sent (--dry-run)")
 
 
 def show(publication: Publication) -> None:
-    """A line for each file with its size, and their sum."""
-    for name, size in publication.files.items():
-        print(f"{size:>14,}  {name}")
-    print(f"{sum(publication.files.values()):>14,}  bytes in {len(publication.files)} files", flush=True)
+    """For model and Space a line for each file with its size, and their sum."""
+    for title, one in (("model", publication), ("Space", publication.space)):
+        if one is not None:
+            print(f"{title}:")
+            for name, size in one.files.items():
+                print(f"{size:>14,}  {name}")
+            print(f"{sum(one.files.values()):>14,}  bytes in {len(one.files)} files", flush=True)
 
 
 if __name__ == "__main__":

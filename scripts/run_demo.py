@@ -1,8 +1,11 @@
 """From nothing to a translation in minutes: make a corpus, train on it, score and show what it learned.
 
-    vanilla-transformer demo
+    vanilla-transformer demo                                      (trains a model into runs/demo)
     vanilla-transformer demo --output_dir runs/demo2 --seed 2
-    vanilla-transformer demo runs/demo        (a page in the browser for a trained model; see open_demo)
+    vanilla-transformer demo runs/demo                            (opens a page for a trained model)
+
+Two things bear this name: without a folder the demo is made, with one it is shown in the browser
+(open_demo.py; `vanilla-transformer demo runs/demo --help` has its options). What follows is about the first.
 
 The corpus is Chinese-English, made by a small grammar. Half of the test sentences hold combinations of words
 that training never shows together. Any key of the recipe `demo` can be replaced by `--key value`. The command
@@ -43,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """For the help only: options are keys of the recipe."""
-    return parser_of(__doc__, usage="%(prog)s [--key value ...]")
+    return parser_of(
+        __doc__, usage="%(prog)s [--key value ...]\n       %(prog)s MODEL [--open] [--port PORT] ..."
+    )
 
 
 def run(overrides: Sequence[str]) -> int:

@@ -4,7 +4,10 @@
     vanilla-transformer translate --model runs/demo --input test.zh --output test.en
     cat test.zh | vanilla-transformer translate --model runs/demo > test.en
 
-Any sequence-to-sequence model of transformers can be named. An empty line stays empty.
+    vanilla-transformer translate --backend ctranslate2 --compute_type int8 --model demo-ct2 --input test.zh
+
+Any sequence-to-sequence model of transformers can be named, and with --backend a folder that `convert --to`
+has written for an engine. An empty line stays empty.
 
 Files of any length need no more memory than short ones. What is translated grows beside the output, as
 `test.en.partial`; after an interruption, the same command goes on where it stopped.
@@ -25,7 +28,7 @@ from vanilla_transformer.scripts import (
     PartialFile,
     add_model_options,
     generate_options,
-    load_model,
+    load_translator,
     parser_of,
     read_lines,
     run_script,
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
     sentences, total = open_input(args)
-    model, tokenizer = load_model(args.model, device=args.device, dtype=args.dtype)
+    model, tokenizer = load_translator(args)
     from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translate
 
     typed = total is None and sys.stdin.isatty()
@@ -98,7 +101,8 @@ def job_of(args: argparse.Namespace) -> dict[str, Any]:
         return [file_digest(path).hex()[:32] for path in paths]
 
     folder = Path(args.model)
-    options = {"tokens_per_batch": args.tokens_per_batch, "dtype": args.dtype}
+    settings = ("tokens_per_batch", "dtype", "backend", "compute_type")
+    options = {name: getattr(args, name) for name in settings}
     return {
         "model": digests(sorted(filter(Path.is_file, folder.iterdir()))) if folder.is_dir() else args.model,
         "sources": args.sentences or digests(map(Path, args.input)),

@@ -37,7 +37,7 @@ class Hub:
     """What the server holds and was asked.
 
     Attributes:
-        repositories: by `owner/name`.
+        repositories: by `owner/name`, Spaces by `spaces/owner/name`.
         large: contents of large files by their sha256, also of commits that never came.
         requests: (method, path) of each request.
         refuse: given method and path, the status to answer with instead, or 0 to cut the connection.
@@ -120,7 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create(self) -> None:
         asked = json.loads(self.body)
-        name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+        kind = "spaces/" if asked.get("type") == "space" else ""
+        name = f"{kind}{asked.get('organization') or 'me'}/{asked['name']}"
         url = f"{self.hub.endpoint}/{name}"
         if name in self.hub.repositories:
             self.answer({"error": "You already created this model repo", "url": url}, 409)
@@ -217,16 +218,18 @@ def _git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-_NAME = r"([\w.-]+/[\w.-]+)"
+_NAME = r"((?:spaces/)?[\w.-]+/[\w.-]+)"
+# A Space is named with its kind everywhere, a model only here.
+_API = f"/api/(?:models/)?{_NAME}"
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/api/repos/create", _Handler.create),
     ("POST", "/api/validate-yaml", _Handler.validate),
-    ("POST", f"/api/models/{_NAME}/branch/(.+)", _Handler.branch),
-    ("POST", f"/api/models/{_NAME}/preupload/(.+)", _Handler.preupload),
-    ("POST", f"/api/models/{_NAME}/commit/(.+)", _Handler.commit),
-    ("GET", f"/api/models/{_NAME}", _Handler.info),
-    ("GET", f"/api/models/{_NAME}/revision/(.+)", _Handler.info),
-    ("GET", f"/api/models/{_NAME}/tree/([^/]+)", _Handler.tree),
+    ("POST", f"{_API}/branch/(.+)", _Handler.branch),
+    ("POST", f"{_API}/preupload/(.+)", _Handler.preupload),
+    ("POST", f"{_API}/commit/(.+)", _Handler.commit),
+    ("GET", _API, _Handler.info),
+    ("GET", f"{_API}/revision/(.+)", _Handler.info),
+    ("GET", f"{_API}/tree/([^/]+)", _Handler.tree),
     ("POST", f"/{_NAME}\\.git/info/lfs/objects/batch", _Handler.batch),
     ("PUT", "/large/(.+)", _Handler.store),
     ("GET|HEAD", f"/{_NAME}/resolve/([^/]+)/(.+)", _Handler.file),

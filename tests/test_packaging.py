@@ -130,7 +130,13 @@ def test_constraints_pin_all_that_is_installed_with_us() -> None:
 
 def test_constraints_allow_what_pyproject_asks_for() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    for line in [*PROJECT["project"]["dependencies"], *extras["train"], *extras["docs"], *extras["dev"]]:
+    for line in [
+        *PROJECT["project"]["dependencies"],
+        *extras["train"],
+        *extras["demo"],
+        *extras["docs"],
+        *extras["dev"],
+    ]:
         requirement = Requirement(line)
         if requirement.name != "vanilla-transformer":
             assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), line

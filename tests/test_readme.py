@@ -1,6 +1,8 @@
-"""The README's table of parameters is what the code counts, and the commands that it shows exist."""
+"""The README's parameters are what the code counts, its commands exist, and the Chinese one says the same."""
 
 import re
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,40 @@ def test_commands_in_the_readme() -> None:
     assert shown <= set(COMMANDS), shown - set(COMMANDS)
     scripts = set(re.findall(r"scripts/(\w+\.py)", README))
     assert scripts and all((Path(__file__).parents[1] / "scripts" / name).is_file() for name in scripts)
+
+
+def facts(page: str) -> Iterator[tuple[int, str]]:
+    """What both languages share, by lines of code and tables and by paragraphs: (line number, what it is)."""
+    paragraph: list[str] = []
+    fence, start = "", 1
+    for number, line in enumerate([*page.splitlines(), ""], start=1):
+        if line.startswith("```"):
+            fence = "" if fence else line
+            yield number, line
+        elif fence:
+            yield number, f"code: {re.sub('(^| +)#.*', '', line)}"
+        elif line.startswith("|"):
+            yield number, f"row of {line.count('|') - 1} cells: {_figures(line)}"
+        elif line.strip():
+            start = start if paragraph else number
+            paragraph.append(line)
+        elif paragraph:
+            yield start, f"{re.match('#*', paragraph[0])[0]} {_figures(' '.join(paragraph))}"  # type: ignore[index]
+            paragraph = []
+
+
+def _figures(text: str) -> str:
+    """Code and numbers in an order that does not depend on the language."""
+    code = re.findall(r"`[^`]+`", text)
+    numbers = re.findall(r"\d[\d,.]*\d|\d", re.sub(r"`[^`]+`", " ", text))
+    return " ".join([*sorted(code), *sorted(numbers)])
+
+
+def test_the_chinese_readme_says_the_same() -> None:
+    """Code but for its comments, tables row by row, code and numbers in the prose."""
+    chinese = (Path(__file__).parents[1] / "README.zh-CN.md").read_text("utf-8")
+    end = (0, "the end")
+    for (here, english), (there, other) in zip_longest(facts(README), facts(chinese), fillvalue=end):
+        assert english == other, (
+            f"README.md, line {here}, has\n  {english}\nand README.zh-CN.md, line {there}, has\n  {other}"
+        )

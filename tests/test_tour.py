@@ -54,7 +54,7 @@ def test_every_link_leads_somewhere(page: str, number_lines: ModuleType) -> None
 
 
 def test_a_definition_that_is_gone_is_named(number_lines: ModuleType) -> None:
-    with pytest.raises(ValueError, match="must define `no_such_name`"):
+    with pytest.raises(ValueError, match="must define or hold `no_such_name`"):
         number_lines.numbered("[`no_such_name`](../modeling/translation_vanilla_transformer.py#L3)")
 
 
@@ -75,3 +75,14 @@ def test_both_languages_lead_to_the_same_lines_and_commands() -> None:
     assert {
         word for line in commands(english) for word in re.findall(r"vanilla-transformer ([\w-]+)", line)
     } <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_picture_has_its_command_beside_it(page: str) -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", PAGES[page])
+    assert len(pictures) == len(set(pictures)) >= 5
+    for picture in pictures:
+        assert re.search(
+            rf"^vanilla-transformer plot-.* --output {picture}\n```\n\n!\[", PAGES[page], re.M
+        ), picture
+        assert (DOCS / picture).read_bytes().startswith(b"\x89PNG")

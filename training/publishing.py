@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from huggingface_hub import CommitInfo
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
+from ..inspection.app import examples_for
+from ..inspection.space import write_space
 from ..modeling.hub_vanilla_transformer import (
     CARD_FILE,
     check_contents,
@@ -23,6 +25,7 @@ from ..modeling.hub_vanilla_transformer import (
     files_to_send,
     upload,
 )
+from ..modeling.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..modeling.saving_vanilla_transformer import add_references, write_code
 from . import checkpoints
 from .model_card import metadata_of, render_model_card
@@ -37,10 +40,12 @@ class Publication:
     Attributes:
         files: name and size in bytes of each file.
         url: address of the commit; `None` after a dry run.
+        space: the same of the Space, where one was asked for.
     """
 
     files: dict[str, int]
     url: str | None = None
+    space: Publication | None = None
 
 
 def publish(
@@ -51,10 +56,11 @@ def publish(
     revision: str | None = None,
     token: str | None = None,
     license: str | None = None,
+    space: bool = False,
     dry_run: bool = False,
     show: Callable[[Publication], None] = lambda publication: None,
 ) -> Publication:
-    """Send the model of a training run with its tokenizer, its code and its card.
+    """Send the model of a training run with its tokenizer, its code and its card, and a Space if asked for.
 
     Args:
         folder: a run, a checkpoint, or any folder with a saved model. It is left as it is; a README.md in it
@@ -62,8 +68,9 @@ def publish(
         repo_id: `owner/name`, or `name` in your own account.
         private, revision, token: as `upload` takes them.
         license: identifier of the licence that the card states.
+        space: also send a Space of the same name, the page that `vanilla-transformer demo` opens.
         dry_run: send nothing.
-        show: called with the list of files before anything is sent.
+        show: called with the lists of files before anything is sent.
 
     Raises:
         InputError: a folder without a whole model, a name or a file that is refused, or a Hub that refuses;
@@ -71,19 +78,50 @@ def publish(
     """
     try:
         check_repo_id(repo_id)
-        with staged(folder, repo_id, license=license) as ready:
-            names = files_to_send(ready)
-            check_contents(ready, names)
-            publication = Publication({name: (ready / name).stat().st_size for name in names})
+        with ExitStack() as folders:
+            ready = folders.enter_context(staged(folder, repo_id, license=license))
+            page = folders.enter_context(_staged_space(folder, repo_id, revision, license)) if space else None
+            publication = Publication(
+                _sizes(ready), space=Publication(_sizes(page, "space")) if page is not None else None
+            )
             show(publication)
             if dry_run:
                 return publication
             sent = upload(ready, repo_id, private=private, revision=revision, token=token)
-            return Publication(publication.files, str(sent.commit_url))
+            publication = replace(publication, url=str(sent.commit_url))
+            if page is not None and publication.space is not None:
+                sent = upload(page, repo_id, repo_type="space", private=private, token=token)
+                publication = replace(publication, space=replace(publication.space, url=str(sent.commit_url)))
+            return publication
     except InputError:
         raise
     except (ValueError, OSError) as error:
         raise InputError(" ".join(str(error).split())) from error
+
+
+def _sizes(ready: Path, repo_type: str = "model") -> dict[str, int]:
+    """Size in bytes of each file that is to be sent, after a look into all of them."""
+    names = files_to_send(ready, repo_type)
+    check_contents(ready, names)
+    return {name: (ready / name).stat().st_size for name in names}
+
+
+@contextmanager
+def _staged_space(
+    folder: str | Path, repo_id: str, revision: str | None, license: str | None
+) -> Iterator[Path]:
+    """A temporary folder with the Space of the model in `folder`."""
+    if "/" not in repo_id:
+        raise InputError(f"a Space loads its model by `owner/name`, but {repo_id!r} has no owner.")
+    architectures = checkpoints.read_json(Path(folder) / "config.json").get("architectures") or ["model"]
+    if VanillaTransformerForConditionalGeneration.__name__ not in architectures:
+        raise InputError(
+            f"a Space is for a model that translates, but `{folder}` holds a `{architectures[0]}`."
+        )
+    with tempfile.TemporaryDirectory() as page:
+        examples = examples_for(folder)
+        write_space(page, repo_id, revision=revision or "main", examples=examples, license=license)
+        yield Path(page)
 
 
 @contextmanager

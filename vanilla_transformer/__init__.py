@@ -25,7 +25,7 @@ from .modeling import (
 )
 from .modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from .modeling.saving_vanilla_transformer import auto_classes
-from .tokenization import VanillaTransformerTokenizer
+from .tokenization import FairseqTokenizer, FsmtTokenizer, VanillaTransformerTokenizer
 
 if TYPE_CHECKING:
     from .modeling.pipeline_vanilla_transformer import TranslationPipeline
@@ -49,7 +49,14 @@ _LAZY = {
 }
 
 AutoConfig.register(VanillaTransformerConfig.model_type, VanillaTransformerConfig, exist_ok=True)
-AutoTokenizer.register(VanillaTransformerConfig, tokenizer_class=VanillaTransformerTokenizer, exist_ok=True)
+for converted in (FairseqTokenizer, FsmtTokenizer):
+    # So that they are known by name; the tokenizer of the model type is the first.
+    AutoTokenizer.register(
+        VanillaTransformerConfig,
+        tokenizer_class=VanillaTransformerTokenizer,
+        slow_tokenizer_class=converted,
+        exist_ok=True,
+    )
 for auto_name, model_classes in auto_classes().items():
     if auto_name.startswith("AutoModel"):
         # Of several, the one that the checkpoint's `architectures` name.
@@ -68,8 +75,10 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "PAPER_DECODING",
+    "FairseqTokenizer",
+    "FsmtTokenizer",
     "InputError",
+    "PAPER_DECODING",
     "TranslationCollator",
     "TranslationPipeline",
     "VanillaTransformerConfig",

@@ -1,5 +1,8 @@
 """The one error that means: what the user gave is wrong; and what other errors say, in one line."""
 
+from importlib import import_module
+from typing import Any
+
 
 class InputError(ValueError):
     """A file, a line, a recipe key or an option given by the user cannot be used.
@@ -12,3 +15,18 @@ class InputError(ValueError):
 def first_line(error: Exception) -> str:
     """The first line of an error's message that says something, or else the error's kind."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """A module that only an extra of this package brings.
+
+    Raises:
+        InputError: it is not installed; the message names the extra.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise InputError(
+            f"this needs the package {module}, which is not installed:"
+            f" pip install 'vanilla-transformer[{extra}]'."
+        ) from None

@@ -1,12 +1,6 @@
 """The page in a browser: what it answers, and the whole of it in a headless Chromium."""
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,23 +9,32 @@ import pytest
 from helpers import parallel_sentences, word_tokenizer
 
 from vanilla_transformer import InputError
-from vanilla_transformer.inspection.app import LONGEST, Translator, build_app
+from vanilla_transformer.inspection.app import (
+    EXAMPLES,
+    LONGEST,
+    Translator,
+    build_app,
+    examples_for,
+    score_formula,
+)
 
 from ..modeling.toy import toy_model
 
 PAIRS = parallel_sentences(4)
-SOURCE = PAIRS[0][0]
+SOURCE, EXAMPLE = PAIRS[0][0], PAIRS[1][0]
 # Nothing but the page itself is fetched.
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --window-size=1200,1600"
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --window-size=1280,1600"
 )
 
 
 @pytest.fixture(scope="module")
 def translator() -> Translator:
     tokenizer: Any = word_tokenizer(text for pair in PAIRS for text in pair)
-    return Translator(toy_model(vocab_size=len(tokenizer), tie_word_embeddings=False), tokenizer)
+    model = toy_model(vocab_size=len(tokenizer), tie_word_embeddings=False)
+    model.generation_config.update(max_length=8, max_length_beyond_source=None)
+    return Translator(model, tokenizer)
 
 
 def test_hypotheses_are_those_of_the_beam(translator: Translator) -> None:
@@ -64,110 +67,135 @@ def test_pictures_are_of_the_models_translation(translator: Translator) -> None:
     assert translator.positions(SOURCE) is not None
 
 
+@pytest.mark.parametrize(
+    ("recipe", "language"),
+    [
+        ("source_lang: zh\n", "zh"),
+        ("seed: 1\nsource_lang: 'en-GB'\n", "en"),
+        ("source_lang: null\n", None),
+        (None, None),
+    ],
+)
+def test_examples_are_in_the_language_of_the_recipe(
+    tmp_path: Path, recipe: str | None, language: str | None
+) -> None:
+    if recipe is not None:
+        (tmp_path / "recipe.yaml").write_text(recipe)
+    assert examples_for(tmp_path) == EXAMPLES.get(str(language), ())
+
+
+def test_the_score_is_that_of_the_search(translator: Translator) -> None:
+    config = translator.model.generation_config
+    assert "log-probability / ((5 + tokens) / 6)^0.6;" in score_formula(config)
+    assert "log-probability / tokens^1.0;" in score_formula(type(config)(length_penalty=1.0))
+
+
 @pytest.fixture
 def page(translator: Translator) -> Iterator[str]:
     pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[demo]'")
-    app = build_app(translator.model, translator.tokenizer, examples=[SOURCE])
+    app = build_app(translator.model, translator.tokenizer, examples=[EXAMPLE])
     _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, share=False)
     yield address
     app.close()
 
 
-class Browser:
-    """A session of chromedriver, spoken to in the WebDriver protocol itself."""
-
-    def __init__(self, address: str, profile: Path):
-        flags = [*FLAGS.split(), f"--user-data-dir={profile}"]
-        self.address = address
-        wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": flags}}
-        answer = self.call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.session = f"/session/{answer['sessionId']}"
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.address + path, data, method=method)
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)["value"]
-
-    def run(self, script: str, *args: Any) -> Any:
-        return self.call("POST", f"{self.session}/execute/sync", {"script": script, "args": list(args)})
-
-    def wait(self, condition: str, *args: Any) -> Any:
-        """What a script returns as soon as that is true."""
-        for _ in range(240):
-            if found := self.run(f"return {condition}", *args):
-                return found
-            time.sleep(0.5)
-        raise AssertionError(f"never true: {condition}\n{self.run('return document.body.innerText')}")
-
-    def type(self, selector: str, text: str) -> None:
-        """Replace the text of a field, so that the page notices."""
-        script = (
-            "const field = document.querySelector(arguments[0]);"
-            "Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), 'value').set"
-            ".call(field, arguments[1]); field.dispatchEvent(new Event('input', {bubbles: true}));"
-        )
-        self.run(script, selector, text)
-
-    def click(self, text: str) -> None:
-        self.run(
-            "[...document.querySelectorAll('button')]"
-            ".find(one => one.innerText.trim() === arguments[0]).click()",
-            text,
-        )
-
-
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    driver = shutil.which("chromedriver")
-    if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
+def browser(tmp_path: Path) -> Iterator["Browser"]:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
         pytest.skip("no browser: install Debian's packages chromium and chromium-driver")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
-    for _ in range(240):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.25)
-    one = Browser(f"http://127.0.0.1:{port}", tmp_path / "profile")
-    yield one
-    one.call("DELETE", one.session)
-    process.terminate()
-    process.wait()
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install '.[dev]'"
+    )
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    chromium = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield Browser(chromium)
+    chromium.quit()
+
+
+class Browser:
+    """What a person does on the page, and sees."""
+
+    def __init__(self, chromium: Any):
+        self.chromium = chromium
+
+    def see(self, expression: str, *args: Any) -> Any:
+        """What an expression of JavaScript gives as soon as that is true."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        def evaluate(chromium: Any) -> Any:
+            return chromium.execute_script(f"return {expression}", *args)
+
+        return WebDriverWait(self.chromium, 240).until(evaluate, f"never true: {expression} of {args}")
+
+    def find(self, selector: str, text: str) -> Any:
+        """Wait for the element of a CSS selector that shows this text."""
+        same = "one => one.innerText.trim() === arguments[1]"
+        return self.see(f"[...document.querySelectorAll(arguments[0])].find({same})", selector, text)
+
+    def click(self, selector: str, text: str) -> None:
+        self.find(selector, text).click()
+
+    def translate(self, sentence: str) -> None:
+        """Type a sentence in the place of what is there, and press the button."""
+        from selenium.webdriver.common.keys import Keys
+
+        field = self.see("document.querySelector('#sentence textarea')")
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(Keys.DELETE, sentence)
+        self.click("button", "Translate")
+
+    def choose(self, name: str, value: int) -> None:
+        """Choose an entry of a list."""
+        self.see("document.querySelector(arguments[0])", f"#{name} input").click()
+        # Not by a click: the list moves while it opens.
+        press = "arguments[0].dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
+        self.chromium.execute_script(press, self.find("[role=option]", str(value)))
+
+    def translation(self, text: str) -> None:
+        self.see("document.querySelector('#translation textarea').value === arguments[0]", text)
+
+    def picture(self, name: str, *, after: int = 0) -> int:
+        """Wait for a whole picture, of another size in bytes than `after`; returns that size."""
+        image = "document.querySelector(arguments[0])"
+        whole = f"{image} && {image}.naturalWidth > 200 && {image}.src.length"
+        size: int = self.see(f"{whole} !== arguments[1] && {whole}", f"#plot-{name} img", after)
+        return size
+
+    def told(self, message: str) -> None:
+        self.see("document.body.innerText.includes(arguments[0])", message)
 
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(page: str, browser: Browser, translator: Translator) -> None:
-    field = "#sentence textarea"
-    browser.call("POST", f"{browser.session}/url", {"url": page})
-    browser.wait("document.querySelector(arguments[0])", field)
-    browser.type(field, SOURCE)
-    browser.click("Translate")
     best = translator.translate(SOURCE, 4)
-    result = "document.querySelector('#translation textarea').value"
-    assert browser.wait(result) == best[0].text
-    shown = browser.wait("document.querySelector('#nbest').innerText")
-    assert f"{best[0].score:.3f}" in shown
-    for tab, button in (
-        ("Cross-attention", "cross-attention"),
-        ("Self-attention", "self-attention"),
-        ("Positions", "positions"),
-        ("Step by step", "decoding"),
-    ):
-        browser.run(
-            "[...document.querySelectorAll('[role=tab]')]"
-            ".find(one => one.innerText.trim() === arguments[0]).click()",
-            tab,
-        )
-        browser.click(f"Show {button}")
-        browser.wait("document.querySelector(arguments[0])", f"#plot-{button} img")
-    browser.type(field, " ")
-    browser.click("Translate")
-    browser.wait("document.body.innerText.includes('Please type a sentence')")
-    if folder := os.environ.get("VT_SCREENSHOTS"):
-        import base64
-
-        shot = browser.call("GET", f"{browser.session}/screenshot")
-        Path(folder, "page.png").write_bytes(base64.b64decode(shot))
+    browser.chromium.get(page)
+    browser.translate(SOURCE)
+    browser.translation(best[0].text)
+    for one in best:
+        browser.see("document.querySelector('#nbest').innerText.includes(arguments[0])", f"{one.score:.3f}")
+    picture = browser.picture("cross")
+    browser.picture("alignment")
+    browser.choose("head-cross", 2)
+    other = browser.picture("cross", after=picture)
+    browser.click("button[role=tab]", "Self-attention")
+    browser.picture("encoder")
+    browser.picture("decoder")
+    browser.click("button[role=tab]", "Positions")
+    browser.picture("positions")
+    browser.click("button[role=tab]", "Step by step")
+    browser.picture("decoding")
+    browser.told("Every stage in numbers")
+    browser.told("Encoder input: ")
+    browser.translate("")
+    browser.told("Please type a sentence.")
+    browser.translate("x" * (LONGEST + 1))
+    browser.told(f"this page takes at most {LONGEST}.")
+    browser.translation(best[0].text)
+    browser.click("button", EXAMPLE)
+    browser.translation(translator.translate(EXAMPLE, 4)[0].text)
+    browser.click("button[role=tab]", "Cross-attention")
+    browser.picture("cross", after=other)

@@ -52,8 +52,13 @@ def test_attention_shows_the_weights(explanation: Explanation, kind: str, layers
     assert attention is not None
     for axes in (alone[0], grid[2 * heads - 1]):
         np.testing.assert_allclose(axes.images[0].get_array(), attention.weights[-1].float())  # type: ignore[arg-type]
-    queries = explanation.source_embedding if kind == "encoder" else explanation.target_embedding
-    assert [label.get_text() for label in alone[0].get_yticklabels()] == list(queries.pieces)
+    labels = list(
+        (explanation.source_embedding if kind == "encoder" else explanation.target_embedding).pieces
+    )
+    if kind == "cross":
+        predicted = [step.chosen.piece for step in explanation.decoding.steps]
+        labels = [f"{read} → {piece}" for read, piece in zip(labels, predicted, strict=True)]
+    assert [label.get_text() for label in alone[0].get_yticklabels()] == labels
 
 
 @pytest.mark.parametrize(

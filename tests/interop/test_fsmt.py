@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, FSMTTokenizer
 
-from vanilla_transformer.interop import from_fsmt, load_fsmt
+from vanilla_transformer import FsmtTokenizer
+from vanilla_transformer.interop import from_fsmt, load_fsmt, pair_tokenizer
 
 from ..modeling.toy import assert_parity
 from .foreign import SENTENCES, fsmt_model, fsmt_tokenizer
@@ -59,6 +60,20 @@ def test_equal_matrices_become_one() -> None:
     ours = from_fsmt(fsmt)
     assert ours.config.share_encoder_decoder_embeddings and ours.config.tie_word_embeddings
     assert_same(ours, fsmt, random_batch())
+
+
+def test_targets_are_encoded_by_their_own_vocabulary(tmp_path: Path) -> None:
+    theirs: Any = fsmt_tokenizer(tmp_path)
+    ours = pair_tokenizer(theirs)
+    ours.save_pretrained(tmp_path / "ours")
+    again: Any = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert type(again) is FsmtTokenizer
+    for words in (ours, again):
+        encoded = words(SENTENCES, text_target=SENTENCES)
+        assert encoded["input_ids"] == theirs(SENTENCES)["input_ids"]
+        assert encoded["labels"] != encoded["input_ids"]
+        assert words.batch_decode(encoded["labels"], skip_special_tokens=True) == SENTENCES
+        assert words(SENTENCES)["input_ids"] == encoded["input_ids"]
 
 
 def test_files_come_in_with_their_tokenizer(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Marian, in and out: logits, translations and files, side by side with transformers' own class."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel, Ma
 
 from vanilla_transformer import InputError, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.interop import from_marian, load_marian, save_marian, to_marian
+from vanilla_transformer.interop.marian import SHARED_FIELDS
 from vanilla_transformer.modeling.generation_vanilla_transformer import set_decoding
+from vanilla_transformer.scripts import convert
 
 from ..modeling.toy import assert_parity, padded_batch, toy_model, translating_model
 from .foreign import SENTENCES, marian_model, marian_tokenizer
@@ -147,6 +150,31 @@ def test_separate_vocabularies_keep_their_tokenizer(tmp_path: Path) -> None:
     assert words.batch_decode(translator.generate(**inputs)) == tokenizer.batch_decode(
         marian.generate(**inputs)
     )
+
+
+def test_a_folder_as_the_first_opus_mt_models_are(tmp_path: Path) -> None:
+    """How to generate is in config.json, the projection in no file, the tokenizer known by its files."""
+    tokenizer = marian_tokenizer(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"source_lang": "xa", "target_lang": "xb"}')
+    marian: Any = marian_model(tokenizer.vocab_size)
+    fields = {name: getattr(marian.config, name) for name in SHARED_FIELDS if name != "decoder_vocab_size"}
+    del fields["share_encoder_decoder_embeddings"], fields["tie_word_embeddings"]
+    fields |= {"model_type": "marian", "architectures": ["MarianMTModel"], "num_hidden_layers": 2}
+    fields |= {"add_bias_logits": False, "add_final_layer_norm": False, "extra_pos_embeddings": 1}
+    fields |= {"normalize_before": False, "normalize_embedding": False, "static_position_embeddings": True}
+    fields |= {"max_length": 24, "num_beams": 6, "bad_words_ids": [[tokenizer.pad_token_id]]}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    state = {name: tensor for name, tensor in marian.state_dict().items() if name != "lm_head.weight"}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    theirs: Any = MarianMTModel.from_pretrained(tmp_path)
+    assert theirs.generation_config.num_beams == 6 and theirs.generation_config.bad_words_ids
+    assert convert.main(["--from", "marian", str(tmp_path), "--output", str(tmp_path / "ours")]) == 0
+    ours: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "ours")
+    assert_same(ours, theirs)
+    assert ours.generation_config.num_beams == 6 and ours.generation_config.bad_words_ids
+    words: Any = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert isinstance(words, MarianTokenizer)
 
 
 @pytest.mark.parametrize("layout", ["interleaved", "split"])

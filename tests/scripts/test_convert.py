@@ -53,7 +53,15 @@ def test_a_state_dict_goes_out_and_comes_back(model_folder: str, tmp_path: Path)
         (["--from", "torch", "x.pt", "--output", "OUT"], "`--config` must be given with `--from torch`."),
         (
             ["--from", "fsmt", "MODEL", "--config", "x", "--output", "OUT"],
-            "`--config` goes together with `--from torch`.",
+            "`--config` goes together with `--from torch` or `--from fairseq`.",
+        ),
+        (
+            ["--to", "onnx", "MODEL", "--quantization", "int8", "--output", "OUT"],
+            "`--quantization` goes together with `--to ctranslate2`.",
+        ),
+        (
+            ["--to", "ctranslate2", "MODEL", "--quantization", "int4", "--output", "OUT"],
+            "`quantization` must be one of float32, float16,",
         ),
         (["--from", "torch", "FIELDS", "--config", "FIELDS", "--output", "OUT"], "is damaged or"),
         (
