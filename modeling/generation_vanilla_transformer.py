@@ -214,6 +214,13 @@ class SlotCache(Cache):
         grown[:, :, : self.filled] = buffer[:, :, : self.filled]
         return grown
 
+    def in_order(self) -> DynamicCache:
+        """The same as transformers' cache of a greedy search, in which slots are positions."""
+        cache = DynamicCache()
+        for layer_idx, (keys, values) in enumerate(self._buffers):
+            cache.update(keys[:, :, : self.filled], values[:, :, : self.filled], layer_idx)
+        return cache
+
     def keep(self, rows: torch.Tensor) -> None:
         """Forgets all sentences but those of `rows`."""
         self._buffers = [[buffer[rows] for buffer in buffers] for buffers in self._buffers]
@@ -531,7 +538,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
       `CTRANSLATE2_DECODING` the translations and their scores are those of CTranslate2.
 
     Greedy and beam search run in the fast loop of this file, unless `fast=False` is given, with the same
-    tokens and scores; the keys and values of the target are not returned. Sampling, processors and stopping
+    tokens and scores; beam search returns no keys and values of the target. Sampling, processors and stopping
     criteria other than `FAST_PROCESSORS` and `FAST_CRITERIA`, streamers, caches of the caller, attentions or
     hidden states as outputs, hooks on the model or its decoder, and subclasses that override `forward` take
     transformers' own loop.
@@ -693,7 +700,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             count = int(is_open.sum())
             if not count:
                 break
-            if not config.output_scores and count <= (1 - LEAVING_SHARE) * len(rows):
+            if not config.return_dict_in_generate and count <= (1 - LEAVING_SHARE) * len(rows):
                 kept = is_open.nonzero()[:, 0]
                 decoder.keep(kept)
                 rows, tokens, is_open = rows[kept], tokens[kept], is_open[kept]
@@ -702,7 +709,11 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         if not config.return_dict_in_generate:
             return sequences
         scores_of_steps = tuple(all_scores) if config.output_scores else None
-        return GenerateEncoderDecoderOutput(sequences=sequences, scores=scores_of_steps)
+        return GenerateEncoderDecoderOutput(
+            sequences=sequences,
+            scores=scores_of_steps,
+            past_key_values=EncoderDecoderCache(decoder.slots.in_order(), decoder.source_keys),
+        )
 
     def _fast_beam_search(
         self,

@@ -178,6 +178,19 @@ def test_settings_that_cannot_be_are_named(settings: dict[str, Any], message: st
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
+def test_settings_of_a_stack_may_be_a_group_of_their_own() -> None:
+    state = changed("cfg-shared", {})
+    expected = from_fairseq(state).config.to_dict()
+    settings = vars(state["cfg"]["model"])
+    groups: dict[str, Any] = {"encoder": {}, "decoder": {}}
+    for name in list(settings):
+        stack, _, rest = name.partition("_")
+        if stack in groups and rest:
+            groups[stack][rest] = settings.pop(name)
+    state["cfg"]["model"] = settings | groups
+    assert from_fairseq(state).config.to_dict() == expected
+
+
 @pytest.mark.parametrize(
     ("variant", "tensors", "message"),
     [

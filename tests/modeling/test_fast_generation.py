@@ -371,3 +371,24 @@ def test_the_first_step_is_computed_once_for_all_beams() -> None:
     ids, mask = pad(SOURCES)
     model.generate(ids, attention_mask=mask, num_beams=4, max_new_tokens=5)
     assert [shape[:2] for shape in shapes] == [(3, 7)]
+
+
+def test_a_greedy_search_goes_on_from_its_keys_and_values(steps: list[int]) -> None:
+    """As transformers' does; the mask tells it that the whole sequence is given, not what is new."""
+    ids, mask = pad(SOURCES)
+    model = translating_model()
+    # Nothing ends, so that the second call has something to add to every row.
+    settings: dict[str, Any] = {"num_beams": 1, "eos_token_id": 22, "return_dict_in_generate": True}
+    whole = model.generate(ids, attention_mask=mask, max_new_tokens=7, **settings)
+    half = model.generate(ids, attention_mask=mask, max_new_tokens=4, **settings)
+    assert steps
+    plain = model.generate(ids, attention_mask=mask, max_new_tokens=4, fast=False, **settings)
+    fast, slow = (found.past_key_values.self_attention_cache.layers for found in (half, plain))
+    for one, other in zip(fast, slow, strict=True):
+        assert_parity(one.keys, other.keys)
+        assert_parity(one.values, other.values)
+    on = model.generate(
+        ids, attention_mask=mask, max_new_tokens=3, past_key_values=half.past_key_values, **settings,
+        decoder_input_ids=half.sequences, decoder_attention_mask=torch.ones_like(half.sequences),
+    )  # fmt: skip
+    assert torch.equal(on.sequences, whole.sequences)

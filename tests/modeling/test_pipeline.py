@@ -109,7 +109,7 @@ def test_an_endless_stream_is_read_a_window_ahead(pipe: Any, expected: list[str]
     found = pipe(endless(), window=3)
     assert not read
     assert [next(found)["translation_text"] for _ in range(4)] == [expected[0]] * 4
-    assert len(read) == 6
+    assert 6 <= len(read) <= 9  # the third window may be read while the second is in use
 
 
 def test_blank_sentences_and_progress(pipe: Any, expected: list[str], capsys: Any) -> None:

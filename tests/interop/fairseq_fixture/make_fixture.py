@@ -3,13 +3,13 @@
 fairseq does not install on today's Python, so its classes are imported from a checkout of one of `COMMITS`,
 in the environment of this project. What they need besides lies in a folder of its own. In the project's root:
 
-    python -m pip install --no-deps --target /tmp/needed omegaconf==2.0.6 hydra-core==1.0.7 \
+    python -m pip install --no-deps --target ../needed omegaconf==2.0.6 hydra-core==1.0.7 \
         antlr4-python3-runtime==4.8 bitarray subword-nmt==0.3.8
-    git clone https://github.com/facebookresearch/fairseq /tmp/fairseq
+    git clone https://github.com/facebookresearch/fairseq ../fairseq
     for commit in e6422528dae0b899848469efe2dc404c1e639ce9 df2f84ce619edddb80e720a56abc74d5490fed99 \
         3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99; do
-        git -C /tmp/fairseq checkout --quiet $commit
-        PYTHONPATH=/tmp/needed:/tmp/fairseq python tests/interop/fairseq_fixture/make_fixture.py
+        git -C ../fairseq checkout --quiet $commit
+        PYTHONPATH=../needed:../fairseq python tests/interop/fairseq_fixture/make_fixture.py
     done
 
 Each variant becomes a folder here: the checkpoint as fairseq's `Trainer` saves it, the dictionaries as its
@@ -19,6 +19,7 @@ weights are fairseq's initial ones, trained a little.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
@@ -53,7 +54,7 @@ SEARCHES = ((1, 1.0, 200), (4, 1.0, 200), (5, 0.6, 200), (3, 1.4, 200), (1, 1.0,
 PAD = 1
 # Of so many tokens of each target the logits are kept.
 STEPS = 5
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,12 @@ def main() -> None:
     commit = commit_of_checkout()
     for name, variant in VARIANTS[COMMITS[commit]].items():
         with tempfile.TemporaryDirectory() as folder:
-            make(Path(folder), COMMITS[commit], variant)
-            expected = json.loads(Path(folder, "expected.json").read_text())
-            text = json.dumps({"fairseq": commit} | expected, ensure_ascii=False)
-            Path(folder, "expected.json").write_text(text + "\n")
+            # Checkpoints keep the paths that they were made with: here relative ones.
+            with contextlib.chdir(folder):
+                make(Path(), COMMITS[commit], variant)
+                expected = json.loads(Path("expected.json").read_text())
+                text = json.dumps({"fairseq": commit} | expected, ensure_ascii=False)
+                Path("expected.json").write_text(text + "\n")
             shutil.rmtree(HERE / name, ignore_errors=True)
             shutil.copytree(folder, HERE / name)
         print(name)
@@ -297,7 +300,7 @@ def write_dictionaries(folder: Path, shared: bool, corpora: dict[str, Any]) -> N
     for dictionary in {id(one): one for one in dictionaries.values()}.values():
         dictionary.finalize(nwords=-1 if shared else 56)
     for lang, dictionary in dictionaries.items():
-        dictionary.save(str(folder / f"dict.{lang}.txt"))
+        dictionary.save(f"{folder}/dict.{lang}.txt")
 
 
 def parse_settings(folder: Path, era: str, variant: Variant) -> tuple[argparse.Namespace, Any]:
@@ -308,6 +311,8 @@ def parse_settings(folder: Path, era: str, variant: Variant) -> tuple[argparse.N
     flags += [*variant.flags.split(), "--source-lang", "xa", "--target-lang", "xb", "--optimizer", "adam"]
     flags += ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
     flags += ["--max-tokens", "100", "--lr", "0.1", "--lr-scheduler", "inverse_sqrt"]
+    if era == "main":
+        flags += ["--plasma-path", "plasma"]
     if variant.named:
         values = {key: value for key, value in text_settings(folder, variant).items() if value is not None}
         names = ["tokenizer", "bpe"]
