@@ -30,11 +30,19 @@ from .elmo import BidirectionalLanguageModel, characters_of
 from .ngram import NgramLanguageModel
 from .nnlm import NeuralLanguageModel
 from .recurrent import RecurrentTranslator
-from .word_vectors import neighbours, plot_words, train_word_vectors
+from .word_vectors import analogy, neighbours, plot_words, train_word_vectors
 
 TITLES = ("Model", "Year", "Parameters", "Seconds", "Perplexity", "BLEU")
 # Sources of at most so many tokens make a point of the curve of BLEU by length.
 LENGTHS = (8, 12, 16, 24, 256)
+# What is to the third word as the second is to the first, asked where a corpus has all three.
+ANALOGIES = (
+    ("cat", "cats", "dog"),
+    ("book", "books", "letter"),
+    ("he", "his", "she"),
+    ("buy", "bought", "eat"),
+    ("is", "was", "are"),
+)
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,7 @@ def lineage_config(journey: Journey, **fields: Any) -> LineageConfig:
 
 
 def words_row(journey: Journey, *, skip_gram: bool) -> dict[str, Any]:
-    """Train word2vec on the target side, note the neighbours of its commonest words, and draw them."""
+    """Train word2vec on the target side, note neighbours of common words and analogies, and draw words."""
     sentences = [
         [piece.strip() for piece in journey.tokenizer.convert_ids_to_tokens(row[:-1])]
         for row in journey.train["labels"]
@@ -200,7 +208,9 @@ def words_row(journey: Journey, *, skip_gram: bool) -> dict[str, Any]:
     name = "skip_gram" if skip_gram else "cbow"
     plot_words(vectors, words[:60], journey.output_dir / f"words_{name}.png")
     near = {word: neighbours(vectors, word) for word in words[20:30]}
-    return {"parameters": vectors.vectors.size, "neighbours": near}
+    asked = [words for words in ANALOGIES if all(word in vectors for word in words)]
+    answers = {f"{a} : {b} = {c} : ?": analogy(vectors, a, b, c, count=3) for a, b, c in asked}
+    return {"parameters": vectors.vectors.size, "neighbours": near, "analogies": answers}
 
 
 @dataclass(frozen=True)
@@ -264,6 +274,17 @@ def table_rows(rows: dict[str, dict[str, Any]]) -> list[list[str]]:
         ]
         for row in rows.values()
     ]
+
+
+def word_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """What word2vec found, to read: the nearest words and the answers to analogies."""
+    lines = []
+    for row in rows.values():
+        for kind in ("neighbours", "analogies"):
+            answers = [f"{asked} {', '.join(found)}" for asked, found in row.get(kind, {}).items()]
+            if answers:
+                lines.append(f"{row['title']}, {kind}: {'; '.join(answers)}")
+    return lines
 
 
 def plot(rows: dict[str, dict[str, Any]], path: Path) -> Path:

@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     write_report(folder / "lineage.json", titles=road.TITLES, rows=table, settings=settings, models=rows)
     road.plot(rows, folder / "lineage.png")
     print(markdown_table(road.TITLES, table))
+    for line in road.word_lines(rows):
+        print(f"\n{line}")
     print(f"\n{folder / 'lineage.png'} shows them")
 
 

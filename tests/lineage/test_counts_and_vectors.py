@@ -1,11 +1,13 @@
 """n-grams by hand, word2vec on words whose neighbours are known, principal components against numpy."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vanilla_transformer.lineage.ngram import NgramLanguageModel
+from vanilla_transformer.lineage.road import word_lines
 from vanilla_transformer.lineage.word_vectors import (
     analogy,
     neighbours,
@@ -81,3 +83,19 @@ def test_principal_components_are_the_eigenvectors_coordinates() -> None:
     expected = (rows - rows.mean(0)) @ vectors[:, ::-1][:, :2]
     assert np.allclose(np.abs(found), np.abs(expected))
     assert np.allclose(found.var(axis=0, ddof=1), values[::-1][:2])
+
+
+def test_what_word2vec_found_is_told_in_lines() -> None:
+    rows: dict[str, dict[str, Any]] = {
+        "nnlm": {"title": "NNLM", "perplexity": 3.0},
+        "cbow": {
+            "title": "word2vec cbow",
+            "neighbours": {"cat": ["dog", "bird"]},
+            "analogies": {"cat : cats = dog : ?": ["dogs"]},
+        },
+        "skip_gram": {"title": "word2vec skip-gram", "neighbours": {}, "analogies": {}},
+    }
+    assert word_lines(rows) == [
+        "word2vec cbow, neighbours: cat dog, bird",
+        "word2vec cbow, analogies: cat : cats = dog : ? dogs",
+    ]
