@@ -83,8 +83,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", type=Path, required=True, help="folder of a trained model and its tokenizer")
-    add("--source", type=Path, required=True, help="text to translate, a sentence a line")
-    add("--references", type=Path, required=True, help="its translation, line by line")
+    add("--source", required=True, help="text to translate, a sentence a line, or .gz")
+    add("--references", required=True, help="its translation, line by line")
     add("--target-lang", default="en", help="target language, for BLEU's word splitter (default: en)")
     add("--sentences", type=int, help="translate only so many (default: all)")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -95,10 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure both and print a table, or JSON."""
     arguments = parse_arguments(argv)
     from vanilla_transformer import VanillaTransformerTokenizer
+    from vanilla_transformer.scripts import read_lines
 
     sources, references = (
-        path.read_text(encoding="utf-8").splitlines()[: arguments.sentences]
-        for path in (arguments.source, arguments.references)
+        list(read_lines(path))[: arguments.sentences] for path in (arguments.source, arguments.references)
     )
     tokenizer = VanillaTransformerTokenizer.from_pretrained(arguments.model)
     results = {

@@ -54,8 +54,11 @@ def run(args: argparse.Namespace) -> None:
         dry_run=args.dry_run,
         show=show,
     )
+    if args.dry_run:
+        print("nothing was sent (--dry-run)")
     for one in filter(None, (publication, publication.space)):
-        print(f"sent: {one.url}" if one.url else "nothing was sent (--dry-run)")
+        if one.url:
+            print(f"sent: {one.url}")
 
 
 def show(publication: Publication) -> None:
