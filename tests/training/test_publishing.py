@@ -14,7 +14,7 @@ from hub_server import TOKEN, Hub, running_hub
 from huggingface_hub import ModelCard
 from training_toy import collate, copy_dataset, toy_arguments, toy_model, write_recipe
 
-from vanilla_transformer import VanillaTransformerTokenizer, VanillaTransformerTrainer
+from vanilla_transformer import VanillaTransformerTokenizer, VanillaTransformerTrainer, pipeline
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
 from vanilla_transformer.scripts import cli
@@ -209,6 +209,17 @@ def test_a_branch_and_the_card_of_the_model_itself(hub: Hub) -> None:
     hub.repositories["me/x"].commit("v1", {**files, "README.md": b"---\nlicense: mit\n---\nmine\n"})
     model.push_to_hub("me/x", token=TOKEN, revision="v1")
     assert hub.repositories["me/x"].files("v1")["README.md"].endswith(b"mine\n")
+
+
+def test_a_pipeline_sends_model_tokenizer_and_code(hub: Hub) -> None:
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(["a cat sleeps"] * 3, vocab_size=276)
+    pipe = pipeline("translation", toy_model(vocab_size=len(tokenizer)), tokenizer, device="cpu")
+    pipe.push_to_hub("me/x", token=TOKEN)
+    files = hub.repositories["me/x"].files()
+    assert set(files) - {".gitattributes"} == CODE | MODEL | TOKENIZER | {"README.md"}
+    assert (
+        "TranslationPipeline" in json.loads(files["config.json"])["custom_pipelines"]["translation"]["impl"]
+    )
 
 
 def test_saving_with_push_keeps_what_was_saved_when_the_push_fails(hub: Hub, tmp_path: Path) -> None:
