@@ -96,7 +96,7 @@ def test_a_model_that_learned_too_little_is_an_error(capsys: pytest.CaptureFixtu
     assert run_demo._status({"all": (95.0, 97.0), "  new": (90.0, 97.0)}, as_packaged=True) == 0
 
 
-@pytest.mark.parametrize("words", [["--seed"], ["--sed", "1"], ["runs/demo"]])
+@pytest.mark.parametrize("words", [["--seed"], ["--sed", "1"], ["runs/no-such-model"]])
 def test_refusals_are_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_demo.main(words) == 2
     shown = capsys.readouterr()
