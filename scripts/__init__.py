@@ -182,7 +182,9 @@ class PartialFile:
         self.lines.unlink(missing_ok=True)
 
     def _check(self, job: dict[str, Any]) -> None:
-        noted = json.loads(self.note.read_bytes())
+        from vanilla_transformer.training.checkpoints import read_json
+
+        noted = read_json(self.note)
         changed = [key for key in job | noted if job.get(key) != noted.get(key)]
         if changed:
             raise InputError(

@@ -16,6 +16,7 @@ Files of any length need no more memory than short ones. What is translated grow
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -95,11 +96,6 @@ def run(args: argparse.Namespace) -> None:
 
 def job_of(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
-    from vanilla_transformer.training.parallel_files import file_digest
-
-    def digests(paths: Iterable[Path]) -> list[str]:
-        return [file_digest(path).hex()[:32] for path in paths]
-
     folder = Path(args.model)
     settings = ("tokens_per_batch", "dtype", "backend", "compute_type")
     options = {name: getattr(args, name) for name in settings}
@@ -108,6 +104,15 @@ def job_of(args: argparse.Namespace) -> dict[str, Any]:
         "sources": args.sentences or digests(map(Path, args.input)),
         "search": generate_options(args) | options,
     }
+
+
+def digests(paths: Iterable[Path]) -> list[str]:
+    """A digest of each file as it lies on the disk."""
+    found = []
+    for path in paths:
+        with path.open("rb") as file:
+            found.append(hashlib.file_digest(file, "blake2b").hexdigest()[:32])
+    return found
 
 
 def open_input(args: argparse.Namespace) -> tuple[Iterable[str], int | None]:

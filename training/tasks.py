@@ -214,7 +214,6 @@ class LanguageModelTask(Task[LanguageModelRecipe]):
             tokenizer.add_special_tokens({"mask_token": tokenizer.mask_token})
         else:
             tokenizer.add_bos_token, tokenizer.add_eos_token = True, False
-            tokenizer.update_post_processor()
 
     def callbacks(self, tokenizer: PreTrainedTokenizerBase, eval_rows: Any) -> list[TrainerCallback]:
         """Samples with each validation."""

@@ -237,6 +237,30 @@ def test_another_job_does_not_go_on_with_the_lines_of_the_first(
     assert len((tmp_path / "out").read_text().splitlines()) == len(SENTENCES)
 
 
+def test_files_are_translated_without_what_training_needs(
+    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("datasets", "evaluate", "pyarrow", "sacrebleu"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "vanilla_transformer.training.parallel_files", raising=False)
+    (tmp_path / "in").write_text("w1 w2\n", encoding="utf-8")
+    words = ["--model", model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert translate.main(words) == 0
+    assert (tmp_path / "out").is_file()
+
+
+def test_a_damaged_note_of_a_partial_file_is_one_line(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_text("w1 w2\n", encoding="utf-8")
+    for name, text in (("out.partial", "w1\n"), ("out.partial.json", "{")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    words = ["--model", model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert translate.main(words) == 2
+    shown = capsys.readouterr().err
+    assert "out.partial.json` cannot be read" in shown and "Traceback" not in shown
+
+
 def test_a_reader_that_goes_away_is_no_error(model_folder: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("\n".join(SENTENCES * 40))
     script = Path(__file__).resolve().parents[2] / "scripts" / "translate.py"
