@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, set_seed
 
 from ..configuration import VanillaTransformerConfig
@@ -29,12 +29,16 @@ from .config import LineageConfig
 from .elmo import BidirectionalLanguageModel, characters_of
 from .ngram import NgramLanguageModel
 from .nnlm import NeuralLanguageModel
+from .pictures import plot_senses
 from .recurrent import RecurrentTranslator
+from .senses import WORD, sense_cosines, split_sentences, vectors_in_context
 from .word_vectors import analogy, neighbours, plot_words, train_word_vectors
 
 TITLES = ("Model", "Year", "Parameters", "Seconds", "Perplexity", "BLEU")
-# Sources of at most so many tokens make a point of the curve of BLEU by length.
-LENGTHS = (8, 12, 16, 24, 256)
+# Where the ranges of source tokens end that each have a BLEU of their own.
+LENGTHS = (6, 8, 10, 12, 16, 20, 24)
+# A range with fewer sentences than this has none.
+FEWEST_SENTENCES = 20
 # What is to the third word as the second is to the first, asked where a corpus has all three.
 ANALOGIES = (
     ("cat", "cats", "dog"),
@@ -71,6 +75,9 @@ class Journey:
     language: str | None = "en"
 
 
+Look: TypeAlias = Callable[[Journey, PreTrainedModel], dict[str, Any]]
+
+
 def prepare(files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, **settings: Any) -> Journey:
     """Read the four files (`train_source`, ... `valid_target`) and train the one tokenizer on them."""
     pairs = load_pairs(source=files["train_source"], target=files["train_target"])
@@ -87,10 +94,12 @@ def ngram_row(journey: Journey, order: int) -> dict[str, Any]:
     return {"parameters": model.num_parameters, "perplexity": model.perplexity(journey.valid["labels"])}
 
 
-def neural_row(journey: Journey, build: Callable[[Journey], PreTrainedModel], name: str) -> dict[str, Any]:
-    """Train a neural model with the package's Trainer and measure its perplexity.
+def neural_row(
+    journey: Journey, build: Callable[[Journey], PreTrainedModel], name: str, look: Look | None = None
+) -> dict[str, Any]:
+    """Train a neural model with the package's Trainer, measure its perplexity, and look closer.
 
-    That of ELMo, which predicts the source, is the mean of batches weighted by their target tokens.
+    The perplexity of ELMo, which predicts the source, is the mean of batches weighted by their target tokens.
     """
     set_seed(journey.seed)
     trainer = VanillaTransformerTrainer(
@@ -102,10 +111,34 @@ def neural_row(journey: Journey, build: Callable[[Journey], PreTrainedModel], na
     )
     trainer.train()
     model: Any = trainer.model.eval()
-    row = {"parameters": model.num_parameters(), "perplexity": trainer.evaluate()["eval_perplexity"]}
-    if isinstance(model, (RecurrentTranslator, VanillaTransformerForConditionalGeneration)):
-        row |= translation_scores(journey, model)
-    return row
+    curve = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
+    row = {"parameters": model.num_parameters(), "loss_by_step": curve}
+    row["perplexity"] = trainer.evaluate()["eval_perplexity"]
+    return row | (look(journey, model) if look else {})
+
+
+def elmo_row(journey: Journey) -> dict[str, Any]:
+    """Train ELMo on the source side and, where 苹果 is a piece of it, see whether its senses come apart.
+
+    It then also reads some sentences that have the word in both senses; others of the kind are looked at.
+    """
+    shown, held_out = split_sentences(journey.tokenizer)
+    if not held_out:
+        return neural_row(journey, build_elmo, "elmo")
+    texts = [text for text, _ in shown]
+    pairs, _ = prepare_pairs(Dataset.from_dict({"source": texts, "target": texts}), journey.tokenizer)
+    journey = replace(journey, train=concatenate_datasets([journey.train, pairs]))
+    return neural_row(journey, build_elmo, "elmo", look=partial(look_at_senses, sentences=held_out))
+
+
+def look_at_senses(
+    journey: Journey, model: PreTrainedModel, sentences: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Cosines of 苹果 in unseen sentences, layer by layer, and a picture."""
+    texts, senses = zip(*sentences, strict=True)
+    layers = vectors_in_context(cast(BidirectionalLanguageModel, model), journey.tokenizer, texts)
+    plot_senses(layers, sentences, journey.output_dir / "senses.png")
+    return {"senses": {"sentences": len(texts), "layers": [sense_cosines(one, senses) for one in layers]}}
 
 
 def training_arguments(journey: Journey, name: str) -> VanillaTransformerTrainingArguments:
@@ -126,7 +159,7 @@ def training_arguments(journey: Journey, name: str) -> VanillaTransformerTrainin
         remove_unused_columns=False,
         label_names=["labels"],
         save_strategy="no",
-        logging_steps=100,
+        logging_steps=max(1, journey.steps // 40),
         report_to="none",
         seed=journey.seed,
     )
@@ -136,12 +169,21 @@ def translation_scores(journey: Journey, model: PreTrainedModel) -> dict[str, An
     """BLEU of greedy translations of the validation sources, all and by length."""
     sources, references = list(journey.valid["source"]), list(journey.valid["target"])
     translations = list(translate(model, journey.tokenizer, sources, **greedy(model)))
-    by_length = {}
-    for shortest, longest in itertools.pairwise((0, *LENGTHS)):
-        rows = [k for k, n in enumerate(journey.valid["source_length"]) if shortest < n <= longest]
-        if rows:
-            by_length[longest] = bleu(journey, [translations[k] for k in rows], [references[k] for k in rows])
+    by_length = {
+        name: bleu(journey, [translations[k] for k in rows], [references[k] for k in rows])
+        for name, rows in rows_by_length(journey.valid["source_length"]).items()
+    }
     return {"bleu": bleu(journey, translations, references), "bleu_by_length": by_length}
+
+
+def rows_by_length(lengths: Sequence[int]) -> dict[str, list[int]]:
+    """Which sentences fall into each range of lengths that has enough of them, such as "9-10"."""
+    found = {}
+    for shortest, longest in itertools.pairwise((0, *LENGTHS, 10**9)):
+        rows = [k for k, length in enumerate(lengths) if shortest < length <= longest]
+        if len(rows) >= FEWEST_SENTENCES:
+            found[f"{shortest + 1}-{longest}" if longest in LENGTHS else f"over {shortest}"] = rows
+    return found
 
 
 def greedy(model: PreTrainedModel) -> dict[str, Any]:
@@ -236,13 +278,11 @@ def milestones() -> dict[str, Milestone]:
         name = f"{cell}_attention" if attention else cell
         title = f"{cell.upper()} encoder-decoder" + (" with attention" if attention else "")
         build = partial(build_recurrent, cell=cell, attention=attention)
-        measure = partial(neural_row, build=build, name=name)
+        measure = partial(neural_row, build=build, name=name, look=translation_scores)
         found[name] = Milestone(title, 2015 if attention else 2014, measure)
-    found["transformer"] = Milestone(
-        "Transformer", 2017, partial(neural_row, build=build_transformer, name="transformer")
-    )
-    elmo = partial(neural_row, build=build_elmo, name="elmo")
-    found["elmo"] = Milestone("ELMo (of the source)", 2018, elmo)
+    measure = partial(neural_row, build=build_transformer, name="transformer", look=translation_scores)
+    found["transformer"] = Milestone("Transformer", 2017, measure)
+    found["elmo"] = Milestone("ELMo (of the source)", 2018, elmo_row)
     return found
 
 
@@ -277,33 +317,25 @@ def table_rows(rows: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def word_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """What word2vec found, to read: the nearest words and the answers to analogies."""
+    """What word2vec and ELMo found, to read: the nearest words, answers to analogies, and senses."""
     lines = []
     for row in rows.values():
         for kind in ("neighbours", "analogies"):
             answers = [f"{asked} {', '.join(found)}" for asked, found in row.get(kind, {}).items()]
             if answers:
                 lines.append(f"{row['title']}, {kind}: {'; '.join(answers)}")
+        if "senses" in row:
+            lines.append(sense_line(row))
     return lines
 
 
-def plot(rows: dict[str, dict[str, Any]], path: Path) -> Path:
-    """Perplexity and BLEU of each model, and BLEU by the length of the source."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 5), layout="constrained")
-    perplexity, quality, lengths = figure.subplots(1, 3)
-    for axes, key in ((perplexity, "perplexity"), (quality, "bleu")):
-        shown = {row["title"]: row[key] for row in rows.values() if key in row and math.isfinite(row[key])}
-        axes.barh(list(shown)[::-1], list(shown.values())[::-1])
-        axes.set_title(key)
-    perplexity.set_xscale("log")
-    for row in rows.values():
-        if "bleu_by_length" in row:
-            curve = row["bleu_by_length"]
-            lengths.plot(list(curve), list(curve.values()), marker=".", label=row["title"])
-    lengths.set_title("BLEU by source tokens (up to)")
-    if lengths.lines:
-        lengths.legend()
-    figure.savefig(path, format="png", dpi=100)
-    return path
+def sense_line(row: dict[str, Any]) -> str:
+    """How alike the vectors of 苹果 are, in one line."""
+    layers = "; ".join(
+        f"layer {number} {found['within']:.2f} and {found['across']:.2f}"
+        for number, found in enumerate(row["senses"]["layers"])
+    )
+    return (
+        f"{row['title']}, {WORD} the fruit and the company in {row['senses']['sentences']} unseen sentences,"
+        f" mean cosine within a sense and across: {layers}"
+    )

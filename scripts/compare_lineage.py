@@ -8,6 +8,10 @@
 Without files it takes the embedded Chinese-English corpus. Language models are those of the target side, and
 all perplexities are per piece of the one vocabulary; translations are greedy. The command given again only
 trains what is missing in `--output_dir`. word2vec needs the package gensim (`pip install '.[lineage]'`).
+
+The pictures in `--output_dir`: lineage.png (perplexity and BLEU), losses.png, bleu_by_length.png,
+words_cbow.png, words_skip_gram.png and, where 苹果 is a piece of the vocabulary, senses.png: the vectors that
+ELMo gives the word as a fruit and as a company.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--width", type=positive, default=128, help="of all models, a multiple of 4; default: %(default)s")
     add("--seed", type=int, default=1, help="default: %(default)s")
     add("--output_dir", default="runs/lineage", metavar="DIR", help="default: %(default)s")
+    add("--results", metavar="FILE", help="results file; default: lineage.json in the output folder")
     return options
 
 
@@ -51,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     """Train what is missing, print the table, and write it and the plot."""
     files = corpus_files(args)
     _check_gensim(args.models)
-    from vanilla_transformer.lineage import road
+    from vanilla_transformer.lineage import pictures, road
     from vanilla_transformer.training.reports import markdown_table, write_report
 
     names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
@@ -60,12 +65,17 @@ def run(args: argparse.Namespace) -> None:
     journey = road.prepare(files, folder, language=args.target_lang, **settings)
     rows = road.travel(journey, args.models)
     table = road.table_rows(rows)
-    write_report(folder / "lineage.json", titles=road.TITLES, rows=table, settings=settings, models=rows)
-    road.plot(rows, folder / "lineage.png")
+    lengths = road.rows_by_length(journey.valid["source_length"])
+    sizes = {name: len(sentences) for name, sentences in lengths.items()}
+    content = {"settings": settings, "models": rows, "sentences_by_length": sizes}
+    write_report(args.results or folder / "lineage.json", titles=road.TITLES, rows=table, **content)
+    pictures.plot_scores(rows, folder / "lineage.png")
+    pictures.plot_losses(rows, folder / "losses.png")
+    pictures.plot_lengths(rows, sizes, folder / "bleu_by_length.png")
     print(markdown_table(road.TITLES, table))
     for line in road.word_lines(rows):
         print(f"\n{line}")
-    print(f"\n{folder / 'lineage.png'} shows them")
+    print(f"\nthe pictures are in {folder}")
 
 
 def _check_gensim(models: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from vanilla_transformer.lineage.config import LineageConfig
 from vanilla_transformer.lineage.elmo import BidirectionalLanguageModel, characters_of, reverse
 from vanilla_transformer.lineage.nnlm import NeuralLanguageModel
 from vanilla_transformer.lineage.recurrent import AdditiveAttention, RecurrentTranslator
+from vanilla_transformer.lineage.senses import sense_cosines
 
 VOCABULARY = 12
 SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "embedding_dim": 16, "hidden_dim": 24, "dropout": 0.0}
@@ -128,24 +129,17 @@ def test_elmo_learns_and_tells_two_senses_of_a_word_apart() -> None:
     first, last = learn(model, batch, 80)
     assert last < first / 2
     apple = pieces.index("苹果")
+    senses = ["fruit"] * len(FRUIT) + ["company"] * len(COMPANY)
     with torch.no_grad():
         represented = model.represent(**batch)
         layers = model.layers(**batch)
     mean = torch.stack(layers).mean(0)
     assert torch.allclose(represented, mean, atol=1e-6), "equal weights and a gamma of one at the start"
-    within, across = sense_cosines(layers[0][ids == apple])
-    assert within == pytest.approx(across, abs=1e-5), "without context no senses"
-    within, across = sense_cosines(layers[-1][ids == apple])
-    assert within > across + 0.3
+    found = sense_cosines(layers[0][ids == apple], senses)
+    assert found["within"] == pytest.approx(found["across"], abs=1e-5), "without context no senses"
+    found = sense_cosines(layers[-1][ids == apple], senses)
+    assert found["within"] > found["across"] + 0.3
     with torch.no_grad():
         model.layer_weights.copy_(torch.tensor([0.0, 0.0, 5.0]))  # a task that asks for the last layer
-        within, across = sense_cosines(model.represent(**batch)[ids == apple])
-    assert within > across + 0.1
-
-
-def sense_cosines(vectors: torch.Tensor) -> tuple[float, float]:
-    """Mean cosine of vectors of one sense, of the sense where it is smaller, and of vectors of the two."""
-    vectors = F.normalize(vectors, dim=-1)
-    fruit, company = vectors[: len(FRUIT)], vectors[len(FRUIT) :]
-    within = min(float((fruit @ fruit.T).mean()), float((company @ company.T).mean()))
-    return within, float((fruit @ company.T).mean())
+        found = sense_cosines(model.represent(**batch)[ids == apple], senses)
+    assert found["within"] > found["across"] + 0.1

@@ -33,8 +33,9 @@ def test_all_models_to_a_table_and_a_plot(tmp_path: Path, capsys: pytest.Capture
         assert row["title"] in shown
         assert ("bleu" in row) == (name.startswith(("gru", "lstm")) or name == "transformer"), name
         assert ("perplexity" in row) == (name not in ("cbow", "skip_gram")), name
-    for picture in ("lineage.png", "words_cbow.png", "words_skip_gram.png"):
-        assert (tmp_path / "road" / picture).read_bytes().startswith(b"\x89PNG")
+        assert ("loss_by_step" in row) == ("bleu" in row or name in ("nnlm", "elmo")), name
+    for picture in ("lineage", "losses", "bleu_by_length", "words_cbow", "words_skip_gram"):
+        assert (tmp_path / "road" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}
     assert compare_lineage.main(words) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}

@@ -1,0 +1,84 @@
+"""Two senses of one word: 苹果 is a fruit and a company, and only its sentence says which.
+
+The sentences are made from the frames below with words of the embedded corpus. 苹果 stands first, last and in
+the middle in either sense, so that its place does not give the sense away.
+"""
+
+import itertools
+import random
+import string
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from .elmo import BidirectionalLanguageModel
+
+WORD = "苹果"
+FRAMES = {
+    "fruit": (
+        "{who}吃了{amount}苹果。",
+        "{who}洗了{amount}苹果。",
+        "{place}有{amount}苹果。",
+        "{who}的苹果很{taste}。",
+        "苹果和{fruit}都很{taste}。",
+        "{who}喜欢吃苹果。",
+    ),
+    "company": (
+        "{who}在苹果工作。",
+        "{who}买了苹果的{device}。",
+        "{who}喜欢苹果的{device}。",
+        "苹果的{staff}很{mood}。",
+        "苹果卖了很多{device}。",
+        "很多{staff}喜欢苹果。",
+    ),
+}
+FILLERS = {
+    "who": ("我", "你", "他", "她", "我们", "他们", "老师", "医生", "学生", "王芳", "小明", "李华"),
+    "amount": ("一个", "两个", "四个", "三袋", "五箱", "很多"),
+    "place": ("桌子上", "椅子上", "箱子里", "包里", "商店里"),
+    "taste": ("好吃", "便宜", "大", "小"),
+    "fruit": ("香蕉", "橙子"),
+    "device": ("手机", "电脑", "相机", "手表", "新手机", "新电脑"),
+    "staff": ("工程师", "司机", "警察", "医生"),
+    "mood": ("忙", "累", "高兴", "年轻", "聪明"),
+}
+Labelled = tuple[str, str]
+
+
+def sense_sentences() -> Iterator[Labelled]:
+    """Every sentence that the frames make, with the sense that 苹果 has in it."""
+    for sense, frames in FRAMES.items():
+        for frame in frames:
+            slots = [name for _, name, _, _ in string.Formatter().parse(frame) if name]
+            for words in itertools.product(*(FILLERS[slot] for slot in slots)):
+                yield frame.format(**dict(zip(slots, words, strict=True))), sense
+
+
+def split_sentences(tokenizer: Any) -> tuple[list[Labelled], list[Labelled]]:
+    """The sentences for training and, a quarter, for looking at; none where 苹果 is no piece of its own."""
+    piece = tokenizer.get_vocab().get(WORD)
+    usable = [pair for pair in sense_sentences() if piece in tokenizer(pair[0]).input_ids]
+    random.Random(0).shuffle(usable)
+    return usable[len(usable) // 4 :], usable[: len(usable) // 4]
+
+
+@torch.no_grad()
+def vectors_in_context(
+    model: BidirectionalLanguageModel, tokenizer: Any, sentences: Sequence[str]
+) -> torch.Tensor:
+    """What each layer makes of the first 苹果 of each sentence: (layers + 1, N, 2 E)."""
+    batch = tokenizer(list(sentences), padding=True, return_tensors="pt").to(model.device)
+    layers = torch.stack(model.layers(batch.input_ids, batch.attention_mask))
+    places = batch.input_ids.eq(tokenizer.get_vocab()[WORD]).int().argmax(-1)  # (N,)
+    return layers[:, torch.arange(len(places)), places].cpu()
+
+
+def sense_cosines(vectors: torch.Tensor, senses: Sequence[str]) -> dict[str, float]:
+    """Mean cosine of two different vectors of (N, E) of one sense ("within") and of two ("across")."""
+    vectors = F.normalize(vectors, dim=-1)
+    cosines = vectors @ vectors.T  # (N, N)
+    same = torch.tensor([[one == other for other in senses] for one in senses])
+    pairs = ~torch.eye(len(senses), dtype=torch.bool)
+    return {"within": float(cosines[same & pairs].mean()), "across": float(cosines[~same].mean())}

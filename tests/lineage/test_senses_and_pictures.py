@@ -1,0 +1,101 @@
+"""Two senses of 苹果 on the road, BLEU by length, and the pictures of both."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vanilla_transformer.lineage import road
+from vanilla_transformer.lineage.pictures import plot_lengths, plot_losses, plot_scores, spread_out
+from vanilla_transformer.lineage.senses import (
+    WORD,
+    sense_cosines,
+    sense_sentences,
+    split_sentences,
+    vectors_in_context,
+)
+from vanilla_transformer.scripts import CORPUS_FILES
+
+
+@pytest.fixture(scope="module")
+def journey(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A corpus that has 苹果 in it, and too little time to learn anything from it."""
+    folder = tmp_path_factory.mktemp("senses")
+    path = folder / "text"
+    path.write_text("".join(f"{text}\n" for text, _ in sense_sentences()), encoding="utf-8")
+    files = dict.fromkeys(CORPUS_FILES, str(path))
+    return road.prepare(files, folder, vocab_size=340, steps=2, tokens_per_update=400, width=8)
+
+
+def test_the_frames_give_both_senses_in_every_place() -> None:
+    sentences = dict(sense_sentences())
+    for sense in ("fruit", "company"):
+        chosen = [text for text in sentences if sentences[text] == sense]
+        assert len(chosen) > 150
+        assert all(text.count(WORD) == 1 and "{" not in text for text in chosen)
+        assert {text.startswith(WORD) for text in chosen} == {text.endswith(f"{WORD}。") for text in chosen}
+
+
+def test_cosines_by_hand() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [3.0, 4.0]])
+    found = sense_cosines(vectors, ["fruit", "fruit", "company", "company"])
+    assert found["within"] == pytest.approx((1 + 0.8) / 2)  # (1, 2) and (3, 4)
+    assert found["across"] == pytest.approx((0 + 0.6 + 0 + 0.6) / 4)
+
+
+def test_elmo_reads_some_sentences_and_is_asked_about_others(journey: Any) -> None:
+    shown, held_out = split_sentences(journey.tokenizer)
+    assert not set(shown) & set(held_out) and len(shown) > 2 * len(held_out) > 100
+    row = road.elmo_row(journey)
+    assert row["senses"]["sentences"] == len(held_out)
+    without, *layers = row["senses"]["layers"]
+    assert without["within"] == pytest.approx(1) and without["across"] == pytest.approx(1)
+    assert len(layers) == 2 and all(layer["within"] != layer["across"] for layer in layers)
+    assert (journey.output_dir / "senses.png").read_bytes().startswith(b"\x89PNG")
+    (line,) = road.word_lines({"elmo": row | {"title": "ELMo"}})
+    assert f"in {len(held_out)} unseen sentences, mean cosine within a sense and across: layer 0 1.00" in line
+
+
+def test_the_vector_is_that_of_the_word_in_its_place(journey: Any) -> None:
+    model: Any = road.build_elmo(journey).eval()
+    texts = ["我吃了一个苹果。", "苹果卖了很多手机。"]
+    found = vectors_in_context(model, journey.tokenizer, texts)
+    for k, text in enumerate(texts):
+        ids = journey.tokenizer(text, return_tensors="pt")
+        place = ids.input_ids[0].tolist().index(journey.tokenizer.get_vocab()[WORD])
+        alone = torch.stack(model.layers(ids.input_ids, ids.attention_mask))[:, 0, place]
+        assert torch.allclose(found[:, k], alone, atol=1e-6)
+
+
+def test_without_the_word_there_is_nothing_to_ask(tiny_tokenizer: Any) -> None:
+    assert split_sentences(tiny_tokenizer) == ([], [])
+
+
+def test_ranges_of_lengths_have_enough_sentences() -> None:
+    lengths = [5] * 20 + [6] * 5 + [9] * 19 + [30] * 40
+    found = road.rows_by_length(lengths)
+    assert {name: len(rows) for name, rows in found.items()} == {"1-6": 25, "over 24": 40}
+    assert found["1-6"] == list(range(25))
+
+
+def test_pictures_of_what_there_is(tmp_path: Path) -> None:
+    rows = {
+        "ngram1": {"title": "1-gram", "perplexity": 90.0},
+        "gru": {"title": "GRU", "perplexity": 9.0, "bleu": 30.0, "loss_by_step": {"10": 5.0, "20": 4.0}},
+    }
+    rows["gru"]["bleu_by_length"] = {"1-6": 35.0, "7-8": 25.0}
+    plot_scores(rows, tmp_path / "scores.png")
+    plot_losses(rows, tmp_path / "losses.png")
+    plot_lengths(rows, {"1-6": 40, "7-8": 30}, tmp_path / "lengths.png")
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 3
+    del rows["gru"]
+    assert plot_losses(rows, tmp_path / "none.png") is None
+    assert plot_lengths(rows, {}, tmp_path / "none.png") is None
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_labels_have_room() -> None:
+    points = torch.tensor([[0.0, 0.0], [5.0, 0.01], [0.0, 1.0], [0.0, 0.5], [1.0, 0.96]]).numpy()
+    assert spread_out(points) == [0, 2, 3]
