@@ -58,6 +58,30 @@ def plot_attention(
     return figure
 
 
+def plot_heads(explanation: Explanation, kind: str, heads: Sequence[tuple[int, int]]) -> Figure:
+    """Chosen heads of several layers side by side, for those that do something one recognises.
+
+    Args:
+        explanation: a sentence pair, from `explain`.
+        kind: as for `plot_attention`.
+        heads: (layer, head) of each panel, counted from 0.
+
+    Raises:
+        InputError: there is no such kind, layer or head.
+    """
+    attentions, queries, keys = attentions_of(explanation, kind)
+    side = max(2.2, 0.32 * max(len(queries), len(keys)))
+    with fonts_for([*queries, *keys]):
+        figure = new_figure(1.3 * side * len(heads), 0.8 + side)
+        for axes, (layer, head) in zip(figure.subplots(1, len(heads), squeeze=False)[0], heads, strict=True):
+            (number,) = _chosen("layer", layer, len(attentions))
+            (which,) = _chosen("head", head, len(attentions[number].weights))
+            axes.set_title(f"layer {number + 1}, head {which + 1}", fontsize=11)
+            draw_matrix(axes, attentions[number].weights[which], queries, keys, most=1.0, small=True)
+        figure.suptitle(TITLES[kind])
+    return figure
+
+
 TITLES = {
     "encoder": "encoder self-attention",
     "decoder": "decoder self-attention (masked)",

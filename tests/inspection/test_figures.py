@@ -14,6 +14,7 @@ from vanilla_transformer.inspection.figures import (
     plot_alignment,
     plot_attention,
     plot_decoding,
+    plot_heads,
     plot_positions,
 )
 from vanilla_transformer.modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
@@ -59,6 +60,18 @@ def test_attention_shows_the_weights(explanation: Explanation, kind: str, layers
         predicted = [step.chosen.piece for step in explanation.decoding.steps]
         labels = [f"{read} → {piece}" for read, piece in zip(labels, predicted, strict=True)]
     assert [label.get_text() for label in alone[0].get_yticklabels()] == labels
+
+
+def test_chosen_heads_of_several_layers(explanation: Explanation) -> None:
+    grid = plot_heads(explanation, "decoder", [(2, 1), (0, 0)]).axes
+    assert [axes.get_title() for axes in grid] == ["layer 3, head 2", "layer 1, head 1"]
+    for axes, weights in zip(
+        grid, (explanation.decoder[k].self_attention.weights for k in (2, 0)), strict=True
+    ):
+        which = 1 if axes is grid[0] else 0
+        np.testing.assert_allclose(axes.images[0].get_array(), weights[which].float())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there are 2 of `head`, but number 3 is asked for"):
+        plot_heads(explanation, "decoder", [(0, 2)])
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,18 @@ def test_plot_attention(
     refused([*words, "--layer", "7"], "there are 2 of `layer`, but number 7 is asked for", capsys)
 
 
+def test_plot_chosen_heads(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "heads.png"
+    words = ["plot-attention", SOURCE, "--target", TARGET, "--model", model_folder, "--output", str(picture)]
+    assert main([*words, "--heads", "1.2", "2.4"]) == 0
+    assert picture.read_bytes().startswith(PNG)
+    refused([*words, "--heads", "1.2", "--layer", "1"], "`--heads` goes without `--layer`", capsys)
+    refused([*words, "--heads", "1.9"], "there are 4 of `head`, but number 9 is asked for", capsys)
+    with pytest.raises(SystemExit):
+        main([*words, "--heads", "0.1"])
+    assert "must be a layer and a head such as 2.1, but is '0.1' instead" in capsys.readouterr().err
+
+
 def test_plot_positions(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "positions.png"
     for shape in (["--d_model", "6", "--layout", "split"], ["--model", model_folder]):
