@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.configuration import PRESETS
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import CORPUS_FILES
+from vanilla_transformer.training.recipe import load_recipe
 
 table3 = load_benchmark("table3")
 
@@ -36,16 +38,49 @@ def test_widths_shrink_in_proportion() -> None:
         table3.scaled_fields("A4", 48)
 
 
+def toy_options(folder: Path, *words: str) -> list[str]:
+    """The options of runs of two steps on invented words, and where they go."""
+    paths = (*write_parallel_files(folder, 40), *write_parallel_files(folder, 4, seed=1))
+    files = [
+        word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
+    ]
+    sizes = ["--d_model", "32", "--vocab_size", "280", "--tokens_per_update", "260", "--max_steps", "2"]
+    places = ["--output_dir", str(folder / "runs"), "--results", str(folder / "table3.json")]
+    return [*files, *sizes, "--warmup_steps", "2", *places, *words]
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_each_in_a_process_of_its_own(tmp_path: Path) -> None:
+    words = toy_options(tmp_path, "--rows", "C1", "D1", "--seeds", "1", "--jobs", "2")
+    assert table3.main(words) == 0
+    report = json.loads((tmp_path / "table3.json").read_text("utf-8"))
+    assert [len(report["variations"][row]["runs"]) for row in ("C1", "D1")] == [1, 1]
+    for row in ("C1", "D1"):
+        recipe = load_recipe(tmp_path / "runs" / f"{row}-seed1.yaml")
+        assert recipe.differences(load_recipe(tmp_path / "runs" / f"{row}-seed1" / "recipe.yaml")) == []
+        assert recipe.model["dropout"] == (0.0 if row == "D1" else 0.1)
+
+
+def test_a_run_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def run(command: list[str], **kwargs: Any) -> Any:
+        started.append(Path(command[-1]).stem)
+        return SimpleNamespace(returncode=int("C2" in command[-1]))
+
+    monkeypatch.setattr(table3.subprocess, "run", run)
+    args = table3.parser().parse_args(toy_options(tmp_path))
+    recipes = [table3.recipe_of(row, 1, args, {}) for row in ("C1", "C2", "C3")]
+    with pytest.raises(InputError, match=r"these runs failed: \S*/runs/C2-seed1\.$"):
+        table3.train_all(recipes, 2)
+    assert sorted(started) == ["C1-seed1", "C2-seed1", "C3-seed1"], "the others are trained all the same"
+
+
 @pytest.mark.slow
 def test_two_rows_and_two_seeds_to_a_results_file_and_once_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train, valid = write_parallel_files(tmp_path, 40), write_parallel_files(tmp_path, 4, seed=1)
-    files = zip(CORPUS_FILES, (*train, *valid), strict=True)
-    words = [word for side, path in files for word in (f"--{side}", str(path))]
-    words += ["--rows", "C1", "C2", "--seeds", "2", "--d_model", "32", "--vocab_size", "280", "--jobs", "0"]
-    words += ["--tokens_per_update", "260", "--max_steps", "2", "--warmup_steps", "2"]
-    words += ["--output_dir", str(tmp_path / "runs"), "--results", str(tmp_path / "table3.json")]
+    words = toy_options(tmp_path, "--rows", "C1", "C2", "--seeds", "2", "--jobs", "0")
     assert table3.main(words) == 0
     report = json.loads((tmp_path / "table3.json").read_text("utf-8"))
     assert list(report["variations"]) == ["C1", "C2"]
