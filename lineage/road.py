@@ -35,6 +35,7 @@ from .senses import WORD, sense_cosines, split_sentences, vectors_in_context
 from .word_vectors import analogy, neighbours, plot_words, train_word_vectors
 
 TITLES = ("Model", "Year", "Parameters", "Seconds", "Perplexity", "BLEU")
+SENSE_TITLES = ("Layer of ELMo", "Cosine within a sense", "Across the two senses")
 # Where the ranges of source tokens end that each have a BLEU of their own.
 LENGTHS = (6, 8, 10, 12, 16, 20, 24)
 # A range with fewer sentences than this has none.
@@ -329,12 +330,17 @@ def word_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def sense_line(row: dict[str, Any]) -> str:
-    """How alike the vectors of 苹果 are, in one line."""
-    layers = "; ".join(
-        f"layer {number} {found['within']:.2f} and {found['across']:.2f}"
+def sense_rows(row: dict[str, Any]) -> list[list[str]]:
+    """How alike the vectors of 苹果 are in each layer, as it is shown."""
+    return [
+        [str(number), f"{found['within']:.2f}", f"{found['across']:.2f}"]
         for number, found in enumerate(row["senses"]["layers"])
-    )
+    ]
+
+
+def sense_line(row: dict[str, Any]) -> str:
+    """The same in one line."""
+    layers = "; ".join(f"layer {number} {within} and {across}" for number, within, across in sense_rows(row))
     return (
         f"{row['title']}, {WORD} the fruit and the company in {row['senses']['sentences']} unseen sentences,"
         f" mean cosine within a sense and across: {layers}"

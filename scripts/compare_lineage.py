@@ -11,7 +11,7 @@ trains what is missing in `--output_dir`. word2vec needs the package gensim (`pi
 
 The pictures in `--output_dir`: lineage.png (perplexity and BLEU), losses.png, bleu_by_length.png,
 words_cbow.png, words_skip_gram.png and, where 苹果 is a piece of the vocabulary, senses.png: the vectors that
-ELMo gives the word as a fruit and as a company.
+ELMo gives the word as a fruit and as a company. The tables are lineage.json and senses.json.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ def run(args: argparse.Namespace) -> None:
     sizes = {name: len(sentences) for name, sentences in lengths.items()}
     content = {"settings": settings, "models": rows, "sentences_by_length": sizes}
     write_report(args.results or folder / "lineage.json", titles=road.TITLES, rows=table, **content)
+    if "senses" in (elmo := rows.get("elmo", {})):
+        content = {"settings": settings, "senses": elmo["senses"]}
+        write_report(folder / "senses.json", titles=road.SENSE_TITLES, rows=road.sense_rows(elmo), **content)
     pictures.plot_scores(rows, folder / "lineage.png")
     pictures.plot_losses(rows, folder / "losses.png")
     pictures.plot_lengths(rows, sizes, folder / "bleu_by_length.png")

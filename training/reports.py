@@ -40,6 +40,13 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def command_line() -> str:
+    """How this program was called, as one would type it: a script with python, a command by its name."""
+    program, *words = sys.argv
+    called = ["python", program] if program.endswith(".py") else [Path(program).name]
+    return shlex.join([*called, *words])
+
+
 def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
     """The mean of the seeds and, where there are several, the smallest and the largest value."""
     if not values:
@@ -64,7 +71,7 @@ def write_report(
         What was written.
     """
     report = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command_line(),
         "machine": machine(),
         **content,
         "table": {"titles": list(titles), "rows": [list(row) for row in rows]},

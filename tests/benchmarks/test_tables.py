@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers import load_benchmark
 
-from vanilla_transformer.training.reports import mean_and_range, write_report
+from vanilla_transformer.training.reports import command_line, mean_and_range, write_report
 
 tables = load_benchmark("tables")
 
@@ -43,6 +43,20 @@ def test_what_cannot_be_filled_in(document: Path, capsys: pytest.CaptureFixture[
 
 def test_the_tables_of_the_readme_are_those_of_the_results_files() -> None:
     assert tables.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["benchmarks/table3.py", "--seeds", "1"], "python benchmarks/table3.py --seeds 1"),
+        (["/usr/bin/vanilla-transformer", "lineage", "a b"], "vanilla-transformer lineage 'a b'"),
+    ],
+)
+def test_a_command_is_told_as_one_types_it(
+    words: list[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", words)
+    assert command_line() == command
 
 
 def test_figures_of_several_seeds() -> None:
