@@ -1,5 +1,6 @@
 """Two senses of 苹果 on the road, BLEU by length, and the pictures of both."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ from vanilla_transformer.lineage.senses import (
     split_sentences,
     vectors_in_context,
 )
-from vanilla_transformer.scripts import CORPUS_FILES
+from vanilla_transformer.scripts import CORPUS_FILES, compare_lineage
+
+SETTINGS = {"vocab_size": 340, "steps": 2, "tokens_per_update": 400, "width": 8}
 
 
 @pytest.fixture(scope="module")
-def journey(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A corpus that has 苹果 in it, and too little time to learn anything from it."""
-    folder = tmp_path_factory.mktemp("senses")
-    path = folder / "text"
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A corpus that has 苹果 in it, and too little of it to learn anything in two steps."""
+    path = tmp_path_factory.mktemp("senses") / "text"
     path.write_text("".join(f"{text}\n" for text, _ in sense_sentences()), encoding="utf-8")
-    files = dict.fromkeys(CORPUS_FILES, str(path))
-    return road.prepare(files, folder, vocab_size=340, steps=2, tokens_per_update=400, width=8)
+    return dict.fromkeys(CORPUS_FILES, str(path))
+
+
+@pytest.fixture(scope="module")
+def journey(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return road.prepare(files, tmp_path_factory.mktemp("journey"), **SETTINGS)
 
 
 def test_the_frames_give_both_senses_in_every_place() -> None:
@@ -44,17 +50,24 @@ def test_cosines_by_hand() -> None:
     assert found["across"] == pytest.approx((0 + 0.6 + 0 + 0.6) / 4)
 
 
-def test_elmo_reads_some_sentences_and_is_asked_about_others(journey: Any) -> None:
+def test_elmo_reads_some_sentences_and_is_asked_about_others(
+    journey: Any, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown, held_out = split_sentences(journey.tokenizer)
     assert not set(shown) & set(held_out) and len(shown) > 2 * len(held_out) > 100
-    row = road.elmo_row(journey)
-    assert row["senses"]["sentences"] == len(held_out)
-    without, *layers = row["senses"]["layers"]
+    options = [word for name, value in (files | SETTINGS).items() for word in (f"--{name}", str(value))]
+    assert compare_lineage.main([*options, "--models", "elmo", "--output_dir", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "senses.json").read_text("utf-8"))
+    assert found["senses"]["sentences"] == len(held_out)
+    without, *layers = found["senses"]["layers"]
     assert without["within"] == pytest.approx(1) and without["across"] == pytest.approx(1)
     assert len(layers) == 2 and all(layer["within"] != layer["across"] for layer in layers)
-    assert (journey.output_dir / "senses.png").read_bytes().startswith(b"\x89PNG")
-    (line,) = road.word_lines({"elmo": row | {"title": "ELMo"}})
-    assert f"in {len(held_out)} unseen sentences, mean cosine within a sense and across: layer 0 1.00" in line
+    assert found["table"]["rows"][0] == ["0", "1.00", "1.00"]
+    assert (tmp_path / "senses.png").read_bytes().startswith(b"\x89PNG")
+    line = (
+        f"in {len(held_out)} unseen sentences, mean cosine within a sense and across: layer 0 1.00 and 1.00; "
+    )
+    assert line in capsys.readouterr().out
 
 
 def test_the_vector_is_that_of_the_word_in_its_place(journey: Any) -> None:
