@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     content = {"settings": settings, "models": rows, "sentences_by_length": sizes}
     write_report(args.results or folder / "lineage.json", titles=road.TITLES, rows=table, **content)
     if "senses" in (elmo := rows.get("elmo", {})):
-        content = {"settings": settings, "senses": elmo["senses"]}
+        content = {"settings": settings, "seconds": elmo["seconds"], "senses": elmo["senses"]}
         write_report(folder / "senses.json", titles=road.SENSE_TITLES, rows=road.sense_rows(elmo), **content)
     pictures.plot_scores(rows, folder / "lineage.png")
     pictures.plot_losses(rows, folder / "losses.png")

@@ -43,7 +43,7 @@ def _processor() -> str:
 def command_line() -> str:
     """How this program was called, as one would type it: a script with python, a command by its name."""
     program, *words = sys.argv
-    called = ["python", program] if program.endswith(".py") else [Path(program).name]
+    called = ["python", program] if program.endswith(".py") else Path(program).name.split()
     return shlex.join([*called, *words])
 
 

@@ -49,7 +49,7 @@ def test_the_tables_of_the_readme_are_those_of_the_results_files() -> None:
     ("words", "command"),
     [
         (["benchmarks/table3.py", "--seeds", "1"], "python benchmarks/table3.py --seeds 1"),
-        (["/usr/bin/vanilla-transformer", "lineage", "a b"], "vanilla-transformer lineage 'a b'"),
+        (["/usr/bin/vanilla-transformer lineage", "a b"], "vanilla-transformer lineage 'a b'"),
     ],
 )
 def test_a_command_is_told_as_one_types_it(
