@@ -89,9 +89,10 @@ class RunRecipe(Recipe):
         section="Batches",
         minimum=1,
     )
-    tokens_per_device: int = recipe_key(
-        4096,
-        "Most source or target tokens of one forward pass on one device; accumulation follows.",
+    tokens_per_device: int | None = recipe_key(
+        None,
+        "Most source or target tokens of one forward pass on one device; accumulation follows. null is 1024"
+        " on a CPU and 4096 elsewhere.",
         minimum=1,
     )
     dataloader_workers: int = recipe_key(0, "Processes that prepare batches ahead.", minimum=0)

@@ -8,7 +8,8 @@ import torch
 from helpers import load_benchmark
 
 jobs_speed = load_benchmark("jobs_speed")
-PEERS = {"training": {"marian"}, "file": {"marian", "marian in our batches"}, "start": {"marian"}}
+MARIANS = {"marian", "marian in our batches"}
+PEERS = {"training": MARIANS, "file": MARIANS, "start": {"marian"}}
 
 
 def test_jobs_in_this_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
