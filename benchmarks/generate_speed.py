@@ -19,7 +19,6 @@ not installed, which is then named.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -210,29 +209,31 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
     return clock() - start
 
 
-def report(results: Rows) -> str:
-    """Return the results as two tables of text: tokens per second, and ratios to Marian."""
-    measured = [name for name in SYSTEMS if name in next(iter(results.values()))]
-    compared = [name for name in measured if name != "marian"]
-    rows = [f"{'tokens per second':<20}" + "".join(f"{name:>9}" for name in (*measured, "limit"))]
+def table_titles(results: Rows) -> list[str]:
+    """Return the titles: what Marian writes a second, and how many times as much the others do."""
+    return ["Search", "Marian, tokens/s", *_compared(results), "Limit"]
+
+
+def table_rows(results: Rows) -> list[list[str]]:
+    """Return the results as they are shown: ratios to Marian, median and range."""
+    rows = []
     for label, row in results.items():
-        rows.append(f"{label:<20}" + "".join(f"{row[name]:>9.0f}" for name in (*measured, "limit")))
-    rows += ["", f"{'times Marian':<20}" + "".join(f"{name:>22}" for name in compared)]
-    for label, row in results.items():
-        ratios = ("{:.2f} ({:.2f} to {:.2f})".format(*row[f"{name} / marian"]) for name in compared)
-        rows.append(f"{label:<20}" + "".join(f"{text:>22}" for text in ratios))
-    return "\n".join(rows)
+        ratios = ["{:.2f} ({:.2f}-{:.2f})".format(*row[f"{name} / marian"]) for name in _compared(results)]
+        rows.append([label, f"{row['marian']:.0f}", *ratios, f"{row['limit'] / row['marian']:.1f}"])
+    return rows
+
+
+def _compared(results: Rows) -> list[str]:
+    return [name for name in SYSTEMS if f"{name} / marian" in next(iter(results.values()))]
 
 
 def plot(results: Rows, path: Path) -> None:
     """Draw the ratios to Marian as bars, with the limit as a line above each group."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
-    compared = [name for name in SYSTEMS if f"{name} / marian" in next(iter(results.values()))]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    compared = _compared(results)
     width = 0.8 / len(compared)
     for shift, name in enumerate(compared):
         places = [place + width * (shift + 0.5) - 0.4 for place in range(len(results))]
@@ -244,8 +245,7 @@ def plot(results: Rows, path: Path) -> None:
     axes.set_xticks(range(len(results)), list(results))
     axes.set_ylabel("tokens per second, Marian = 1")
     axes.legend()
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    figure.savefig(path, format="png", dpi=100)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -270,13 +270,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = measure(arguments)
     add_limits(results, arguments)
-    print(report(results))
+    titles, rows = table_titles(results), table_rows(results)
+    print(markdown_table(titles, rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_report(arguments.json, titles=titles, rows=rows, figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
     return 0

@@ -19,7 +19,6 @@ own seconds.
 """
 
 import argparse
-import json
 import math
 import random
 import resource
@@ -37,7 +36,9 @@ import torch
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 # d_model, feed-forward width, heads, layers of each stack, vocabulary.
 SHAPES = {"toy": (16, 32, 2, 1, 300), "tiny": (128, 512, 4, 2, 8000), "base": (512, 2048, 8, 6, 10_000)}
-JOBS = ("training", "file", "start")
+UNITS = {"training": "target tokens/s", "file": "sentences/s", "start": "starts/s"}
+JOBS = tuple(UNITS)
+TITLES = ("Job", "System", "Speed", "Ours is faster by")
 MARIAN = "marian"
 LINES_AT_ONCE, NEW_TOKENS = 16, 15
 # Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
@@ -249,23 +250,20 @@ def _seconds(device: str) -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def report(results: dict[str, dict[str, Any]]) -> str:
-    """Return the results as a table of text."""
-    rows = [f"{'job':<10}{'system':<24}{'per second':>12}   ours is faster by"]
+def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Return the results as they are shown."""
+    rows = []
     for job, row in results.items():
         for name in (name for name in row if "/" not in name):
             ratio = row.get(f"ours / {name}")
-            told = "{:.2f} ({:.2f} to {:.2f})".format(*ratio) if ratio else ""
-            rows.append(f"{job:<10}{name:<24}{row[name]:>12.4g}   {told}")
-    return "\n".join(rows)
+            told = "{:.2f} ({:.2f}-{:.2f})".format(*ratio) if ratio else ""
+            rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", told])
+    return rows
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the ratios to the other systems as bars."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     bars = {
         f"{job}, {name.removeprefix('ours / ')}": value[0]
@@ -273,12 +271,12 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
         for name, value in row.items()
         if "/" in name
     }
-    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
     axes.barh(list(bars), list(bars.values()))
     axes.axvline(1, color="grey", linewidth=1)
     axes.set_xlabel("speed of ours, the other = 1")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    figure.savefig(path, format="png", dpi=100)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -302,12 +300,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = {job: measure(job, arguments) for job in arguments.jobs}
-    print(report(results))
+    rows = table_rows(results)
+    print(markdown_table(TITLES, rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_report(arguments.json, titles=TITLES, rows=rows, figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
     return 0

@@ -19,7 +19,7 @@ def test_speed_at_toy_size(
     words += ["--systems", "fast", "plain", "ct2 int8", "--threads", str(torch.get_num_threads())]
     files = ["--json", str(tmp_path / "speed.json"), "--figure", str(tmp_path / "speed.png")]
     assert generate_speed.main([*words, *files]) == 0
-    results = json.loads((tmp_path / "speed.json").read_text("utf-8"))
+    results = json.loads((tmp_path / "speed.json").read_text("utf-8"))["figures"]
     assert set(results) == {"beam 1, batch 3", "beam 4, batch 3"}
     systems = {"fast", "plain", "marian", *(["ct2 int8"] if ends == "together" else [])}
     for row in results.values():
