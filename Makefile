@@ -72,7 +72,7 @@ format: $(STAMP)  ## Rewrite the sources in the project's style
 
 # The quick form, minutes in all; each program says with --help what its full form takes.
 bench: $(STAMP)  ## Measure speed, memory, growth and start-up against transformers' Marian, quickly
-	$(BIN)/python benchmarks/import_time.py --rounds 3
+	$(BIN)/python benchmarks/import_time.py --rounds 2
 	$(BIN)/python benchmarks/train_speed.py --threads 1 --rounds 3 --batches 4 --memory-rounds 1
 	$(BIN)/python benchmarks/generate_speed.py --shape tiny --rounds 2
 	$(BIN)/python benchmarks/tokenizer_speed.py --sentences 10000 --rounds 3
