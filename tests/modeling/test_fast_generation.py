@@ -21,6 +21,7 @@ from vanilla_transformer import pipeline, translate
 from vanilla_transformer.modeling.generation_vanilla_transformer import (
     FEW_ROWS,
     IncrementalDecoder,
+    RowLengthCriteria,
     project,
 )
 from vanilla_transformer.training import lora_config
@@ -142,6 +143,22 @@ def test_encoder_outputs_and_embeddings(steps: list[int]) -> None:
     for inputs in ({"encoder_outputs": outputs}, {"inputs_embeds": embeddings}):
         assert torch.equal(model.generate(attention_mask=mask, max_new_tokens=6, **inputs), expected)
     assert steps
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_sentences_that_end_at_lengths_of_their_own(beams: int, steps: list[int]) -> None:
+    model = translating_model()
+    ids, mask = pad(MORE_SOURCES)
+    lengths = torch.tensor([3, 9, 5, 4, 8, 6])
+    criteria = StoppingCriteriaList([RowLengthCriteria(lengths)])
+    settings = {"attention_mask": mask, "max_new_tokens": 20, "suppress_tokens": [0, 2], "num_beams": beams}
+    plain = model.generate(ids, fast=False, stopping_criteria=criteria, **settings)
+    assert not steps
+    fast = model.generate(ids, stopping_criteria=criteria, **settings)
+    assert torch.equal(fast, plain)
+    # A beam search fills up with the end token, as transformers' does.
+    assert torch.isin(fast, torch.tensor([0, 2]), invert=True).sum(-1).tolist() == lengths.tolist()
+    assert steps[0] == len(ids) > steps[-1]
 
 
 @pytest.mark.parametrize("beams", [1, 4])
