@@ -319,6 +319,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     columns = min(3, len(results))
     size = (math.ceil(len(results) / columns), columns)
@@ -328,8 +329,12 @@ def plot(results: dict[str, Any], path: Path) -> None:
     for panel, row in zip(grid.flat, results.values(), strict=False):
         for name, curve in row["curves"].items():
             panel.loglog(row["values"], curve, marker=".", label=f"{name} ({row['exponents'][name]:.2f})")
+        points = [value for curve in row["curves"].values() for value in curve]
+        panel.set_ylim(min(points) / 3, max(points) * 3)  # so that a level curve looks level
+        for side in (panel.xaxis, panel.yaxis):
+            side.set_minor_formatter(NullFormatter())
         panel.set_xlabel(row["grows"])
-        panel.set_ylabel(row["measured"])
+        panel.set_ylabel(row["measured"], fontsize="small")
         panel.legend(fontsize="x-small", title="exponent in brackets", title_fontsize="x-small")
     for panel in grid.flat[len(results) :]:
         panel.remove()
