@@ -5,17 +5,26 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import parallel_sentences
+from peft import get_peft_model
 from torch import nn
-from transformers import LogitsProcessor, LogitsProcessorList, MaxTimeCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxTimeCriteria,
+    StoppingCriteriaList,
+)
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
+from vanilla_transformer import pipeline, translate
 from vanilla_transformer.modeling.generation_vanilla_transformer import (
     FEW_ROWS,
     IncrementalDecoder,
     RowLengthCriteria,
     project,
 )
+from vanilla_transformer.training import lora_config
 
 from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
 
@@ -362,11 +371,91 @@ def test_a_projection_whose_weight_is_no_plain_parameter_is_called() -> None:
     assert_parity(project(projection, states), 2 * states @ plain.t())
 
 
-def test_after_the_vocabulary_is_resized(steps: list[int]) -> None:
-    model = translating_model()
+def attached(model: Any) -> Any:
+    """The model with LoRA adapters of PEFT, whose effect is not nothing."""
+    torch.manual_seed(1)
+    found = get_peft_model(model, lora_config(model, r=4, init_lora_weights=False)).eval()
+    for name, parameter in found.named_parameters():
+        if "lora_" in name:
+            parameter.data *= 2
+    return found
+
+
+def trained(model: Any) -> Any:
+    """The model after an update with gradients that it computed itself."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    model(input_ids=torch.tensor(SOURCES[:1]), labels=torch.tensor(SOURCES[:1])).loss.backward()
+    optimizer.step()
+    return model
+
+
+def loaded(model: Any) -> Any:
+    model.load_state_dict({name: -tensor for name, tensor in model.state_dict().items()})
+    return model
+
+
+def resized(model: Any) -> Any:
+    """The model with seven new tokens, one of which it likes."""
     model.resize_token_embeddings(30, mean_resizing=False)
+    model.lm_head.weight.data[29] = -3 * model.lm_head.weight.data[7]
+    return model
+
+
+def hooked(model: Any) -> Any:
+    model.model.decoder.layers[0].fc2.register_forward_hook(lambda module, inputs, output: -2 * output)
+    return model
+
+
+# What becomes of a model, and whether it then translates differently.
+CHANGES: dict[str, tuple[Callable[[Any], Any], bool]] = {
+    "optimizer.step": (trained, True),
+    "load_state_dict": (loaded, True),
+    "resize_token_embeddings": (resized, True),
+    "to": (lambda model: model.to(torch.float64), False),
+    "LoRA attached": (attached, True),
+    "LoRA merged": (lambda model: attached(model).merge_and_unload(), True),
+    "LoRA unloaded": (lambda model: attached(model).unload(), False),
+    "forward hook": (hooked, True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_has_generated_and_then_is_changed(change: str, steps: list[int]) -> None:
+    """Whatever might be derived from the weights is in place by then, and none of it may be stale."""
+    model = translating_model(dtype=torch.float32)
+    changed, differs = CHANGES[change]
     ids, mask = pad(SOURCES)
-    assert_fast_equals_plain(model, ids, steps, attention_mask=mask, max_new_tokens=6)
+    calls: list[dict[str, Any]] = [
+        {"input_ids": ids[1:2, :4], "num_beams": 1},
+        {"input_ids": ids, "attention_mask": mask, "num_beams": 1},
+        {"input_ids": ids, "attention_mask": mask, "num_beams": 4},
+    ]
+    length: dict[str, Any] = {"min_new_tokens": 3, "max_new_tokens": 6}
+    before = [model.generate(**call, **length).tolist() for call in calls]
+    model = changed(model)
+    steps.clear()
+    after = [model.generate(**call, **length, fast=False).tolist() for call in calls]
+    assert not steps
+    for call, tokens in zip(calls, after, strict=True):
+        assert model.generate(**call, **length).tolist() == tokens
+        assert steps
+        steps.clear()
+    assert [one != other for one, other in zip(before, after, strict=True)] == [differs] * 3
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_it_runs_in_translate_and_in_the_pipeline(beams: int, steps: list[int], tiny_tokenizer: Any) -> None:
+    model = translating_model(vocab_size=len(tiny_tokenizer), dtype=torch.float32)
+    sentences = [source for source, _ in parallel_sentences(6)]
+    options: dict[str, Any] = {"num_beams": beams, "max_length": 9}
+    expected = list(translate(model, tiny_tokenizer, sentences, fast=False, **options))
+    assert len(set(expected)) > 2 and not steps
+    assert list(translate(model, tiny_tokenizer, sentences, **options)) == expected
+    assert steps
+    steps.clear()
+    pipe = pipeline("translation", model, tiny_tokenizer, device="cpu", **options)
+    assert [found["translation_text"] for found in pipe(sentences)] == expected
+    assert steps
 
 
 def test_nothing_of_the_fast_loop_is_kept(steps: list[int]) -> None:
