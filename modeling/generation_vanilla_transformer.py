@@ -87,6 +87,7 @@ FAST_ATTENTION = ("eager", "sdpa")
 FAST_KEYWORDS = {
     *("encoder_outputs", "attention_mask", "decoder_attention_mask", "inputs_embeds", "position_ids"),
     *("past_key_values", "use_cache", "logits_to_keep", "synced_gpus"),
+    "labels",  # which the Trainer gives along, and `prepare_inputs_for_generation` drops
 }
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
@@ -669,10 +670,11 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
 
     def _steps_are_its_own(self) -> bool:
         """Whether nothing but the decoder's layers has a say in a step: no subclass, no hook, no wrapper."""
-        for base in type(self).__mro__:
-            if VanillaTransformerGenerationMixin in base.__bases__:
+        for place in (self, *type(self).__mro__):
+            if VanillaTransformerGenerationMixin in getattr(place, "__bases__", ()):
                 break
-            if {"forward", "prepare_inputs_for_generation"} & vars(base).keys():
+            # PEFT puts its own into a model for which it has learned a prompt.
+            if {"forward", "prepare_inputs_for_generation"} & vars(place).keys():
                 return False
         whole: Any = self
         return all(is_called_as_it_is(module) for module in (whole, whole.model, whole.model.decoder))

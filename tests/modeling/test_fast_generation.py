@@ -1,17 +1,21 @@
 """The fast loop gives what transformers' own gives, runs where it should, and steps aside elsewhere."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import training_toy
 from helpers import parallel_sentences
-from peft import get_peft_model
+from peft import PrefixTuningConfig, get_peft_model
 from torch import nn
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     MaxTimeCriteria,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
     StoppingCriteriaList,
 )
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
@@ -24,7 +28,7 @@ from vanilla_transformer.modeling.generation_vanilla_transformer import (
     RowLengthCriteria,
     project,
 )
-from vanilla_transformer.training import lora_config
+from vanilla_transformer.training import VanillaTransformerTrainer, lora_config
 
 from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
 
@@ -456,6 +460,55 @@ def test_it_runs_in_translate_and_in_the_pipeline(beams: int, steps: list[int], 
     pipe = pipeline("translation", model, tiny_tokenizer, device="cpu", **options)
     assert [found["translation_text"] for found in pipe(sentences)] == expected
     assert steps
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("stock", [False, True])
+def test_it_runs_in_evaluation_during_training(
+    stock: bool, beams: int, steps: list[int], tmp_path: Path
+) -> None:
+    """By our trainer and by transformers' own, each of which trains a little before it evaluates."""
+    settings: dict[str, Any] = {"predict_with_generate": True, "eval_strategy": "steps", "eval_steps": 1}
+    settings |= {"max_steps": 1, "generation_num_beams": beams}
+    ours = training_toy.toy_arguments(tmp_path, **settings)
+    theirs = Seq2SeqTrainingArguments(
+        str(tmp_path), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", **settings
+    )
+    trainer: Any = Seq2SeqTrainer if stock else VanillaTransformerTrainer
+    evaluated: list[int] = []
+
+    def counted(prediction: Any) -> dict[str, float]:
+        evaluated.append(len(steps))
+        return {}
+
+    trainer(
+        model=training_toy.toy_model(),
+        args=theirs if stock else ours,
+        data_collator=training_toy.collate,
+        train_dataset=training_toy.copy_pairs(8) if stock else training_toy.copy_dataset(8),
+        eval_dataset=training_toy.copy_pairs(3),
+        compute_metrics=counted,
+    ).train()
+    assert evaluated and evaluated[0] > 0
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_prefix_that_peft_learns_is_seen(beams: int, steps: list[int]) -> None:
+    """PEFT brings it in through `prepare_inputs_for_generation`, which the fast loop does not call."""
+    model = translating_model(
+        dtype=torch.float32, encoder_layers=2, decoder_layers=2, decoder_attention_heads=4
+    )
+    ids, mask = pad(SOURCES)
+    settings: dict[str, Any] = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 6}
+    before = model.generate(ids, **settings).tolist()
+    tuned: Any = get_peft_model(model, PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in tuned.prompt_encoder.parameters():
+        parameter.data = 5 * torch.randn(parameter.shape, generator=generator)
+    steps.clear()
+    generated = tuned.eval().generate(input_ids=ids, **settings).tolist()
+    assert generated == tuned.generate(input_ids=ids, fast=False, **settings).tolist() != before
+    assert not steps
 
 
 def test_nothing_of_the_fast_loop_is_kept(steps: list[int]) -> None:
