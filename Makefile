@@ -70,10 +70,14 @@ format: $(STAMP)  ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Measure speed, memory and start-up against transformers' Marian
-	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/train_speed.py
-	$(BIN)/python benchmarks/tokenizer_speed.py
+# The quick form, minutes in all; each program says with --help what its full form takes.
+bench: $(STAMP)  ## Measure speed, memory, growth and start-up against transformers' Marian, quickly
+	$(BIN)/python benchmarks/import_time.py --rounds 2
+	$(BIN)/python benchmarks/train_speed.py --threads 1 --rounds 3 --batches 4 --memory-rounds 1
+	$(BIN)/python benchmarks/generate_speed.py --shape tiny --rounds 2
+	$(BIN)/python benchmarks/tokenizer_speed.py --sentences 10000 --rounds 3
+	$(BIN)/python benchmarks/jobs_speed.py --pairs 400 --lines 200 --rounds 1
+	$(BIN)/python benchmarks/growth.py --quick
 
 docs: $(STAMP)  ## Build the API reference into .build/site
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -3,11 +3,13 @@
 All translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily and
 with a beam of 4; they take turns (fast, plain, Marian, ..., fast), so that a busy machine hits all alike.
 CTranslate2, in float32 and int8, and onnxruntime run exports of our model, on a CPU.
-On a CPU the clock counts the process's own seconds. Random weights never end a sentence, so that all write as
-many tokens as the longest source of their batch has: sentences that leave a batch early bring nothing here,
-though they do in use.
+On a CPU the clock counts the process's own seconds. Random weights never end a sentence: with `--ends
+together` all write as many tokens as the longest source of their batch has, with `--ends apart` each sentence
+is stopped at a length of its own, spread around its source's as German is around English in Multi30k. Engines
+cannot be stopped so, and are left out there.
 
     python benchmarks/generate_speed.py --threads 1 --json generate_speed.json --figure generate_speed.png
+    python benchmarks/generate_speed.py --threads 1 --ends apart
     python benchmarks/generate_speed.py --shape base --device cuda
 
 Limits stand beside the figures: tokens per second if nothing but matrix products were computed, at the rate
@@ -17,7 +19,6 @@ not installed, which is then named.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -41,6 +42,8 @@ SYSTEMS = (*PYTORCH, *ENGINES)
 # d_model, feed-forward width, heads, layers of each stack.
 SHAPES = {"tiny": (128, 512, 4, 2), "base": (512, 2048, 8, 6)}
 BATCHES, BEAMS = (1, 16, 64), (1, 4)
+# Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
+LENGTH_NOISE = 0.17
 
 Generate = Callable[..., torch.Tensor]
 Rows = dict[str, dict[str, Any]]
@@ -89,16 +92,18 @@ def build_engine(model: Any, name: str) -> Generate:
         return load_engine(engine, folder).generate
 
 
-def usable(systems: Sequence[str], device: str) -> list[str]:
+def usable(systems: Sequence[str], device: str, ends: str) -> list[str]:
     """Return the systems that can run here, Marian among them; say which are left out."""
+    engines = device == "cpu" and ends == "together"
     found = [
         name
         for name in dict.fromkeys([*systems, "marian"])
-        if name in PYTORCH or (device == "cpu" and find_spec(ENGINES[name][1]))
+        if name in PYTORCH or (engines and find_spec(ENGINES[name][1]))
     ]
     for name in systems:
         if name not in found:
-            print(f"left out: {name}, not installed or not for {device}", file=sys.stderr)
+            reason = f"not installed, or not for {device} with sentences that end {ends}"
+            print(f"left out: {name}, {reason}", file=sys.stderr)
     return found
 
 
@@ -116,35 +121,53 @@ def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tenso
 
 def measure(arguments: argparse.Namespace) -> Rows:
     """Return tokens per second of each system for each beam and batch, and the ratios to Marian."""
-    systems = usable(arguments.systems, arguments.device)
+    systems = usable(arguments.systems, arguments.device, arguments.ends)
     models = build_models(arguments.shape, arguments.vocabulary, arguments.device, systems)
     results: Rows = {}
     for beams in arguments.beams:
         for rows in arguments.batches:
             batch = make_batch(rows, arguments.vocabulary, arguments.device)
+            written = target_lengths(batch, arguments.ends)
             speeds: dict[str, list[float]] = {name: [] for name in systems}
             for number in range(arguments.rounds + 1):
                 for name in systems:
-                    speed = _tokens_per_second(models[name], batch, beams)
+                    speed = _tokens_per_second(models[name], batch, beams, written)
                     if number > 0:  # the first round warms up
                         speeds[name].append(speed)
             results[f"beam {beams}, batch {rows}"] = _summary(speeds)
     return results
 
 
-def _tokens_per_second(generate: Generate, batch: dict[str, torch.Tensor], beams: int) -> float:
+def target_lengths(batch: dict[str, torch.Tensor], ends: str) -> torch.Tensor:
+    """Return how many tokens each sentence of a batch is to be translated with."""
+    mask = batch["attention_mask"]
+    if ends == "together" or len(mask) == 1:
+        return torch.full_like(mask[:, 0], mask.shape[1])
+    noise = torch.randn(len(mask), generator=torch.Generator().manual_seed(1)).to(mask.device)
+    return (mask.sum(-1) * (LENGTH_NOISE * noise).exp()).round().long()
+
+
+def _tokens_per_second(
+    generate: Generate, batch: dict[str, torch.Tensor], beams: int, written: torch.Tensor
+) -> float:
+    from vanilla_transformer.modeling.generation_vanilla_transformer import RowLengthCriteria
+
     on_cpu = batch["input_ids"].device.type == "cpu"
     clock = time.process_time if on_cpu else time.perf_counter
-    steps = batch["input_ids"].shape[1]
-    settings = {"max_new_tokens": steps, "num_beams": beams, "length_penalty": 1.0, "early_stopping": True}
+    steps = int(written.max())
+    settings: dict[str, Any] = {"max_new_tokens": steps, "num_beams": beams}
+    if beams > 1:
+        settings |= {"length_penalty": 1.0, "early_stopping": True}
+    if int(written.min()) < steps:
+        settings["stopping_criteria"] = [RowLengthCriteria(written + 1)]
     start = clock()
-    found = generate(**batch, **(settings if beams > 1 else {"max_new_tokens": steps, "num_beams": 1}))
+    found = generate(**batch, **settings)
     if not on_cpu:
         torch.cuda.synchronize()
     seconds = clock() - start
     if found.shape[1] != steps + 1:
         raise RuntimeError(f"{steps} tokens were to be written, but {found.shape[1] - 1} were.")
-    return found.shape[0] * steps / seconds
+    return int(written.sum()) / seconds
 
 
 def _summary(speeds: dict[str, list[float]]) -> dict[str, Any]:
@@ -186,29 +209,31 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
     return clock() - start
 
 
-def report(results: Rows) -> str:
-    """Return the results as two tables of text: tokens per second, and ratios to Marian."""
-    measured = [name for name in SYSTEMS if name in next(iter(results.values()))]
-    compared = [name for name in measured if name != "marian"]
-    rows = [f"{'tokens per second':<20}" + "".join(f"{name:>9}" for name in (*measured, "limit"))]
+def table_titles(results: Rows) -> list[str]:
+    """Return the titles: what Marian writes a second, and how many times as much the others do."""
+    return ["Search", "Marian, tokens/s", *_compared(results), "Limit"]
+
+
+def table_rows(results: Rows) -> list[list[str]]:
+    """Return the results as they are shown: ratios to Marian, median and range."""
+    rows = []
     for label, row in results.items():
-        rows.append(f"{label:<20}" + "".join(f"{row[name]:>9.0f}" for name in (*measured, "limit")))
-    rows += ["", f"{'times Marian':<20}" + "".join(f"{name:>22}" for name in compared)]
-    for label, row in results.items():
-        ratios = ("{:.2f} ({:.2f} to {:.2f})".format(*row[f"{name} / marian"]) for name in compared)
-        rows.append(f"{label:<20}" + "".join(f"{text:>22}" for text in ratios))
-    return "\n".join(rows)
+        ratios = ["{:.2f} ({:.2f}-{:.2f})".format(*row[f"{name} / marian"]) for name in _compared(results)]
+        rows.append([label, f"{row['marian']:.0f}", *ratios, f"{row['limit'] / row['marian']:.1f}"])
+    return rows
+
+
+def _compared(results: Rows) -> list[str]:
+    return [name for name in SYSTEMS if f"{name} / marian" in next(iter(results.values()))]
 
 
 def plot(results: Rows, path: Path) -> None:
     """Draw the ratios to Marian as bars, with the limit as a line above each group."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
-    compared = [name for name in SYSTEMS if f"{name} / marian" in next(iter(results.values()))]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    compared = _compared(results)
     width = 0.8 / len(compared)
     for shift, name in enumerate(compared):
         places = [place + width * (shift + 0.5) - 0.4 for place in range(len(results))]
@@ -220,8 +245,7 @@ def plot(results: Rows, path: Path) -> None:
     axes.set_xticks(range(len(results)), list(results))
     axes.set_ylabel("tokens per second, Marian = 1")
     axes.legend()
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    figure.savefig(path, format="png", dpi=100)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -237,6 +261,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--batches", type=int, nargs="+", default=BATCHES, help="sentences of a batch (default: 1 16 64)")
     add("--beams", type=int, nargs="+", default=BEAMS, help="beams; 1 is greedy (default: 1 4)")
     add("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what is timed (default: all)")
+    add("--ends", choices=("together", "apart"), default="together", help="of sentences (default: together)")
     add("--rounds", type=int, default=5, help="timed rounds of each system (default: 5)")
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the ratios here, as PNG")
@@ -245,13 +270,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = measure(arguments)
     add_limits(results, arguments)
-    print(report(results))
+    titles, rows = table_titles(results), table_rows(results)
+    print(markdown_table(titles, rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_report(arguments.json, titles=titles, rows=rows, figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
     return 0

@@ -8,15 +8,16 @@ them alike, and what counts is the ratio within a round.
 """
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+TITLES = ("Import", "Seconds", "Times as long as Marian's")
 REFERENCE = "transformers' Marian classes"
 IMPORTS = {
     "import vanilla_transformer": "import vanilla_transformer",
@@ -66,21 +67,27 @@ def summarise(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print a table, or JSON."""
+    """Measure and print a table."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each import (default: 5)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args(argv)
-    rows = summarise(measure(arguments.rounds))
+    figures = summarise(measure(arguments.rounds))
+    rows = [
+        [
+            row["import"],
+            f"{row['seconds']:.2f} {row['clock']}",
+            f"{row['ratio']:.2f} ({row['min']:.2f}-{row['max']:.2f})",
+        ]
+        for row in figures
+    ]
+    print(markdown_table(TITLES, rows))
     if arguments.json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    print(f"{'import':<32}{'clock':<5}{'seconds':>9}{'ratio':>8}{'min':>7}{'max':>7}")
-    for row in rows:
-        figures = f"{row['seconds']:>9.2f}{row['ratio']:>8.2f}{row['min']:>7.2f}{row['max']:>7.2f}"
-        print(f"{row['import']:<32}{row['clock']:<5}{figures}")
+        write_report(arguments.json, titles=TITLES, rows=rows, figures=figures)
     return 0
 
 

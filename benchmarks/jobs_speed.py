@@ -1,21 +1,25 @@
 """Whole jobs: ours against transformers' Marian, as a user of each would do them.
 
-- `training`: our trainer at 4,000 tokens a batch, against `Seq2SeqTrainer` at its defaults (8 sentences a
-  batch, in any order) with MarianMTModel, over the same pairs. Counted are target tokens without padding.
+- `training`: our trainer at 4,000 tokens an update, against `Seq2SeqTrainer` at its defaults (8 sentences a
+  batch, in any order) with MarianMTModel, and against that model in our trainer, where the batches are the
+  same, over the same pairs. Counted are target tokens without padding.
 - `file`: our `translate` over a text, against Marian's `generate` on 16 lines at a time as they come, and
   against Marian in our `translate`, where the batches are the same. Random weights end no sentence, so that
   all write as many tokens for each line.
 - `start`: a fresh interpreter that imports, loads a saved model and translates one sentence.
 
-All models have random weights. The systems take turns, so that a busy machine hits all alike, and what counts
-is the ratio within a round; on a CPU the clock counts the process's own seconds.
+All models have random weights, and all words are drawn at random. Sentences are as long as in news
+(log-normal around 25 tokens, at most 128) or as captions are in Multi30k (normal around 15); translations are
+about as long as their sources, as German and English are there. The systems take turns, so that a busy
+machine hits all alike, and what counts is the ratio within a round; on a CPU the clock counts the process's
+own seconds.
 
     python benchmarks/jobs_speed.py --threads 1 --json jobs_speed.json --figure jobs_speed.png
     python benchmarks/jobs_speed.py --device cuda --pairs 20000 --lines 5000
 """
 
 import argparse
-import json
+import math
 import random
 import resource
 import statistics
@@ -32,9 +36,13 @@ import torch
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 # d_model, feed-forward width, heads, layers of each stack, vocabulary.
 SHAPES = {"toy": (16, 32, 2, 1, 300), "tiny": (128, 512, 4, 2, 8000), "base": (512, 2048, 8, 6, 10_000)}
-JOBS = ("training", "file", "start")
+UNITS = {"training": "target tokens/s", "file": "sentences/s", "start": "starts/s"}
+JOBS = tuple(UNITS)
+TITLES = ("Job", "System", "Speed", "Ours is faster by")
 MARIAN = "marian"
 LINES_AT_ONCE, NEW_TOKENS = 16, 15
+# Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
+LENGTH_NOISE = 0.17
 FIRST_TRANSLATION = """
 import sys, torch
 torch.set_num_threads(int(sys.argv[3]))
@@ -87,11 +95,24 @@ def build_tokenizer(vocabulary: int) -> Any:
     )
 
 
-def make_lines(count: int, vocabulary: int, seed: int) -> list[str]:
-    """Return random sentences of lengths as in Multi30k."""
-    draw = random.Random(seed)
-    lengths = [min(max(round(draw.gauss(14, 5)), 3), 39) for _ in range(count)]
+def draw_lengths(count: int, kind: str, draw: random.Random) -> list[int]:
+    """Return how many tokens each of `count` sentences has."""
+    if kind == "news":
+        return [min(max(round(25 * math.exp(draw.gauss(0, 0.6))), 4), 128) for _ in range(count)]
+    return [min(max(round(draw.gauss(15, 5)), 3), 40) for _ in range(count)]
+
+
+def make_lines(lengths: Sequence[int], vocabulary: int, draw: random.Random) -> list[str]:
+    """Return a sentence of random words for each of `lengths`."""
     return [" ".join(f"w{draw.randrange(FIRST_WORD, vocabulary)}" for _ in range(n)) for n in lengths]
+
+
+def make_pairs(arguments: argparse.Namespace, vocabulary: int) -> tuple[list[str], list[str]]:
+    """Return `--pairs` sources, and targets that are about as long."""
+    draw = random.Random(1)
+    lengths = draw_lengths(arguments.pairs, arguments.lengths, draw)
+    targets = [max(round(n * math.exp(draw.gauss(0, LENGTH_NOISE))), 1) for n in lengths]
+    return make_lines(lengths, vocabulary, draw), make_lines(targets, vocabulary, draw)
 
 
 def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
@@ -107,7 +128,7 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
 
     vocabulary = SHAPES[arguments.shape][-1]
     tokenizer = build_tokenizer(vocabulary)
-    sides = [tokenizer(make_lines(arguments.pairs, vocabulary, seed))["input_ids"] for seed in (1, 2)]
+    sides = [tokenizer(lines)["input_ids"] for lines in make_pairs(arguments, vocabulary)]
     pairs = Dataset.from_dict({"input_ids": sides[0], "labels": sides[1]})
     tokens = sum(map(len, sides[1]))
     quiet: dict[str, Any] = {
@@ -115,12 +136,11 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
         "disable_tqdm": True, "logging_strategy": "no", "use_cpu": arguments.device == "cpu",
     }  # fmt: skip
 
-    def ours() -> float:
-        sizes = {"tokens_per_update": 4000, "tokens_per_device": 4000}
-        model = build_model("ours", arguments.shape, arguments.device)
+    def in_our_trainer(name: str, label_smoothing: float) -> float:
+        settings = {"tokens_per_update": 4000, "label_smoothing_factor": label_smoothing}
         VanillaTransformerTrainer(
-            model=model,
-            args=VanillaTransformerTrainingArguments(**quiet | sizes, predict_with_generate=False),
+            model=build_model(name, arguments.shape, arguments.device),
+            args=VanillaTransformerTrainingArguments(**quiet | settings, predict_with_generate=False),
             data_collator=TranslationCollator(tokenizer),
             train_dataset=pairs,
             processing_class=tokenizer,
@@ -137,7 +157,12 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
         ).train()
         return tokens
 
-    return {"ours": ours, MARIAN: marian}
+    return {
+        "ours": lambda: in_our_trainer("ours", 0.1),
+        MARIAN: marian,
+        # Marian's loss cannot smooth labels.
+        "marian in our batches": lambda: in_our_trainer(MARIAN, 0.0),
+    }
 
 
 def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
@@ -145,7 +170,8 @@ def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
     vocabulary = SHAPES[arguments.shape][-1]
-    tokenizer, lines = build_tokenizer(vocabulary), make_lines(arguments.lines, vocabulary, seed=3)
+    tokenizer, draw = build_tokenizer(vocabulary), random.Random(3)
+    lines = make_lines(draw_lengths(arguments.lines, arguments.lengths, draw), vocabulary, draw)
     models = {name: build_model(name, arguments.shape, arguments.device).eval() for name in ("ours", MARIAN)}
     settings: dict[str, Any] = {"num_beams": 1, "max_length": None, "max_new_tokens": NEW_TOKENS}
 
@@ -224,23 +250,20 @@ def _seconds(device: str) -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def report(results: dict[str, dict[str, Any]]) -> str:
-    """Return the results as a table of text."""
-    rows = [f"{'job':<10}{'system':<24}{'per second':>12}   ours is faster by"]
+def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Return the results as they are shown."""
+    rows = []
     for job, row in results.items():
         for name in (name for name in row if "/" not in name):
             ratio = row.get(f"ours / {name}")
-            told = "{:.2f} ({:.2f} to {:.2f})".format(*ratio) if ratio else ""
-            rows.append(f"{job:<10}{name:<24}{row[name]:>12.4g}   {told}")
-    return "\n".join(rows)
+            told = "{:.2f} ({:.2f}-{:.2f})".format(*ratio) if ratio else ""
+            rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", told])
+    return rows
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the ratios to the other systems as bars."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     bars = {
         f"{job}, {name.removeprefix('ours / ')}": value[0]
@@ -248,12 +271,12 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
         for name, value in row.items()
         if "/" in name
     }
-    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
     axes.barh(list(bars), list(bars.values()))
     axes.axvline(1, color="grey", linewidth=1)
     axes.set_xlabel("speed of ours, the other = 1")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    figure.savefig(path, format="png", dpi=100)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -268,6 +291,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=1, help="CPU threads (default: 1)")
     add("--pairs", type=int, default=2000, help="pairs of an epoch (default: 2000)")
     add("--lines", type=int, default=500, help="lines to translate (default: 500)")
+    add("--lengths", choices=("news", "captions"), default="news", help="of sentences (default: news)")
     add("--rounds", type=int, default=3, help="timed rounds of each system (default: 3)")
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the ratios here, as PNG")
@@ -276,12 +300,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = {job: measure(job, arguments) for job in arguments.jobs}
-    print(report(results))
+    rows = table_rows(results)
+    print(markdown_table(TITLES, rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_report(arguments.json, titles=TITLES, rows=rows, figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
     return 0

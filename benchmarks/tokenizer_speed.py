@@ -10,7 +10,6 @@ characters per second of processor time.
 """
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -24,6 +23,7 @@ from typing import Any
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 TRAINING_SHARE = 0.4
+TITLES = ("Text", "Peer", "Ours, 10^6 characters/s", "Theirs", "Ours / theirs")
 
 
 def latin_sentences(count: int, seed: int = 1) -> Iterator[str]:
@@ -113,16 +113,20 @@ def _ratio(speeds: dict[str, list[float]], peer: str) -> dict[str, float]:
     }
 
 
-def report(results: dict[str, dict[str, Any]]) -> str:
-    """Return the results as a table of text; speeds in millions of characters per second."""
-    rows = [f"{'text':<10}{'peer':<18}{'':<8}{'ours':>7}{'theirs':>8}{'ratio':>8}{'min':>7}{'max':>7}"]
-    for text, peers in results.items():
-        for peer, jobs in peers.items():
-            for job, figures in jobs.items():
-                speeds = f"{figures['ours'] / 1e6:>7.2f}{figures['theirs'] / 1e6:>8.2f}"
-                ratios = f"{figures['ratio']:>8.2f}{figures['min']:>7.2f}{figures['max']:>7.2f}"
-                rows.append(f"{text:<10}{peer:<18}{job:<8}{speeds}{ratios}")
-    return "\n".join(rows)
+def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Return the results as they are shown; speeds in millions of characters per second."""
+    return [
+        [
+            f"{text}, {job}",
+            peer,
+            f"{figures['ours'] / 1e6:.2f}",
+            f"{figures['theirs'] / 1e6:.2f}",
+            f"{figures['ratio']:.2f} ({figures['min']:.2f}-{figures['max']:.2f})",
+        ]
+        for text, peers in results.items()
+        for peer, jobs in peers.items()
+        for job, figures in jobs.items()
+    ]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -141,12 +145,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=["GemmaTokenizer", "LlamaTokenizer", "GPT2Tokenizer", "T5Tokenizer"],
         help="classes of transformers (default: %(default)s)",
     )
-    add("--json", action="store_true", help="print JSON instead of a table")
+    add("--json", type=Path, help="write the figures here")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print a table, or JSON."""
+    """Measure and print a table."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
     arguments = parse_arguments(argv)
     if arguments.file:
         texts = {arguments.file.name: arguments.file.read_text(encoding="utf-8").splitlines()}
@@ -154,7 +160,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         count = arguments.sentences
         texts = {"latin": list(latin_sentences(count)), "chinese": list(chinese_sentences(count))}
     results = {name: compare(lines, arguments) for name, lines in texts.items()}
-    print(json.dumps(results, indent=2) if arguments.json else report(results))
+    rows = table_rows(results)
+    print(markdown_table(TITLES, rows))
+    if arguments.json:
+        write_report(arguments.json, titles=TITLES, rows=rows, figures=results)
     return 0
 
 

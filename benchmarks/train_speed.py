@@ -2,19 +2,19 @@
 
 Both train on the same length-bucketed batches of random tokens: forward pass, loss, backward pass, Adam. In
 one process they take turns (ours, Marian, ours, Marian, ...), so that a busy machine hits both alike, and
-what counts is the ratio within a round; on such a machine the one per CPU second is the steadier. Tokens are
+what counts is the ratio within a round. On a CPU the clock counts the process's own seconds. Tokens are
 target tokens without padding. Peak memory is measured in a process of its own for each: what it grew by after
 its imports on a CPU, what PyTorch allocated on a GPU.
 
     python benchmarks/train_speed.py --shape tiny --threads 2
     python benchmarks/train_speed.py --shape base --device cuda --dtype bfloat16 --tokens-per-batch 12500
 
-Two differences remain: Marian's projections have biases, which the paper's have not, and Marian cannot smooth
-labels, so neither does.
+Each computes the loss as its trainer does: ours projects to the vocabulary chunk by chunk and keeps no
+logits, which Marian cannot. Adam is fused, as it is in both trainers. Two differences remain: Marian's
+projections have biases, which the paper's have not, and Marian cannot smooth labels, so neither does.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -28,6 +28,9 @@ import torch
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 MODELS = ("ours", "marian")
+TITLES = ("Measured", "Ours", "Marian", "Ours / Marian")
+# What a trainer adds to a batch.
+LOSS_OPTIONS: dict[str, dict[str, Any]] = {"ours": {"return_logits": False}, "marian": {}}
 
 Batch = dict[str, torch.Tensor]
 
@@ -141,18 +144,18 @@ def target_tokens(batches: Sequence[Batch]) -> int:
     return sum(int((batch["labels"] != -100).sum()) for batch in batches)
 
 
-def make_step(model: torch.nn.Module, arguments: argparse.Namespace) -> Callable[[Batch], None]:
-    """Return a function that trains `model` on one batch."""
+def make_step(name: str, shape: Shape, arguments: argparse.Namespace) -> Callable[[Batch], None]:
+    """Return a function that trains one of the models on one batch."""
     device = torch.device(arguments.device)
-    model = model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9)
+    model = build_model(name, shape).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, fused=True)
     forward = torch.compile(model, dynamic=True) if arguments.compile else model
     dtype = getattr(torch, arguments.dtype)
 
     def step(batch: Batch) -> None:
         inputs = {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            loss = forward(**inputs).loss
+            loss = forward(**inputs, **LOSS_OPTIONS[name]).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -161,22 +164,20 @@ def make_step(model: torch.nn.Module, arguments: argparse.Namespace) -> Callable
 
 
 def compare_speed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return target tokens per second, and per CPU second where a CPU computes, of both models."""
+    """Return target tokens per second of both models, of the process's own where a CPU computes."""
     shape = SHAPES[arguments.shape]
     batches = make_batches(arguments.batches, shape, arguments.tokens_per_batch)
     tokens = target_tokens(batches)
-    steps = {name: make_step(build_model(name, shape), arguments) for name in MODELS}
-    clocks = {"second": time.perf_counter}
-    if arguments.device == "cpu":
-        clocks["CPU second"] = time.process_time
-    speeds: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in MODELS} for clock in clocks}
+    steps = {name: make_step(name, shape, arguments) for name in MODELS}
+    clock = time.process_time if arguments.device == "cpu" else time.perf_counter
+    speeds: dict[str, list[float]] = {name: [] for name in MODELS}
     for number in range(arguments.rounds + 1):
         for name in MODELS:
-            starts = {clock: read() for clock, read in clocks.items()}
+            start = clock()
             _train(steps[name], batches, arguments.device)
-            for clock, read in clocks.items() if number > 0 else ():  # the first round warms up
-                speeds[clock][name].append(tokens / (read() - starts[clock]))
-    return {f"target tokens per {clock}": _compared(speed) for clock, speed in speeds.items()}
+            if number > 0:  # the first round warms up
+                speeds[name].append(tokens / (clock() - start))
+    return {"target tokens per second": _compared(speeds)}
 
 
 def _train(step: Callable[[Batch], None], batches: Sequence[Batch], device: str) -> None:
@@ -201,7 +202,7 @@ def peak_memory(name: str, arguments: argparse.Namespace) -> int:
     shape = SHAPES[arguments.shape]
     batches = make_batches(arguments.batches, shape, arguments.tokens_per_batch)
     before = 0 if on_gpu else _resident_bytes("VmRSS")
-    step = make_step(build_model(name, shape), arguments)
+    step = make_step(name, shape, arguments)
     for batch in batches:
         step(batch)
     return torch.cuda.max_memory_allocated() if on_gpu else _resident_bytes("VmHWM") - before
@@ -222,16 +223,35 @@ def compare_memory(arguments: argparse.Namespace, argv: Sequence[str]) -> dict[s
             command = [sys.executable, __file__, *argv, "--peak-memory-of", name]
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             peaks[name].append(int(result.stdout) / 2**20)
-    return {"peak memory in MiB": _compared(peaks)}
+    return {"peak memory in MiB": _compared(peaks)} if arguments.memory_rounds else {}
 
 
-def report(results: dict[str, dict[str, float]]) -> str:
-    """Return the results as a table of text."""
-    rows = [f"{'':<30}{'ours':>10}{'Marian':>10}{'ratio':>8}{'min':>7}{'max':>7}"]
-    for label, row in results.items():
-        medians = f"{row['ours']:>10.0f}{row['marian']:>10.0f}"
-        rows.append(f"{label:<30}{medians}{row['ratio']:>8.3f}{row['min']:>7.3f}{row['max']:>7.3f}")
-    return "\n".join(rows)
+def table_rows(results: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Return the results as they are shown."""
+    return [
+        [
+            label,
+            f"{row['ours']:.0f}",
+            f"{row['marian']:.0f}",
+            f"{row['ratio']:.2f} ({row['min']:.2f}-{row['max']:.2f})",
+        ]
+        for label, row in results.items()
+    ]
+
+
+def plot(results: dict[str, dict[str, float]], path: Path) -> None:
+    """Draw the ratios ours / Marian as bars, with their ranges."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.6 + 0.5 * len(results)), layout="constrained")
+    axes = figure.subplots()
+    ratios = [row["ratio"] for row in results.values()]
+    below = [row["ratio"] - row["min"] for row in results.values()]
+    above = [row["max"] - row["ratio"] for row in results.values()]
+    axes.barh(list(results), ratios, xerr=[below, above], capsize=3)
+    axes.axvline(1, color="grey", linewidth=1)
+    axes.set_xlabel("ours, Marian = 1")
+    figure.savefig(path, format="png", dpi=100)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -248,14 +268,19 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--tokens-per-batch", type=int, default=2048, help="bound on each side (default: 2048)")
     add("--batches", type=int, default=8, help="batches in a round (default: 8)")
     add("--rounds", type=int, default=7, help="timed rounds of each model (default: 7)")
-    add("--memory-rounds", type=int, default=3, help="memory processes of each model (default: 3)")
-    add("--json", action="store_true", help="print JSON instead of a table")
+    add(
+        "--memory-rounds", type=int, default=3, help="memory processes of each model, 0 for none (default: 3)"
+    )
+    add("--json", type=Path, help="write the figures here")
+    add("--figure", type=Path, help="draw the ratios here, as PNG")
     add("--peak-memory-of", choices=MODELS, help="only train this one and print its peak in bytes")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print a table, or JSON."""
+    """Measure and print a table."""
+    from vanilla_transformer.training.reports import markdown_table, write_report
+
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = parse_arguments(argv)
     if arguments.threads:
@@ -264,7 +289,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(peak_memory(arguments.peak_memory_of, arguments))
         return 0
     results = compare_memory(arguments, argv) | compare_speed(arguments)
-    print(json.dumps(results, indent=2) if arguments.json else report(results))
+    rows = table_rows(results)
+    print(markdown_table(TITLES, rows))
+    if arguments.json:
+        write_report(arguments.json, titles=TITLES, rows=rows, figures=results)
+    if arguments.figure:
+        plot(results, arguments.figure)
     return 0
 
 

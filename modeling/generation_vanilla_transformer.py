@@ -10,7 +10,7 @@ the target so far, T source length, H heads, K width of a head, E model width, V
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,12 +82,12 @@ FAST_PROCESSORS = (
     SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
 )
-FAST_CRITERIA = (EosTokenCriteria, MaxLengthCriteria)
 FAST_ATTENTION = ("eager", "sdpa")
 # Keywords of the model that the fast loop understands, or that concern the encoder alone.
 FAST_KEYWORDS = {
     *("encoder_outputs", "attention_mask", "decoder_attention_mask", "inputs_embeds", "position_ids"),
     *("past_key_values", "use_cache", "logits_to_keep", "synced_gpus"),
+    "labels",  # which the Trainer gives along, and `prepare_inputs_for_generation` drops
 }
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
@@ -166,7 +166,7 @@ class Patience:
 
 
 class RowLengthCriteria(StoppingCriteria):
-    """Ends each sentence at a length of its own.
+    """Ends each sentence at a length of its own: `generate(..., stopping_criteria=[RowLengthCriteria(...)])`.
 
     Args:
         lengths: (N,), the length of decoder inputs, start token and prefix included, that ends a sentence.
@@ -179,6 +179,10 @@ class RowLengthCriteria(StoppingCriteria):
         """(N * candidates, S) hypotheses -> (N * candidates,), whether each one is as long as it may be."""
         lengths = self.lengths.repeat_interleave(len(input_ids) // len(self.lengths))
         return input_ids.shape[1] >= lengths
+
+
+# What the fast loop does by itself.
+FAST_CRITERIA = (EosTokenCriteria, MaxLengthCriteria, RowLengthCriteria)
 
 
 class SlotCache(Cache):
@@ -608,7 +612,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """Greedy decoding and sampling, each row up to its own limit."""
-        limits = row_limits(input_ids, generation_config, kwargs)
+        limits = row_limits(input_ids, generation_config, kwargs, stopping_criteria)
         if self._runs_fast(generation_config, logits_processor, stopping_criteria, kwargs):
             return self._fast_greedy_search(input_ids, limits, generation_config, logits_processor, kwargs)
         stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
@@ -623,7 +627,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """Beam search with the own length penalty, each sentence up to its own limit."""
-        limits = row_limits(input_ids, generation_config, kwargs)[:: generation_config.num_beams]
+        limits = row_limits(input_ids, generation_config, kwargs, stopping_criteria)
+        limits = limits[:: generation_config.num_beams]
         if self._runs_fast(generation_config, logits_processor, stopping_criteria, kwargs):
             return self._fast_beam_search(input_ids, limits, generation_config, logits_processor, kwargs)
         stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
@@ -665,10 +670,11 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
 
     def _steps_are_its_own(self) -> bool:
         """Whether nothing but the decoder's layers has a say in a step: no subclass, no hook, no wrapper."""
-        for base in type(self).__mro__:
-            if VanillaTransformerGenerationMixin in base.__bases__:
+        for place in (self, *type(self).__mro__):
+            if VanillaTransformerGenerationMixin in getattr(place, "__bases__", ()):
                 break
-            if {"forward", "prepare_inputs_for_generation"} & vars(base).keys():
+            # PEFT puts its own into a model for which it has learned a prompt.
+            if {"forward", "prepare_inputs_for_generation"} & vars(place).keys():
                 return False
         whole: Any = self
         return all(is_called_as_it_is(module) for module in (whole, whole.model, whole.model.decoder))
@@ -851,20 +857,30 @@ def _check_patience(config: GenerationConfig) -> None:
 
 
 def row_limits(
-    input_ids: torch.Tensor, generation_config: GenerationConfig, model_kwargs: Mapping[str, Any]
+    input_ids: torch.Tensor,
+    generation_config: GenerationConfig,
+    model_kwargs: Mapping[str, Any],
+    criteria: Sequence[StoppingCriteria] = (),
 ) -> torch.Tensor:
     """How many tokens each row of `input_ids` (N * B, S) may gain: (N * B,)."""
-    most = generation_config.max_length - input_ids.shape[1]
-    beyond = generation_config.max_length_beyond_source
-    if beyond is None:
-        return input_ids.new_full((len(input_ids),), most)
+    rows, length = input_ids.shape
+    limits = input_ids.new_full((rows,), generation_config.max_length - length)
+    if generation_config.max_length_beyond_source is not None:
+        sources = _source_lengths(input_ids, model_kwargs)
+        limits = limits.minimum(sources + generation_config.max_length_beyond_source)
+    for one in criteria:
+        if isinstance(one, RowLengthCriteria):
+            own = one.lengths.to(limits).repeat_interleave(rows // len(one.lengths))
+            limits = limits.minimum(own - length)
+    return limits
+
+
+def _source_lengths(input_ids: torch.Tensor, model_kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """Tokens of each row's source, without padding: (N * B,)."""
     mask = model_kwargs.get("attention_mask")
     if mask is not None and mask.ndim == 2:
-        source_lengths = mask.ne(0).sum(-1).to(input_ids.device)
-    else:
-        width = model_kwargs["encoder_outputs"][0].shape[1]
-        source_lengths = input_ids.new_full((len(input_ids),), width)
-    return (source_lengths + beyond).clamp(max=most)
+        return mask.ne(0).sum(-1).to(input_ids.device)
+    return input_ids.new_full((len(input_ids),), model_kwargs["encoder_outputs"][0].shape[1])
 
 
 def _with_limits(

@@ -203,6 +203,32 @@ def unpad_keys(
     return key, value, places
 
 
+def create_source_mask(
+    config: VanillaTransformerConfig,
+    queries: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    encoder_hidden_states: torch.Tensor,
+) -> Any:
+    """What hides the padding of the source, in the form that the attention implementation takes.
+
+    All queries see the same of the source. So where a mask is spread out it has one row, (N, 1, 1, T), and
+    its memory grows in proportion to the source, not with the square of its length.
+
+    Args:
+        queries: (N, S, E), what attends to the source.
+        attention_mask: (N, T), 1 at real tokens; or a 4-dimensional mask, which is returned as it is.
+        encoder_hidden_states: (N, T, E), what is attended to.
+    """
+    if config._attn_implementation in ("eager", "sdpa"):
+        queries = queries[:, :1]
+    return create_bidirectional_mask(
+        config=config,
+        inputs_embeds=queries,
+        attention_mask=attention_mask,
+        encoder_hidden_states=encoder_hidden_states,
+    )
+
+
 class VanillaTransformerAttention(nn.Module):
     """Multi-head attention (section 3.2.2): h heads of d_k and d_v, concatenated and projected by W^O."""
 
@@ -611,9 +637,7 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
         embeddings = self.embed(input_ids, inputs_embeds)
         positions_mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
         hidden_states = self.add_positions(embeddings, position_ids, positions_mask)
-        mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask
-        )
+        mask = create_source_mask(self.config, embeddings, attention_mask, embeddings)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, **kwargs)
         return BaseModelOutput(last_hidden_state=self.finish(hidden_states))
@@ -680,11 +704,8 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         )
         cross_mask = None
         if encoder_hidden_states is not None:
-            cross_mask = create_bidirectional_mask(
-                config=self.config,
-                inputs_embeds=embeddings,
-                attention_mask=encoder_attention_mask,
-                encoder_hidden_states=encoder_hidden_states,
+            cross_mask = create_source_mask(
+                self.config, embeddings, encoder_attention_mask, encoder_hidden_states
             )
         for layer in self.layers:
             hidden_states = layer(

@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--vocab_size", type=positive, default=37_000, help="entries of the vocabulary; default: %(default)s"
     )
+    options.add_argument("--lowercase", action="store_true", help="lower-case all text")
     return options
 
 
@@ -47,7 +48,9 @@ def run(args: argparse.Namespace) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"`{output}` is not a folder.")
     lines = _lines_of(args.input)
-    tokenizer = VanillaTransformerTokenizer.train_from_iterator(lines, vocab_size=args.vocab_size)
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+        lines, vocab_size=args.vocab_size, lowercase=args.lowercase
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.incomplete-", dir=output.parent) as beside:
         tokenizer.save_pretrained(beside)

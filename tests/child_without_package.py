@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import transformers
@@ -28,10 +29,19 @@ def message(action: Callable[[], Any]) -> str:
     return "no error"
 
 
-def translate(model: Any, tokenizer: Any, text: str) -> str:
+def translate(model: Any, tokenizer: Any, text: str, **options: Any) -> str:
     batch = tokenizer([text], return_tensors="pt")
-    ids = model.generate(**batch, max_length=LIMIT)
+    ids = model.generate(**batch, max_length=LIMIT, **options)
     return str(tokenizer.batch_decode(ids, skip_special_tokens=True)[0])
+
+
+def steps_of(model: Any, action: Callable[[], Any]) -> int:
+    """How many steps of the fast loop, in the file that came with the model, an action takes."""
+    folder = type(model).__module__.rpartition(".")[0]
+    decoder: Any = sys.modules[f"{folder}.generation_vanilla_transformer"].IncrementalDecoder
+    with mock.patch.object(decoder, "step", autospec=True, side_effect=decoder.step) as step:
+        action()
+    return step.call_count
 
 
 def refusals(given: dict[str, Any]) -> dict[str, str]:
@@ -62,6 +72,12 @@ def use(given: dict[str, Any]) -> dict[str, Any]:
         "module": type(model).__module__.partition(".")[0],
         "generate": translate(model, tokenizer, given["text"]),
         "pipeline": pipe(given["text"], max_length=LIMIT),
+        "fast steps": {
+            "greedy": steps_of(model, lambda: translate(model, tokenizer, given["text"], num_beams=1)),
+            "beams": steps_of(model, lambda: translate(model, tokenizer, given["text"], num_beams=4)),
+            "pipeline": steps_of(pipe.model, lambda: pipe(given["text"], max_length=LIMIT)),
+            "plain": steps_of(model, lambda: translate(model, tokenizer, given["text"], fast=False)),
+        },
         "files of the Hub": sorted(path.name for path in Path(given["folder"]).iterdir()),
     }
     batch = tokenizer([given["text"]], text_target=["a"], return_tensors="pt")

@@ -113,6 +113,7 @@ def test_somebody_without_our_package_uses_tunes_and_publishes(
     assert found["module"] == "transformers_modules"
     assert found["generate"] == expected[0]["translation_text"] != ""
     assert found["pipeline"] == expected
+    assert found["fast steps"].pop("plain") == 0 < min(found["fast steps"].values())
     assert found["tuned"][1] == [{"translation_text": found["tuned"][0]}]
     assert found["marian with code"] == foreign(TEXT, max_length=8)
     assert found["heads"] == numbers

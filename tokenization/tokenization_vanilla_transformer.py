@@ -55,7 +55,8 @@ _GAP = "0"
 class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: ignore[misc]
     """Byte-pair encoding with byte fallback, lossless, shared by source and target (sections 3.4 and 5.1).
 
-    `decode(encode(text), skip_special_tokens=True)` is `text` in NFC, for every text. Source and target alike
+    `decode(encode(text), skip_special_tokens=True)` is `text` in NFC, for every text, and in lower case only
+    where that was asked for. Source and target alike
     end in `</s>`; nothing stands in front, since the model supplies the `<s>` that the decoder starts with. A
     text that spells a special token is plain text; who wants `<mask>` in a text to be the mask says so once,
     with `tokenizer.add_special_tokens({"mask_token": "<mask>"})`.
@@ -129,6 +130,7 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         vocab_size: int = 37_000,
         min_frequency: int = 2,
         max_token_length: int | None = None,
+        lowercase: bool = False,
         show_progress: bool = False,
     ) -> "VanillaTransformerTokenizer":
         """Train a tokenizer on text of source and target together.
@@ -143,12 +145,18 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             min_frequency: how often a pair must occur to be merged, and a character to have its own piece.
                 Rarer characters, and the rarest where the others are too many, are spelled in bytes.
             max_token_length: longest piece, in characters; None for any length.
+            lowercase: lower-case every text, character by character, before all else, now and for good.
             show_progress: draw a progress bar on standard error.
 
         Raises:
             ValueError: `vocab_size` is too small, or `lines` hold no text, or something that is not a text.
         """
-        return cls().train_new_from_iterator(
+        blank = cls()
+        if lowercase:
+            blank.backend_tokenizer.normalizer = normalizers.Sequence(
+                [normalizers.Lowercase(), normalizers.NFC()]
+            )
+        return blank.train_new_from_iterator(
             lines,
             vocab_size,
             min_frequency=min_frequency,

@@ -56,6 +56,10 @@ class RunRecipe(Recipe):
     vocab_size: int = recipe_key(
         37_000, "Entries of the vocabulary; source and target share one (paper, 5.1).", minimum=1
     )
+    lowercase: bool = recipe_key(
+        False,
+        "Let the trained tokenizer lower-case all text, so that the model reads and writes no capitals.",
+    )
     tokenizer_sentences: int | None = recipe_key(
         None, "Pairs or texts that the tokenizer is trained on; null takes all.", minimum=1
     )
@@ -89,9 +93,10 @@ class RunRecipe(Recipe):
         section="Batches",
         minimum=1,
     )
-    tokens_per_device: int = recipe_key(
-        4096,
-        "Most source or target tokens of one forward pass on one device; accumulation follows.",
+    tokens_per_device: int | None = recipe_key(
+        None,
+        "Most source or target tokens of one forward pass on one device; accumulation follows. null is 1024"
+        " on a CPU and 4096 elsewhere.",
         minimum=1,
     )
     dataloader_workers: int = recipe_key(0, "Processes that prepare batches ahead.", minimum=0)
@@ -168,8 +173,14 @@ class RunRecipe(Recipe):
         """Check what concerns several keys."""
         check_at_most_one(self, self.training_keys)
         check_at_most_one(self, self.validation_keys)
+        self._check_tokenizer()
         self._check_schedule()
         self._check_model()
+
+    def _check_tokenizer(self) -> None:
+        for key in ("tokenizer", "init_from"):
+            if self.lowercase and getattr(self, key):
+                raise InputError(f"`lowercase` is for a tokenizer that is trained, but `{key}` gives one.")
 
     def _check_schedule(self) -> None:
         if self.max_steps is not None and self.num_train_epochs is not None:

@@ -223,7 +223,7 @@ def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizer
     resumed = (output_dir / RECIPE_FILE).is_file()
     if main and not resumed:
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
-            task.texts(data), vocab_size=recipe.vocab_size
+            task.texts(data), vocab_size=recipe.vocab_size, lowercase=recipe.lowercase
         )
         tokenizer.save_pretrained(output_dir)
     return _load_tokenizer(str(output_dir))

@@ -1,20 +1,34 @@
 """The fast loop gives what transformers' own gives, runs where it should, and steps aside elsewhere."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import training_toy
+from helpers import parallel_sentences
+from peft import PrefixTuningConfig, get_peft_model
 from torch import nn
-from transformers import LogitsProcessor, LogitsProcessorList, MaxTimeCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxTimeCriteria,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    StoppingCriteriaList,
+)
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
+from vanilla_transformer import pipeline, translate
 from vanilla_transformer.modeling.generation_vanilla_transformer import (
     FEW_ROWS,
     IncrementalDecoder,
+    RowLengthCriteria,
     project,
 )
+from vanilla_transformer.training import VanillaTransformerTrainer, lora_config
 
 from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
 
@@ -133,6 +147,22 @@ def test_encoder_outputs_and_embeddings(steps: list[int]) -> None:
     for inputs in ({"encoder_outputs": outputs}, {"inputs_embeds": embeddings}):
         assert torch.equal(model.generate(attention_mask=mask, max_new_tokens=6, **inputs), expected)
     assert steps
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_sentences_that_end_at_lengths_of_their_own(beams: int, steps: list[int]) -> None:
+    model = translating_model()
+    ids, mask = pad(MORE_SOURCES)
+    lengths = torch.tensor([3, 9, 5, 4, 8, 6])
+    criteria = StoppingCriteriaList([RowLengthCriteria(lengths)])
+    settings = {"attention_mask": mask, "max_new_tokens": 20, "suppress_tokens": [0, 2], "num_beams": beams}
+    plain = model.generate(ids, fast=False, stopping_criteria=criteria, **settings)
+    assert not steps
+    fast = model.generate(ids, stopping_criteria=criteria, **settings)
+    assert torch.equal(fast, plain)
+    # A beam search fills up with the end token, as transformers' does.
+    assert torch.isin(fast, torch.tensor([0, 2]), invert=True).sum(-1).tolist() == lengths.tolist()
+    assert steps[0] == len(ids) > steps[-1]
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -345,11 +375,140 @@ def test_a_projection_whose_weight_is_no_plain_parameter_is_called() -> None:
     assert_parity(project(projection, states), 2 * states @ plain.t())
 
 
-def test_after_the_vocabulary_is_resized(steps: list[int]) -> None:
-    model = translating_model()
+def attached(model: Any) -> Any:
+    """The model with LoRA adapters of PEFT, whose effect is not nothing."""
+    torch.manual_seed(1)
+    found = get_peft_model(model, lora_config(model, r=4, init_lora_weights=False)).eval()
+    for name, parameter in found.named_parameters():
+        if "lora_" in name:
+            parameter.data *= 2
+    return found
+
+
+def trained(model: Any) -> Any:
+    """The model after an update with gradients that it computed itself."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    model(input_ids=torch.tensor(SOURCES[:1]), labels=torch.tensor(SOURCES[:1])).loss.backward()
+    optimizer.step()
+    return model
+
+
+def loaded(model: Any) -> Any:
+    model.load_state_dict({name: -tensor for name, tensor in model.state_dict().items()})
+    return model
+
+
+def resized(model: Any) -> Any:
+    """The model with seven new tokens, one of which it likes."""
     model.resize_token_embeddings(30, mean_resizing=False)
+    model.lm_head.weight.data[29] = -3 * model.lm_head.weight.data[7]
+    return model
+
+
+def hooked(model: Any) -> Any:
+    model.model.decoder.layers[0].fc2.register_forward_hook(lambda module, inputs, output: -2 * output)
+    return model
+
+
+# What becomes of a model, and whether it then translates differently.
+CHANGES: dict[str, tuple[Callable[[Any], Any], bool]] = {
+    "optimizer.step": (trained, True),
+    "load_state_dict": (loaded, True),
+    "resize_token_embeddings": (resized, True),
+    "to": (lambda model: model.to(torch.float64), False),
+    "LoRA attached": (attached, True),
+    "LoRA merged": (lambda model: attached(model).merge_and_unload(), True),
+    "LoRA unloaded": (lambda model: attached(model).unload(), False),
+    "forward hook": (hooked, True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_has_generated_and_then_is_changed(change: str, steps: list[int]) -> None:
+    """Whatever might be derived from the weights is in place by then, and none of it may be stale."""
+    model = translating_model(dtype=torch.float32)
+    changed, differs = CHANGES[change]
     ids, mask = pad(SOURCES)
-    assert_fast_equals_plain(model, ids, steps, attention_mask=mask, max_new_tokens=6)
+    calls: list[dict[str, Any]] = [
+        {"input_ids": ids[1:2, :4], "num_beams": 1},
+        {"input_ids": ids, "attention_mask": mask, "num_beams": 1},
+        {"input_ids": ids, "attention_mask": mask, "num_beams": 4},
+    ]
+    length: dict[str, Any] = {"min_new_tokens": 3, "max_new_tokens": 6}
+    before = [model.generate(**call, **length).tolist() for call in calls]
+    model = changed(model)
+    steps.clear()
+    after = [model.generate(**call, **length, fast=False).tolist() for call in calls]
+    assert not steps
+    for call, tokens in zip(calls, after, strict=True):
+        assert model.generate(**call, **length).tolist() == tokens
+        assert steps
+        steps.clear()
+    assert [one != other for one, other in zip(before, after, strict=True)] == [differs] * 3
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_it_runs_in_translate_and_in_the_pipeline(beams: int, steps: list[int], tiny_tokenizer: Any) -> None:
+    model = translating_model(vocab_size=len(tiny_tokenizer), dtype=torch.float32)
+    sentences = [source for source, _ in parallel_sentences(6)]
+    options: dict[str, Any] = {"num_beams": beams, "max_length": 9}
+    expected = list(translate(model, tiny_tokenizer, sentences, fast=False, **options))
+    assert len(set(expected)) > 2 and not steps
+    assert list(translate(model, tiny_tokenizer, sentences, **options)) == expected
+    assert steps
+    steps.clear()
+    pipe = pipeline("translation", model, tiny_tokenizer, device="cpu", **options)
+    assert [found["translation_text"] for found in pipe(sentences)] == expected
+    assert steps
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("stock", [False, True])
+def test_it_runs_in_evaluation_during_training(
+    stock: bool, beams: int, steps: list[int], tmp_path: Path
+) -> None:
+    """By our trainer and by transformers' own, each of which trains a little before it evaluates."""
+    settings: dict[str, Any] = {"predict_with_generate": True, "eval_strategy": "steps", "eval_steps": 1}
+    settings |= {"max_steps": 1, "generation_num_beams": beams}
+    ours = training_toy.toy_arguments(tmp_path, **settings)
+    theirs = Seq2SeqTrainingArguments(
+        str(tmp_path), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", **settings
+    )
+    trainer: Any = Seq2SeqTrainer if stock else VanillaTransformerTrainer
+    evaluated: list[int] = []
+
+    def counted(prediction: Any) -> dict[str, float]:
+        evaluated.append(len(steps))
+        return {}
+
+    trainer(
+        model=training_toy.toy_model(),
+        args=theirs if stock else ours,
+        data_collator=training_toy.collate,
+        train_dataset=training_toy.copy_pairs(8) if stock else training_toy.copy_dataset(8),
+        eval_dataset=training_toy.copy_pairs(3),
+        compute_metrics=counted,
+    ).train()
+    assert evaluated and evaluated[0] > 0
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_prefix_that_peft_learns_is_seen(beams: int, steps: list[int]) -> None:
+    """PEFT brings it in through `prepare_inputs_for_generation`, which the fast loop does not call."""
+    model = translating_model(
+        dtype=torch.float32, encoder_layers=2, decoder_layers=2, decoder_attention_heads=4
+    )
+    ids, mask = pad(SOURCES)
+    settings: dict[str, Any] = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 6}
+    before = model.generate(ids, **settings).tolist()
+    tuned: Any = get_peft_model(model, PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in tuned.prompt_encoder.parameters():
+        parameter.data = 5 * torch.randn(parameter.shape, generator=generator)
+    steps.clear()
+    generated = tuned.eval().generate(input_ids=ids, **settings).tolist()
+    assert generated == tuned.generate(input_ids=ids, fast=False, **settings).tolist() != before
+    assert not steps
 
 
 def test_nothing_of_the_fast_loop_is_kept(steps: list[int]) -> None:

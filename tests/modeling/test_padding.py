@@ -56,6 +56,25 @@ def test_logits_alone_and_in_a_padded_batch_agree(
         assert_parity(padded, alone)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_mask_of_the_source_has_one_row(attention: str) -> None:
+    """So its memory grows with the source, not with the square of it; without padding there is none."""
+    model = toy_model(attention=attention)
+    layers = model.model
+    shapes: list[Any] = []
+    for module in (layers.encoder.layers[0].self_attn, layers.decoder.layers[0].encoder_attn):
+        module.register_forward_pre_hook(
+            lambda module, inputs, named: shapes.append(getattr(named["attention_mask"], "shape", None)),
+            with_kwargs=True,
+        )
+    batch = padded_batch()
+    model(**batch)
+    assert shapes == [(len(SOURCES), 1, 1, batch["input_ids"].shape[1])] * 2
+    shapes.clear()
+    model(**batch | {"attention_mask": torch.ones_like(batch["attention_mask"])})
+    assert shapes == [None] * 2
+
+
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("side", SIDES)
 def test_float32_agrees_too(side: str, norm: str) -> None:

@@ -67,6 +67,20 @@ def test_it_predicts_and_generates_nearly_as_before(saved: Path, quantized: Any)
     assert set(generated[:, 0].tolist()) == {1}
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_fast_loop_gives_what_transformers_gives(quantized: Any, rows: int, beams: int) -> None:
+    batch = padded_batch()
+    sources = {name: batch[name][:rows] for name in ("input_ids", "attention_mask")}
+    settings: dict[str, Any] = {"num_beams": beams, "min_new_tokens": 3, "max_new_tokens": 6}
+    details = {"return_dict_in_generate": True, "output_scores": True}
+    plain = quantized.generate(**sources, **settings, **details, fast=False)
+    fast = quantized.generate(**sources, **settings, **details)
+    assert torch.equal(fast.sequences, plain.sequences)
+    for ours, theirs in zip(fast.scores, plain.scores, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_it_is_saved_small_and_loads_as_it_was(saved: Path, quantized: Any, tmp_path: Path) -> None:
     quantized.save_pretrained(tmp_path)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path, saved)]

@@ -421,6 +421,20 @@ def test_train_new_keeps_the_settings(mixed: VanillaTransformerTokenizer) -> Non
     assert len(again) == 310 and again.convert_tokens_to_ids("<2en>") == 309
 
 
+@pytest.mark.parametrize("loader", [VanillaTransformerTokenizer, AutoTokenizer, PreTrainedTokenizerFast])
+def test_a_lower_casing_one_writes_every_text_in_lower_case(loader: Any, tmp_path: Path) -> None:
+    trained = VanillaTransformerTokenizer.train_from_iterator(
+        ["The CAT sat.", "THE Cat SAT."] * 5, vocab_size=300, lowercase=True
+    )
+    assert not any(token.isupper() for token in set(trained.get_vocab()) - set(BYTES))
+    trained.save_pretrained(tmp_path)
+    tokenizer = loader.from_pretrained(tmp_path)
+    assert tokenizer("The Cat").input_ids == tokenizer("tHE cAT").input_ids
+    for text in [*ALWAYS, "ÀÉ E\u0301 Straße ẞ ΑΣ Ǆ Ⅷ 𐐀 İ", "The CAT"]:
+        lowered = unicodedata.normalize("NFC", "".join(character.lower() for character in text))
+        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == lowered
+
+
 def test_train_new_from_an_empty_one_is_training(mixed: VanillaTransformerTokenizer) -> None:
     tokenizer = VanillaTransformerTokenizer().train_new_from_iterator(sentences(600), 400)
     assert tokenizer.backend_tokenizer.to_str() == mixed.backend_tokenizer.to_str()

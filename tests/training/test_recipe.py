@@ -143,6 +143,7 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
             "`save_steps` must be null or a multiple of `eval_steps`",
         ),
         (["--num_train_epochs", "0"], "`num_train_epochs` must be positive"),
+        (["--lowercase", "true", "--tokenizer", "mine"], "`lowercase` is for .* but `tokenizer` gives one"),
     ],
 )
 def test_what_cannot_be_is_an_error(words: list[str], message: str) -> None:

@@ -134,6 +134,17 @@ def test_bad_input_is_one_clear_line_and_starts_no_run(tmp_path: Path, changes: 
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
+def test_a_lower_cased_run_learns_and_validates_in_lower_case(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, max_steps=1, lowercase=True))
+    for path in (recipe.train_source, recipe.train_target, recipe.valid_source, recipe.valid_target):
+        assert path is not None
+        Path(path).write_text(Path(path).read_text("utf-8").upper(), "utf-8")
+    result = train(recipe)
+    tokenizer = AutoTokenizer.from_pretrained(result.output_dir)
+    assert tokenizer("W1 W2").input_ids == tokenizer("w1 w2").input_ids
+    assert tokenizer.decode(tokenizer("W1 W2").input_ids, skip_special_tokens=True) == "w1 w2"
+
+
 def test_validation_once_per_epoch_and_epochs_instead_of_steps(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "max_steps": None,

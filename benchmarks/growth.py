@@ -1,0 +1,389 @@
+"""Growth: what a target token costs as sentences, batches, the vocabulary or the stacks grow.
+
+Our model and transformers' Marian, of the same small shape and with fused attention (`sdpa`), take turns at a
+training step, forward and backward, so that a busy machine hits both alike; on a CPU the clock counts the
+process's own seconds. One thing grows at a time: `length`, in batches of as many tokens whatever the length,
+`batch`, `vocabulary` or `depth`. No sentence is padded.
+
+`memory` is what a forward pass through both stacks adds to the memory at its peak, with `sdpa` and with
+`eager` attention, which holds all scores: two sentences, one of them padded, without gradients and without
+the projection to the vocabulary. `lines` is the peak memory of a process that translates a file. Each figure
+comes from a process of its own: what the allocator keeps of one would be missing in the next.
+
+    python benchmarks/growth.py --json growth.json --figure growth.png
+    python benchmarks/growth.py --quick
+    python benchmarks/growth.py --axes length --values 10 100 1000 --device cuda
+
+The exponent of a curve is its slope over its last three points where both scales are logarithmic: 0 for what
+stays as it is, 1 for what grows in proportion.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PAD, START, END, FIRST_WORD = 0, 1, 2, 5
+MODELS = ("ours", "marian")
+# d_model, feed-forward width, heads.
+SHAPES = {"toy": (16, 32, 2), "tiny": (128, 512, 4), "base": (512, 2048, 8)}
+# Target tokens of a step on the axis of lengths, and of all steps of a round elsewhere, which are no more.
+STEP_TOKENS, MOST_STEPS = 4000, 4
+
+Batch = dict[str, torch.Tensor]
+Curves = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A training step: tokens of a sentence on each side, sentences, vocabulary, and layers of each stack."""
+
+    length: int = 25
+    batch: int = 16
+    vocabulary: int = 4000
+    depth: int = 2
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What grows, what is measured, and where, in full and in the quick form."""
+
+    grows: str
+    measured: str
+    full: tuple[int, ...]
+    quick: tuple[int, ...]
+
+
+COST = "processor time, µs per target token"
+AXES = {
+    "length": Axis("tokens of a sentence", COST, (10, 30, 100, 300, 1000, 2000, 4000), (10, 100, 1000)),
+    "batch": Axis("sentences of a batch", COST, (1, 4, 16, 64, 256), (1, 16, 256)),
+    "vocabulary": Axis("vocabulary", COST, (1000, 4000, 16_000, 64_000), (1000, 8000, 32_000)),
+    "depth": Axis("layers of each stack", COST, (1, 2, 4, 8, 16), (1, 2, 4)),
+    "memory": Axis("tokens of a sentence", "MiB", (250, 500, 1000, 2000, 4000), (500, 1000, 2000)),
+    "lines": Axis("lines of a file", "MiB", (2000, 20_000, 200_000), (2000, 8000)),
+}
+MEMORY_CURVES = {
+    f"{model}, {attention}": (model, attention) for attention in ("sdpa", "eager") for model in MODELS
+}
+
+
+def point_on(axis: str, value: int) -> Point:
+    """Return the training step at `value` of an axis, everything else as it is by default."""
+    if axis == "length":
+        return Point(length=value, batch=max(1, STEP_TOKENS // value))
+    return replace(Point(), **{axis: value})
+
+
+def build_model(name: str, shape: str, point: Point, device: str, attention: str = "sdpa") -> Any:
+    """Return our model or Marian's, in training mode, for sentences as long as those of `point`."""
+    from transformers import MarianConfig, MarianMTModel
+
+    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+    width, ffn, heads = SHAPES[shape]
+    fields: dict[str, Any] = {
+        "vocab_size": point.vocabulary, "d_model": width, "encoder_layers": point.depth,
+        "decoder_layers": point.depth, "encoder_attention_heads": heads, "decoder_attention_heads": heads,
+        "encoder_ffn_dim": ffn, "decoder_ffn_dim": ffn, "dropout": 0.1, "activation_function": "relu",
+        "scale_embedding": True, "pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END,
+        "decoder_start_token_id": START, "attn_implementation": attention,
+    }  # fmt: skip
+    torch.manual_seed(1)
+    model: Any
+    if name == "ours":
+        model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(**fields))
+    else:
+        fields |= {"forced_eos_token_id": None, "max_position_embeddings": point.length}
+        model = MarianMTModel(MarianConfig(**fields))
+    return model.to(device)
+
+
+def make_batch(lengths: Sequence[int], vocabulary: int, device: str) -> Batch:
+    """Return random sentences of these lengths on both sides, as a model takes them."""
+    draw = torch.Generator().manual_seed(1)
+    shown = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]  # (N, T)
+    source, target = torch.randint(FIRST_WORD, vocabulary, (2, *shown.shape), generator=draw)
+    start = torch.full_like(target[:, :1], START)
+    batch = {
+        "input_ids": source.masked_fill(~shown, PAD),
+        "attention_mask": shown.long(),
+        "decoder_input_ids": torch.cat([start, target[:, :-1]], dim=1).masked_fill(~shown, PAD),
+        "labels": target.masked_fill(~shown, -100),
+    }
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def training_costs(axis: str, values: Sequence[int], arguments: argparse.Namespace) -> dict[str, Curves]:
+    """Return the median cost of a token at each value, and the ratio ours / Marian within a round."""
+    curves: Curves = {name: [] for name in arguments.systems}
+    ratios: Curves = {"median": [], "least": [], "greatest": []}
+    for value in values:
+        costs = costs_at(point_on(axis, value), arguments)
+        for name, measured in costs.items():
+            curves[name].append(statistics.median(measured))
+        if len(costs) == len(MODELS):
+            found = [ours / theirs for ours, theirs in zip(costs["ours"], costs["marian"], strict=True)]
+            for name, ratio in zip(ratios, (statistics.median(found), min(found), max(found)), strict=True):
+                ratios[name].append(ratio)
+    return {"curves": curves, "ratios": ratios}
+
+
+def costs_at(point: Point, arguments: argparse.Namespace) -> Curves:
+    """Return the µs per target token of each model in each round."""
+    batch = make_batch([point.length] * point.batch, point.vocabulary, arguments.device)
+    models = {name: build_model(name, arguments.shape, point, arguments.device) for name in arguments.systems}
+    tokens = point.length * point.batch
+    steps = min(MOST_STEPS, -(-STEP_TOKENS // tokens))
+    costs: Curves = {name: [] for name in models}
+    for number in range(arguments.rounds + 1):
+        for name, model in models.items():
+            start = _seconds(arguments.device)
+            for _ in range(steps):
+                train(model, batch)
+            cost = 1e6 * (_seconds(arguments.device) - start) / (steps * tokens)
+            if number > 0:  # the first round warms up
+                costs[name].append(cost)
+    return costs
+
+
+def train(model: Any, batch: Batch) -> None:
+    """Forward and backward pass, ours as our trainer calls it: the loss fused with the last projection."""
+    fused = {"return_logits": False} if hasattr(model, "limits_output_by_source") else {}
+    model.zero_grad(set_to_none=True)
+    model(**batch, **fused).loss.backward()
+
+
+def _seconds(device: str) -> float:
+    """Seconds of processor time of this process, or of the clock where a GPU computes."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def forward_peak(curve: str, value: int, arguments: argparse.Namespace) -> float:
+    """Return the MiB that a forward pass adds at its peak, in this process, which must be fresh."""
+    name, attention = MEMORY_CURVES[curve]
+    device, point = arguments.device, Point(length=value)
+    model = build_model(name, arguments.shape, point, device, attention).eval().model
+    with torch.no_grad():
+        model(**_two_sentences(10, point.vocabulary, device))  # what is allocated once
+        batch = _two_sentences(value, point.vocabulary, device)
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+        before = _resident_mib("VmRSS") if device == "cpu" else torch.cuda.memory_allocated() / 2**20
+        model(**batch)
+    peak = _resident_mib("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
+    return peak - before
+
+
+def _two_sentences(length: int, vocabulary: int, device: str) -> Batch:
+    """A batch of which a tenth of one sentence is padding."""
+    batch = make_batch([length, length - length // 10], vocabulary, device)
+    del batch["labels"]
+    return batch
+
+
+def _resident_mib(field: str) -> float:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"This system does not report `{field}`.")
+
+
+def translation_peak(curve: str, value: int, arguments: argparse.Namespace) -> float:
+    """Return the peak MiB of this process, which must be fresh, when it has translated `value` lines."""
+    from vanilla_transformer import VanillaTransformerTokenizer
+    from vanilla_transformer.scripts import translate
+
+    words = [f"w{number}" for number in range(50)]
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(words, vocab_size=300, min_frequency=1)
+    model = build_model("ours", arguments.shape, Point(vocabulary=len(tokenizer), depth=1), "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        source, target = Path(folder, "source"), Path(folder, "target")
+        with source.open("w", encoding="utf-8") as file:
+            file.writelines(f"{words[k % 50]} {words[k % 7]}\n" for k in range(value))
+        options = ["--model", folder, "--input", str(source), "--output", str(target)]
+        options += ["--num_beams", "1", "--max_length", "8", "--device", arguments.device]
+        if translate.main(options):
+            raise RuntimeError(f"{value} lines were not translated.")
+    return _resident_mib("VmHWM")
+
+
+PEAKS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
+    "memory": (tuple(MEMORY_CURVES), forward_peak),
+    "lines": (("translate",), translation_peak),
+}
+
+
+def memory_curves(axis: str, values: Sequence[int], arguments: argparse.Namespace) -> Curves:
+    """Return the peaks of each curve, as a child of this process finds them."""
+    words = [sys.executable, __file__, "--axes", axis, "--values", *map(str, values), "--peaks"]
+    words += ["--systems", *arguments.systems, "--shape", arguments.shape]
+    words += ["--device", arguments.device, "--threads", str(arguments.threads)]
+    # Of glibc: large blocks go back to the system at once, so that the peak is what a pass holds. A file is
+    # translated as users do it.
+    environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": "65536"} if axis == "memory" else {})
+    result = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(result.stderr)
+    found: Curves = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def forked_peaks(axis: str, arguments: argparse.Namespace) -> Curves:
+    """Return the peaks of each curve, each measured in a copy of this process as it is now.
+
+    They share its imports, which take seconds.
+    """
+    for name in MODELS:
+        build_model(name, "toy", Point(depth=1), "cpu")  # imports what both need
+    curves, peak = PEAKS[axis]
+    if axis == "memory":
+        curves = tuple(curve for curve in curves if MEMORY_CURVES[curve][0] in arguments.systems)
+    tasks = [(curve, value, arguments) for curve in curves for value in arguments.values]
+    with get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        peaks = iter(pool.starmap(peak, tasks, chunksize=1))
+    return {curve: [next(peaks) for _ in arguments.values] for curve in curves}
+
+
+def measure(axis: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of an axis, the curves over them, and their exponents."""
+    values = sorted(arguments.values or getattr(AXES[axis], "quick" if arguments.quick else "full"))
+    if axis in PEAKS:
+        found: dict[str, Any] = {"curves": memory_curves(axis, values, arguments)}
+    else:
+        found = training_costs(axis, values, arguments)
+    exponents = {name: exponent(values, curve) for name, curve in found["curves"].items()}
+    words = {"grows": AXES[axis].grows, "measured": AXES[axis].measured}
+    return {**words, "values": values, **found, "exponents": exponents}
+
+
+def exponent(values: Sequence[float], curve: Sequence[float]) -> float:
+    """Return the slope of log(curve) over log(values) at the last three points, by least squares."""
+    along = [math.log(value) for value in values[-3:]]
+    up = [math.log(max(value, 1e-9)) for value in curve[-3:]]
+    return statistics.linear_regression(along, up).slope if len(along) > 1 else math.nan
+
+
+def summary_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Return a row for each curve: what grows, from where to where, what it costs, and its exponent."""
+    rows = []
+    for row in results.values():
+        values = f"{row['grows']}, {row['values'][0]:,} to {row['values'][-1]:,}"
+        for name, curve in row["curves"].items():
+            costs = f"{curve[0]:.0f} to {curve[-1]:.0f}"
+            rows.append([values, name, row["measured"], costs, f"{row['exponents'][name]:.2f}"])
+    return rows
+
+
+TITLES = ("what grows", "curve", "measured", "from the first to the last", "exponent")
+
+
+def report(results: dict[str, Any]) -> str:
+    """Return a table of text for each axis."""
+    lines = []
+    for row in results.values():
+        names, ratios = list(row["curves"]), row.get("ratios", {"median": []})
+        lines += ["", f"{row['measured']}", f"{row['grows']:<22}" + "".join(f"{name:>16}" for name in names)]
+        if ratios["median"]:
+            lines[-1] += f"{'ours / marian':>24}"
+        for place, value in enumerate(row["values"]):
+            lines.append(f"{value:<22,}" + "".join(f"{row['curves'][name][place]:>16.1f}" for name in names))
+            if ratios["median"]:
+                lines[-1] += "{:>10.2f} ({:.2f} to {:.2f})".format(
+                    *(ratio[place] for ratio in ratios.values())
+                )
+        lines.append(f"{'exponent':<22}" + "".join(f"{row['exponents'][name]:>16.2f}" for name in names))
+    return "\n".join(lines[1:])
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Draw a panel for each axis, both of its scales logarithmic."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
+
+    columns = min(3, len(results))
+    size = (math.ceil(len(results) / columns), columns)
+    figure, grid = pyplot.subplots(
+        *size, figsize=(3.2 * columns, 2.8 * size[0]), layout="constrained", squeeze=False
+    )
+    for panel, row in zip(grid.flat, results.values(), strict=False):
+        for name, curve in row["curves"].items():
+            panel.loglog(row["values"], curve, marker=".", label=f"{name} ({row['exponents'][name]:.2f})")
+        points = [value for curve in row["curves"].values() for value in curve]
+        panel.set_ylim(min(points) / 3, max(points) * 3)  # so that a level curve looks level
+        for side in (panel.xaxis, panel.yaxis):
+            side.set_minor_formatter(NullFormatter())
+        panel.set_xlabel(row["grows"])
+        panel.set_ylabel(row["measured"], fontsize="small")
+        panel.legend(fontsize="x-small", title="exponent in brackets", title_fontsize="x-small")
+    for panel in grid.flat[len(results) :]:
+        panel.remove()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--axes", choices=AXES, nargs="+", default=[*AXES], help="what grows (default: all)")
+    add("--values", type=int, nargs="+", help="how far, where --axes names one axis")
+    add("--systems", choices=MODELS, nargs="+", default=MODELS, help="what is measured (default: both)")
+    add("--shape", choices=SHAPES, default="tiny", help="widths of both models (default: tiny)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    add("--rounds", type=int, default=3, help="timed rounds of each model (default: 3)")
+    add("--quick", action="store_true", help="fewer values and one round: a minute or two")
+    add("--json", type=Path, help="write the figures here")
+    add("--figure", type=Path, help="draw the curves here, as PNG")
+    add("--peaks", action="store_true", help="only print the peaks of one axis, measured below this process")
+    arguments = parser.parse_args(argv)
+    if arguments.values and len(arguments.axes) > 1:
+        parser.error("--values needs --axes with one axis.")
+    if arguments.quick:
+        arguments.rounds = 1
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print tables."""
+    arguments = parse_arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    if arguments.peaks:
+        print(json.dumps(forked_peaks(arguments.axes[0], arguments)))
+        return 0
+    results = {axis: measure(axis, arguments) for axis in arguments.axes}
+    print(report(results))
+    if arguments.json:
+        from vanilla_transformer.training.reports import write_report
+
+        write_report(arguments.json, titles=TITLES, rows=summary_rows(results), axes=results)
+    if arguments.figure:
+        plot(results, arguments.figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
