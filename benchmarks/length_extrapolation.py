@@ -37,6 +37,7 @@ from vanilla_transformer.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 POSITIONS = ("sinusoidal", "learned", "none")
+OUTPUTS = ("output_dir", "results", "figure")
 WITHOUT_SPACES = ("zh", "ja")
 # A range of lengths ends at each of these parts of `--longest`; the first three are known from training.
 RANGES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
@@ -207,7 +208,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="default: %(default)s")
     add("--output_dir", default="runs/length_extrapolation", metavar="DIR", help="default: %(default)s")
     default = ROOT / "benchmarks" / "results" / "length_extrapolation.json"
-    add("--results", type=Path, default=default, metavar="FILE", help="results file; the picture is beside")
+    add("--results", type=Path, default=default, metavar="FILE", help="results file")
+    add("--figure", type=Path, metavar="FILE", help="picture; default: beside the results file")
     return options
 
 
@@ -225,10 +227,10 @@ def run(args: argparse.Namespace) -> None:
     recipes = {positions: recipe_of(positions, args, files) for positions in args.positions}
     found = results(recipes, args, files)
     titles, rows = table_of(found, args.longest)
-    settings = {name: value for name, value in vars(args).items() if name not in ("results", "output_dir")}
+    settings = {name: value for name, value in vars(args).items() if name not in OUTPUTS}
     write_report(args.results, titles=titles, rows=rows, settings=settings, positions=found)
     print(markdown_table(titles, rows))
-    print(plot(found, args.longest, args.results.with_suffix(".png")))
+    print(plot(found, args.longest, args.figure or args.results.with_suffix(".png")))
 
 
 if __name__ == "__main__":

@@ -60,5 +60,6 @@ def test_from_text_to_a_picture_and_once_more(tmp_path: Path, capsys: pytest.Cap
     assert "| Source tokens | Pairs | sinusoidal, BLEU |" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/by_length.json")}
     assert len(before) == 3
-    assert extrapolation.main(words) == 0
+    assert extrapolation.main([*words, "--figure", str(tmp_path / "other.png")]) == 0
+    assert (tmp_path / "other.png").is_file()
     assert before == {path: path.stat().st_mtime_ns for path in before}
