@@ -270,16 +270,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.training.reports import show_report
 
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = measure(arguments)
     add_limits(results, arguments)
-    titles, rows = table_titles(results), table_rows(results)
-    print(markdown_table(titles, rows))
-    if arguments.json:
-        write_report(arguments.json, titles=titles, rows=rows, figures=results)
+    show_report(arguments.json, titles=table_titles(results), rows=table_rows(results), figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
     return 0

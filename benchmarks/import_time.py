@@ -68,7 +68,7 @@ def summarise(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.training.reports import show_report
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for row in figures
     ]
-    print(markdown_table(TITLES, rows))
-    if arguments.json:
-        write_report(arguments.json, titles=TITLES, rows=rows, figures=figures)
+    show_report(arguments.json, titles=TITLES, rows=rows, figures=figures)
     return 0
 
 

@@ -300,15 +300,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.training.reports import show_report
 
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = {job: measure(job, arguments) for job in arguments.jobs}
-    rows = table_rows(results)
-    print(markdown_table(TITLES, rows))
-    if arguments.json:
-        write_report(arguments.json, titles=TITLES, rows=rows, figures=results)
+    show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
     return 0

@@ -151,7 +151,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.training.reports import show_report
 
     arguments = parse_arguments(argv)
     if arguments.file:
@@ -160,10 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         count = arguments.sentences
         texts = {"latin": list(latin_sentences(count)), "chinese": list(chinese_sentences(count))}
     results = {name: compare(lines, arguments) for name, lines in texts.items()}
-    rows = table_rows(results)
-    print(markdown_table(TITLES, rows))
-    if arguments.json:
-        write_report(arguments.json, titles=TITLES, rows=rows, figures=results)
+    show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
     return 0
 
 

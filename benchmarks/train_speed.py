@@ -279,7 +279,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.training.reports import show_report
 
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = parse_arguments(argv)
@@ -289,10 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(peak_memory(arguments.peak_memory_of, arguments))
         return 0
     results = compare_memory(arguments, argv) | compare_speed(arguments)
-    rows = table_rows(results)
-    print(markdown_table(TITLES, rows))
-    if arguments.json:
-        write_report(arguments.json, titles=TITLES, rows=rows, figures=results)
+    show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
     return 0

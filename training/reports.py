@@ -80,6 +80,15 @@ def write_report(
     return report
 
 
+def show_report(
+    path: str | Path | None, *, titles: Sequence[str], rows: Sequence[Sequence[str]], **content: Any
+) -> None:
+    """Print a table and, where a path is given, write its results file; see `write_report`."""
+    print(markdown_table(titles, rows))
+    if path:
+        write_report(path, titles=titles, rows=rows, **content)
+
+
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; a bar in a cell is escaped."""
     lines = [titles, ["---"] * len(titles), *rows]
