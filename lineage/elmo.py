@@ -47,13 +47,29 @@ class CharacterEncoder(nn.Module):
         return self.project(torch.cat(pooled, dim=-1))[places]
 
 
+class LayerMix(nn.Module):
+    """gamma * sum_j s_j h_j, s = softmax(w) (equation 1): each task learns its own w and gamma.
+
+    Args:
+        layers: how many h_j there are; at the start all weigh the same, and gamma is one.
+    """
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(layers))
+        self.gamma = nn.Parameter(torch.ones(()))
+
+    def forward(self, layers: torch.Tensor) -> torch.Tensor:
+        """(layers, ..., E) -> (..., E)."""
+        return self.gamma * torch.einsum("l,l...->...", self.weights.softmax(-1), layers)
+
+
 class BidirectionalLanguageModel(LineagePreTrainedModel):
     """Two stacks of LSTMs over words made of characters, one reading onwards and one back.
 
     Training maximises log P(w_k | w_1..w_{k-1}) + log P(w_k | w_{k+1}..w_T) (section 3.1), both through one
-    softmax. What comes out for a task is gamma * sum_j s_j h_{k,j}, s = softmax(w) (equation 1), over the
-    word itself (j = 0) and the layers. Senses of a word differ in the layers alone, so a task that needs them
-    learns to weigh these.
+    softmax. A task takes a `LayerMix` of the word itself (j = 0) and the layers. Senses of a word differ in
+    the layers alone, so a task that needs them learns to weigh these.
 
     Args:
         characters: (V, characters) of the vocabulary's pieces, see `characters_of`.
@@ -67,8 +83,6 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
         self.onward = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.num_layers))
         self.back = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.num_layers))
         self.output = nn.Linear(width, config.vocab_size)
-        self.layer_weights = nn.Parameter(torch.zeros(config.num_layers + 1))
-        self.gamma = nn.Parameter(torch.ones(()))
         self.post_init()
 
     def forward(
@@ -96,11 +110,6 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
             onward, back = forwards(onward)[0], backwards(back)[0]
             layers.append(torch.cat((onward, reverse(back, lengths)), dim=-1))
         return layers
-
-    def represent(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(N, T) -> (N, T, 2 E): gamma * sum_j s_j h_j, the vectors of words in their sentence."""
-        stacked = torch.stack(self.layers(input_ids, attention_mask))  # (layers + 1, N, T, 2 E)
-        return self.gamma * torch.einsum("l,l...->...", self.layer_weights.softmax(-1), stacked)
 
 
 def reverse(states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -31,11 +31,17 @@ from .ngram import NgramLanguageModel
 from .nnlm import NeuralLanguageModel
 from .pictures import plot_senses
 from .recurrent import RecurrentTranslator
-from .senses import WORD, sense_cosines, split_sentences, vectors_in_context
+from .senses import WORD, learn_senses, sense_cosines, split_sentences, vectors_in_context
 from .word_vectors import analogy, neighbours, plot_words, train_word_vectors
 
 TITLES = ("Model", "Year", "Parameters", "Seconds", "Perplexity", "BLEU")
-SENSE_TITLES = ("Layer of ELMo", "Cosine within a sense", "Across the two senses")
+SENSE_TITLES = (
+    "Layer of ELMo",
+    "Cosine within a sense",
+    "Across the two senses",
+    "Sense named right, %",
+    "Weight in the mix",
+)
 # Where the ranges of source tokens end that each have a BLEU of their own.
 LENGTHS = (6, 8, 10, 12, 16, 20, 24)
 # A range with fewer sentences than this has none.
@@ -129,17 +135,36 @@ def elmo_row(journey: Journey) -> dict[str, Any]:
     texts = [text for text, _ in shown]
     pairs, _ = prepare_pairs(Dataset.from_dict({"source": texts, "target": texts}), journey.tokenizer)
     journey = replace(journey, train=concatenate_datasets([journey.train, pairs]))
-    return neural_row(journey, build_elmo, "elmo", look=partial(look_at_senses, sentences=held_out))
+    return neural_row(
+        journey, build_elmo, "elmo", look=partial(look_at_senses, shown=shown, held_out=held_out)
+    )
 
 
 def look_at_senses(
-    journey: Journey, model: PreTrainedModel, sentences: Sequence[tuple[str, str]]
+    journey: Journey,
+    model: PreTrainedModel,
+    shown: Sequence[tuple[str, str]],
+    held_out: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
-    """Cosines of 苹果 in unseen sentences, layer by layer, and a picture."""
-    texts, senses = zip(*sentences, strict=True)
-    layers = vectors_in_context(cast(BidirectionalLanguageModel, model), journey.tokenizer, texts)
-    plot_senses(layers, sentences, journey.output_dir / "senses.png")
-    return {"senses": {"sentences": len(texts), "layers": [sense_cosines(one, senses) for one in layers]}}
+    """苹果 in unseen sentences: cosines, a picture, and how often a classifier names its sense.
+
+    The classifier learns from the sentences shown, from each layer alone and from the mix of them all.
+    """
+    look = partial(vectors_in_context, cast(BidirectionalLanguageModel, model), journey.tokenizer)
+    (known, known_senses), (unseen, senses) = (
+        (look(texts), senses) for texts, senses in (zip(*part, strict=True) for part in (shown, held_out))
+    )
+    plot_senses(unseen, held_out, journey.output_dir / "senses.png")
+    mixed = learn_senses(known, known_senses)
+    layers = [
+        sense_cosines(unseen[number], senses)
+        | {"accuracy": learn_senses(known[[number]], known_senses).accuracy(unseen[[number]], senses)}
+        | {"weight": weight}
+        for number, weight in enumerate(mixed.mix.weights.softmax(-1).tolist())
+    ]
+    together = sense_cosines(mixed.mix(unseen), senses) | {"accuracy": mixed.accuracy(unseen, senses)}
+    together["gamma"] = float(mixed.mix.gamma)
+    return {"senses": {"sentences": len(senses), "layers": layers, "mix": together}}
 
 
 def training_arguments(journey: Journey, name: str) -> VanillaTransformerTrainingArguments:
@@ -147,7 +172,6 @@ def training_arguments(journey: Journey, name: str) -> VanillaTransformerTrainin
     return VanillaTransformerTrainingArguments(
         output_dir=str(journey.output_dir / "trainer" / name),
         tokens_per_update=journey.tokens_per_update,
-        tokens_per_device=journey.tokens_per_update,
         max_steps=journey.steps,
         paper_schedule=False,
         learning_rate=2e-3,
@@ -331,17 +355,27 @@ def word_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def sense_rows(row: dict[str, Any]) -> list[list[str]]:
-    """How alike the vectors of 苹果 are in each layer, as it is shown."""
+    """How alike the vectors of 苹果 are in each layer and in the mix, and what they tell, as it is shown."""
+    layers = {str(number): found for number, found in enumerate(row["senses"]["layers"])}
     return [
-        [str(number), f"{found['within']:.2f}", f"{found['across']:.2f}"]
-        for number, found in enumerate(row["senses"]["layers"])
+        [
+            name,
+            f"{found['within']:.2f}",
+            f"{found['across']:.2f}",
+            f"{100 * found['accuracy']:.0f}",
+            f"{found['weight']:.2f}" if "weight" in found else "",
+        ]
+        for name, found in (layers | {"mix": row["senses"]["mix"]}).items()
     ]
 
 
 def sense_line(row: dict[str, Any]) -> str:
     """The same in one line."""
-    layers = "; ".join(f"layer {number} {within} and {across}" for number, within, across in sense_rows(row))
+    layers = "; ".join(
+        f"{'' if name == 'mix' else 'layer '}{name} {within} and {across}, {right}%"
+        for name, within, across, right, _ in sense_rows(row)
+    )
     return (
         f"{row['title']}, {WORD} the fruit and the company in {row['senses']['sentences']} unseen sentences,"
-        f" mean cosine within a sense and across: {layers}"
+        f" mean cosine within a sense and across, and how often a classifier names the sense: {layers}"
     )

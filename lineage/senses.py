@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from .elmo import BidirectionalLanguageModel
+from .elmo import BidirectionalLanguageModel, LayerMix
 
 WORD = "苹果"
 FRAMES = {
@@ -44,6 +45,7 @@ FILLERS = {
     "staff": ("工程师", "司机", "警察", "医生"),
     "mood": ("忙", "累", "高兴", "年轻", "聪明"),
 }
+SENSES = tuple(FRAMES)
 Labelled = tuple[str, str]
 
 
@@ -82,3 +84,45 @@ def sense_cosines(vectors: torch.Tensor, senses: Sequence[str]) -> dict[str, flo
     same = torch.tensor([[one == other for other in senses] for one in senses])
     pairs = ~torch.eye(len(senses), dtype=torch.bool)
     return {"within": float(cosines[same & pairs].mean()), "across": float(cosines[~same].mean())}
+
+
+class SenseClassifier(nn.Module):
+    """A task for ELMo: names the sense by a linear layer over a mix of the word's vectors.
+
+    Args:
+        layers: how many vectors each word has.
+        width: of each.
+    """
+
+    def __init__(self, layers: int, width: int):
+        super().__init__()
+        self.mix = LayerMix(layers)
+        self.output = nn.Linear(width, len(SENSES))
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(layers, N, E) -> (N, senses), logits."""
+        return self.output(self.mix(vectors))
+
+    def accuracy(self, vectors: torch.Tensor, senses: Sequence[str]) -> float:
+        """The share of N words, (layers, N, E), whose sense it names."""
+        named = self(vectors).argmax(-1).tolist()
+        return sum(SENSES[one] == sense for one, sense in zip(named, senses, strict=True)) / len(senses)
+
+
+def learn_senses(
+    vectors: torch.Tensor, senses: Sequence[str], *, steps: int = 300, rate: float = 0.01
+) -> SenseClassifier:
+    """Train a classifier on the vectors (layers, N, E) of N words; the language model stays as it is.
+
+    All N are in each of the `steps` of Adam. Nothing is random: all weights start at zero or alike.
+    """
+    classifier = SenseClassifier(len(vectors), vectors.shape[-1])
+    nn.init.zeros_(classifier.output.weight)
+    nn.init.zeros_(classifier.output.bias)
+    wanted = torch.tensor([SENSES.index(sense) for sense in senses])
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(classifier(vectors), wanted).backward()
+        optimizer.step()
+    return classifier.requires_grad_(False)

@@ -1,6 +1,7 @@
 """The neural models: each by its formula, and each learns; ELMo tells two senses of a word apart."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -9,10 +10,10 @@ from helpers import SPECIAL_TOKENS
 from torch.nn import functional as F
 
 from vanilla_transformer.lineage.config import LineageConfig
-from vanilla_transformer.lineage.elmo import BidirectionalLanguageModel, characters_of, reverse
+from vanilla_transformer.lineage.elmo import BidirectionalLanguageModel, LayerMix, characters_of, reverse
 from vanilla_transformer.lineage.nnlm import NeuralLanguageModel
 from vanilla_transformer.lineage.recurrent import AdditiveAttention, RecurrentTranslator
-from vanilla_transformer.lineage.senses import sense_cosines
+from vanilla_transformer.lineage.senses import learn_senses, sense_cosines
 
 VOCABULARY = 12
 SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "embedding_dim": 16, "hidden_dim": 24, "dropout": 0.0}
@@ -131,15 +132,23 @@ def test_elmo_learns_and_tells_two_senses_of_a_word_apart() -> None:
     apple = pieces.index("苹果")
     senses = ["fruit"] * len(FRUIT) + ["company"] * len(COMPANY)
     with torch.no_grad():
-        represented = model.represent(**batch)
-        layers = model.layers(**batch)
-    mean = torch.stack(layers).mean(0)
-    assert torch.allclose(represented, mean, atol=1e-6), "equal weights and a gamma of one at the start"
-    found = sense_cosines(layers[0][ids == apple], senses)
+        layers = torch.stack(model.layers(**batch))[:, ids == apple]
+    found = sense_cosines(layers[0], senses)
     assert found["within"] == pytest.approx(found["across"], abs=1e-5), "without context no senses"
-    found = sense_cosines(layers[-1][ids == apple], senses)
+    found = sense_cosines(layers[-1], senses)
     assert found["within"] > found["across"] + 0.3
-    with torch.no_grad():
-        model.layer_weights.copy_(torch.tensor([0.0, 0.0, 5.0]))  # a task that asks for the last layer
-        found = sense_cosines(model.represent(**batch)[ids == apple], senses)
-    assert found["within"] > found["across"] + 0.1
+    classifier = learn_senses(layers, senses)
+    assert classifier.accuracy(layers, senses) == 1.0
+    word, _, last = classifier.mix.weights.tolist()
+    assert word < last - 1, "a task that asks for senses weighs the layer that knows them"
+
+
+def test_a_mix_of_layers_is_peters_formula() -> None:
+    layers = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    mix = LayerMix(3)
+    assert torch.allclose(mix(layers), layers.mean(0)), "equal weights and a gamma of one at the start"
+    mix.requires_grad_(False)
+    mix.weights.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    mix.gamma.fill_(0.5)
+    shares = [math.exp(k) / (1 + math.e + math.e**2) for k in range(3)]
+    assert torch.allclose(mix(layers), 0.5 * sum(s * h for s, h in zip(shares, layers, strict=True)))

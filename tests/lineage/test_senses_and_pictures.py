@@ -62,10 +62,14 @@ def test_elmo_reads_some_sentences_and_is_asked_about_others(
     without, *layers = found["senses"]["layers"]
     assert without["within"] == pytest.approx(1) and without["across"] == pytest.approx(1)
     assert len(layers) == 2 and all(layer["within"] != layer["across"] for layer in layers)
-    assert found["table"]["rows"][0] == ["0", "1.00", "1.00"]
+    assert sum(layer["weight"] for layer in (without, *layers)) == pytest.approx(1)
+    companies = sum(sense == "company" for _, sense in held_out) / len(held_out)
+    assert without["accuracy"] in (companies, 1 - companies), "without context all sentences get one answer"
+    assert found["table"]["rows"][0][:3] == ["0", "1.00", "1.00"]
     assert (tmp_path / "senses.png").read_bytes().startswith(b"\x89PNG")
     line = (
-        f"in {len(held_out)} unseen sentences, mean cosine within a sense and across: layer 0 1.00 and 1.00; "
+        f"in {len(held_out)} unseen sentences, mean cosine within a sense and across, and how often a"
+        " classifier names the sense: layer 0 1.00 and 1.00, "
     )
     assert line in capsys.readouterr().out
 
