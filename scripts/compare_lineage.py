@@ -6,8 +6,9 @@
         --valid_source val.en --valid_target val.de --target_lang de --vocab_size 8000
 
 Without files it takes the embedded Chinese-English corpus. Language models are those of the target side, and
-all perplexities are per piece of the one vocabulary; translations are greedy. The command given again only
-trains what is missing in `--output_dir`. word2vec needs the package gensim (`pip install '.[lineage]'`).
+all perplexities are per piece of the one vocabulary; translations are greedy. On a CPU, seconds are those of
+the process, over all its threads. The command given again only trains what is missing in `--output_dir`.
+word2vec needs the package gensim (`pip install '.[lineage]'`).
 
 The pictures in `--output_dir`: lineage.png (perplexity and BLEU), losses.png, bleu_by_length.png,
 words_cbow.png, words_skip_gram.png and, where 苹果 is a piece of the vocabulary, senses.png: the vectors that
