@@ -90,7 +90,6 @@ def recipe_of(positions: str, args: argparse.Namespace, files: Mapping[str, Any]
             "dropout": 0.05,
         },
         tokens_per_update=args.tokens_per_update,
-        tokens_per_device=args.tokens_per_update,
         max_steps=args.max_steps,
         warmup_steps=args.warmup_steps,
         save_steps=args.max_steps,
@@ -221,13 +220,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Train and translate what is missing, write and print."""
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
+    settings = {name: value for name, value in vars(args).items() if name not in OUTPUTS}
+    shared = {name: value for name, value in settings.items() if name != "positions"}
+    check_settings(Path(args.output_dir, "settings.json"), shared)
     files = write_joined(corpus_files(args), args)
     recipes = {positions: recipe_of(positions, args, files) for positions in args.positions}
     found = results(recipes, args, files)
     titles, rows = table_of(found, args.longest)
-    settings = {name: value for name, value in vars(args).items() if name not in OUTPUTS}
     write_report(args.results, titles=titles, rows=rows, settings=settings, positions=found)
     print(markdown_table(titles, rows))
     print(plot(found, args.longest, args.figure or args.results.with_suffix(".png")))

@@ -15,8 +15,10 @@ epochs). Marian has no tokenizer that can be trained, so it gets one as ours.
 """
 
 import argparse
+import contextlib
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +55,10 @@ def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
 
     pairs = TranslationTask(recipe).training_data()
     tokenizer = VanillaTransformerTokenizer.train_from_iterator(
-        iterate_texts(pairs), vocab_size=recipe.vocab_size
+        iterate_texts(pairs), vocab_size=recipe.vocab_size, lowercase=recipe.lowercase
     )
-    limits: dict[str, Any] = {
-        "max_source_length": recipe.max_source_length,
-        "max_target_length": recipe.max_target_length,
-    }
+    names = ("max_source_length", "max_target_length", "long_sentences", "max_length_ratio")
+    limits: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     prepared, _ = prepare_pairs(pairs, tokenizer, **limits)
     model = MarianMTModel(marian_config(recipe, len(tokenizer)))
     trainer = Seq2SeqTrainer(
@@ -112,13 +112,32 @@ RUNS: dict[str, Callable[[TrainRecipe, argparse.Namespace], dict[str, Any]]] = {
 }
 
 
+@contextlib.contextmanager
+def nothing_prepared() -> Iterator[None]:
+    """Neither of the two finds pairs that the other, or an earlier run, has prepared."""
+    import datasets
+
+    before = datasets.config.HF_DATASETS_CACHE
+    with tempfile.TemporaryDirectory() as folder:
+        datasets.config.HF_DATASETS_CACHE = Path(folder)
+        try:
+            yield
+        finally:
+            datasets.config.HF_DATASETS_CACHE = before
+
+
 def measure(name: str, recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     """Train one of the two from raw text, translate the test and score it, by the clock on the wall."""
+    # What both need is imported before the clock starts, not by whichever comes first.
+    import transformers.trainer_seq2seq  # noqa: F401
+
+    import vanilla_transformer.training.run  # noqa: F401
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
     from vanilla_transformer.training.metrics import score, score_lowercased_tokenized
 
     started = time.perf_counter()
-    trained = RUNS[name](recipe, args)
+    with nothing_prepared():
+        trained = RUNS[name](recipe, args)
     until_trained = time.perf_counter() - started
     model, tokenizer = trained.pop("model"), trained.pop("tokenizer")
     sources, references = read_aligned([args.test_source, args.test_reference])
@@ -188,6 +207,10 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
 
     recipe = load_recipe(args.recipe, overrides)
     recipe.require_trainable()
+    if not recipe.has_validation:
+        raise InputError(
+            "the model is chosen on validation files: give `--valid_source` and `--valid_target`."
+        )
     if Path(recipe.output_dir).exists():
         raise InputError(
             f"`{recipe.output_dir}` exists, but a time counts from nothing: give another `output_dir`."

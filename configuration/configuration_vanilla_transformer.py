@@ -382,6 +382,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 "`decoder_vocab_size` must equal `vocab_size` when `share_encoder_decoder_embeddings` is set,"
                 f" but {self.decoder_vocab_size} is not {self.vocab_size}."
             )
+        for name in ("vocab_size", "decoder_vocab_size"):
+            size = getattr(self, name)
+            if size is not None and self.pad_token_id is not None and self.pad_token_id >= size:
+                raise ValueError(
+                    f"`pad_token_id` must be below `{name}`, but {self.pad_token_id} is not below {size}."
+                )
 
 
 __all__ = ["PRESETS", "Preset", "VanillaTransformerConfig"]

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import InputError
 from ..modeling.generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..modeling.translation_vanilla_transformer import evaluation_mode, source_names
 from .recording import Recording, record
 
 CANDIDATES = 5
@@ -155,6 +156,7 @@ class Explanation:
     Attributes:
         source, translation: the sentences.
         pre_norm: whether norms stand before the sub-layers, instead of behind the residual connection.
+        activation: the name of the feed-forward networks' activation function; "relu" in the paper.
         source_embedding, target_embedding: what encoder and decoder read.
         encoder, decoder: their layers, the first one first.
         memory: (T, E) the encoder's output, of which the decoder's cross-attention makes its K and V.
@@ -164,6 +166,7 @@ class Explanation:
     source: str
     translation: str
     pre_norm: bool
+    activation: str
     source_embedding: Embedding
     encoder: tuple[Layer, ...]
     memory: torch.Tensor
@@ -221,7 +224,8 @@ def explain(
         max_new_tokens: most pieces to decode; default: the source's + 50 (section 6.1).
 
     Raises:
-        InputError: the sentence is empty, or the model is of another kind or has a stack without layers.
+        InputError: the sentence is empty, `max_new_tokens` is not positive, or the model is of another kind
+            or has a stack without layers.
         ValueError: the sentence is longer than a model with learned positions takes.
 
     Example:
@@ -234,6 +238,8 @@ def explain(
     ```
     """
     translator = _checked(model, source, target)
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise InputError(f"`max_new_tokens` must be positive, but is {max_new_tokens} instead.")
     input_ids = torch.tensor([tokenizer(source)["input_ids"]], device=translator.device)
     forced = None if target is None else list(tokenizer(text_target=target)["input_ids"])
     limit = input_ids.shape[1] + MAX_LENGTH_BEYOND_SOURCE if max_new_tokens is None else max_new_tokens
@@ -245,6 +251,8 @@ def explain(
             decoder_input_ids=torch.tensor([decoder_ids], device=translator.device),
             use_cache=False,
         ).logits
+    source_ids = input_ids[0].tolist()
+    source_pieces = _shown(source_names(tokenizer)(source_ids))
     decoding = Decoding(
         _steps(tokenizer, decoder_ids, produced, stepwise), stepwise, logits[0].softmax(dim=-1)
     )
@@ -252,10 +260,13 @@ def explain(
         source=source,
         translation=str(tokenizer.decode(produced, skip_special_tokens=True)),
         pre_norm=translator.config.norm_position == "pre",
-        source_embedding=_embedding(recording, "model.encoder", tokenizer, input_ids[0].tolist()),
+        activation=translator.config.activation_function,
+        source_embedding=_embedding(recording, "model.encoder", source_pieces, source_ids),
         encoder=_layers(recording, "model.encoder", translator.config.encoder_layers),
         memory=recording.inputs["model.decoder.layers.0.encoder_attn.k_proj"][0],
-        target_embedding=_embedding(recording, "model.decoder", tokenizer, decoder_ids),
+        target_embedding=_embedding(
+            recording, "model.decoder", pieces_of(tokenizer, decoder_ids), decoder_ids
+        ),
         decoder=_layers(recording, "model.decoder", translator.config.decoder_layers),
         decoding=decoding,
     )
@@ -291,15 +302,13 @@ def decode_step_by_step(
     Returns:
         The tokens, the end token included if it was reached, and the probabilities (S, V) of each step.
     """
-    was_training = model.training
-    model.eval()
     end = model.config.eos_token_id
     ends = end if isinstance(end, list) else [end]
     produced: list[int] = []
     rows: list[torch.Tensor] = []
     cache: Any = None
     token = model.config.decoder_start_token_id or 0
-    with torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         memory = model.model.encoder(input_ids)
         while len(produced) < (limit if target_ids is None else len(target_ids)):
             output = model(
@@ -314,7 +323,6 @@ def decode_step_by_step(
             produced.append(token)
             if target_ids is None and token in ends:
                 break
-    model.train(was_training)
     return produced, torch.stack(rows)
 
 
@@ -336,17 +344,18 @@ def _steps(
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, ...]:
-    """Tokens as the vocabulary spells them, a space in front of a word shown as `_`."""
-    tokens = tokenizer.convert_ids_to_tokens(list(ids))
+    """Tokens of a target as the vocabulary spells them, a space in front of a word shown as `_`."""
+    return _shown(tokenizer.convert_ids_to_tokens(list(ids)))
+
+
+def _shown(tokens: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(token).replace(" ", "_") for token in tokens)
 
 
-def _embedding(
-    recording: Recording, stack: str, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]
-) -> Embedding:
+def _embedding(recording: Recording, stack: str, pieces: tuple[str, ...], ids: Sequence[int]) -> Embedding:
     positions = recording.outputs.get(f"{stack}.embed_positions")
     return Embedding(
-        pieces=pieces_of(tokenizer, ids),
+        pieces=pieces,
         ids=torch.tensor(ids),
         scaled=recording.operations[stack, "mul"][0][0],
         positions=None if positions is None else positions.reshape(-1, positions.shape[-1]),

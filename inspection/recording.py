@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,11 +13,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from ..modeling.translation_vanilla_transformer import eager_attention, evaluation_mode
+
 
 class Recording(TorchFunctionMode):
     """What the modules of a model read and returned, and what was computed inside each of them.
 
-    Filled by `record`. A module called several times leaves its last call.
+    Filled by `record`. A module called several times leaves its last call. What other threads compute with
+    the model meanwhile is not kept.
 
     Attributes:
         inputs: name of a module -> its first positional tensor.
@@ -33,6 +37,7 @@ class Recording(TorchFunctionMode):
         self.masks: dict[str, torch.Tensor | None] = {}
         self.operations: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)
         self._inside: list[str] = [""]
+        self._thread = threading.get_ident()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -46,12 +51,16 @@ class Recording(TorchFunctionMode):
         """Hook `module` up under `name`; returns the handles that take the hooks away."""
 
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if threading.get_ident() != self._thread:
+                return
             self._inside.append(name)
             if args and isinstance(args[0], torch.Tensor):
                 self.inputs[name] = args[0]
             self.masks[name] = kwargs.get("attention_mask")
 
         def leave(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+            if threading.get_ident() != self._thread:
+                return
             self._inside.pop()
             first = result[0] if isinstance(result, tuple) else result
             if isinstance(first, torch.Tensor):
@@ -70,15 +79,12 @@ def record(model: PreTrainedModel) -> Iterator[Recording]:
     The model is in evaluation mode and attends by the plain formula (`attn_implementation="eager"`)
     meanwhile: fused kernels never hold the scores that are to be read.
     """
-    recording, was_training = Recording(), model.training
-    implementation = model.config._attn_implementation
+    recording = Recording()
     with ExitStack() as undo:
-        undo.callback(model.train, was_training)
-        undo.callback(model.set_attn_implementation, implementation)
+        undo.enter_context(evaluation_mode(model))
+        undo.enter_context(eager_attention(model))
         for name, module in model.named_modules():
             for handle in recording.watch(name, module):
                 undo.callback(handle.remove)
-        model.eval()
-        model.set_attn_implementation("eager")
         with torch.no_grad(), recording:
             yield recording

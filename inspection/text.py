@@ -45,11 +45,11 @@ def describe(explanation: Explanation, *, layer: int = 0, head: int = 0) -> str:
     stages = [
         f"{explanation.source} -> {explanation.translation}",
         _describe_embedding("Encoder input", explanation.source_embedding),
-        *_describe_layer("Encoder", encoder, source, source, explanation.pre_norm, layer, head),
+        *_describe_layer("Encoder", encoder, source, source, explanation, layer, head),
         matrix("Encoder output, which becomes K and V of the decoder's cross-attention", explanation.memory,
                source),
         _describe_embedding("Decoder input", explanation.target_embedding),
-        *_describe_layer("Decoder", decoder, target, source, explanation.pre_norm, layer, head),
+        *_describe_layer("Decoder", decoder, target, source, explanation, layer, head),
         _describe_decoding(explanation),
     ]  # fmt: skip
     return "\n\n".join(stages)
@@ -125,7 +125,7 @@ def _describe_layer(
     layer: Layer,
     pieces: Sequence[str],
     memory: Sequence[str],
-    pre_norm: bool,
+    explanation: Explanation,
     number: int,
     head: int,
 ) -> list[str]:
@@ -135,7 +135,9 @@ def _describe_layer(
     parts = [
         _describe_attention(f"{title}, self-attention{masked}", layer.self_attention, pieces, pieces, head)
     ]
-    norm = "LayerNorm before the sub-layer" if pre_norm else "LayerNorm of it"
+    norm = "LayerNorm before the sub-layer" if explanation.pre_norm else "LayerNorm of it"
+    name = explanation.activation
+    inner = "max(0, x W1 + b1)" if name == "relu" else f"{name}(x W1 + b1)"
 
     def add_and_norm() -> None:
         residual = next(residuals)
@@ -147,7 +149,7 @@ def _describe_layer(
         cross = f"{title}, attention to the encoder's output"
         parts.append(_describe_attention(cross, layer.cross_attention, pieces, memory, head))
         add_and_norm()
-    parts.append(matrix(f"{title}, feed-forward: max(0, x W1 + b1)", layer.feed_forward.inner, pieces))
+    parts.append(matrix(f"{title}, feed-forward: {inner}", layer.feed_forward.inner, pieces))
     parts.append(matrix("times W2, plus b2", layer.feed_forward.output, pieces))
     add_and_norm()
     return parts

@@ -24,6 +24,7 @@ from ..modeling.modeling_vanilla_transformer import (
     VanillaTransformerPositionalEncoding,
     VanillaTransformerStack,
 )
+from ..modeling.translation_vanilla_transformer import side_vocabulary
 from .weights import STACKS, copy_generation_config, hub_fields_removed, plain_tokenizer
 
 logger = logging.get_logger(__name__)
@@ -125,10 +126,7 @@ def token_names(tokenizer: Any, size: int, *, target: bool) -> list[str]:
     """A name of its own for each token of a vocabulary of `size`: the tokenizer's, or else its number."""
     texts: dict[int, str] = {}
     if tokenizer is not None:
-        # Marian's tokenizer may have another vocabulary for each side.
-        encoder = getattr(tokenizer, "target_encoder" if target else "encoder", None)
-        vocabulary = encoder if isinstance(encoder, dict) else tokenizer.get_vocab()
-        texts = {number: text for text, number in vocabulary.items()}
+        texts = {number: text for text, number in side_vocabulary(tokenizer, target=target).items()}
     names = [texts.get(number, f"<{number}>") for number in range(size)]
     taken: set[str] = set()
     for number in range(size):

@@ -75,6 +75,10 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
         characters: (V, characters) of the vocabulary's pieces, see `characters_of`.
     """
 
+    # The loss is a mean over words of the source, and `num_items_in_batch` counts those of the target: so the
+    # trainer divides by the passes of an update.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: LineageConfig, characters: torch.Tensor):
         super().__init__(config)
         width = config.embedding_dim
@@ -89,7 +93,6 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> CausalLMOutput:
         """The loss of both directions, in nats per predicted word; only the source (N, T) is read."""

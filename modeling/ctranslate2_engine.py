@@ -109,6 +109,7 @@ class CTranslate2Model(EngineModel):
             self.translator = library.Translator(
                 str(self.folder),
                 device=self.place.type,
+                device_index=self.place.index or 0,
                 compute_type=compute_type,
                 intra_threads=torch.get_num_threads(),
             )

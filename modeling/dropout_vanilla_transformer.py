@@ -35,7 +35,8 @@ class _CpuDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, dropped: int) -> torch.Tensor:
-        numbers = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        numbers = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64, device=inputs.device)
+        numbers.random_(-(2**63), None)
         kept = numbers.view(torch.int16)[: inputs.numel()].view(inputs.shape) >= dropped - LEVELS // 2
         ctx.save_for_backward(kept)
         ctx.scale = LEVELS / (LEVELS - dropped)

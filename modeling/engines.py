@@ -26,7 +26,7 @@ class EngineModel(VanillaTransformerPreTrainedModel, VanillaTransformerGeneratio
 
     Args:
         folder: where it was exported to.
-        device: where it runs, "cpu" or "cuda".
+        device: where it runs, "cpu", "cuda" or one GPU of several, "cuda:1".
         options: of the engine.
 
     Raises:
@@ -39,7 +39,7 @@ class EngineModel(VanillaTransformerPreTrainedModel, VanillaTransformerGeneratio
     main_input_name = "input_ids"
     generate: Callable[..., Any]
 
-    def __init__(self, folder: str | Path, device: str = "cpu", **options: Any):
+    def __init__(self, folder: str | Path, device: str | torch.device = "cpu", **options: Any):
         folder = Path(folder)
         for name in self.files:
             if not (folder / name).is_file():
@@ -69,7 +69,7 @@ class EngineModel(VanillaTransformerPreTrainedModel, VanillaTransformerGeneratio
 
     def to(self, device: Any = None, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
         """Itself; an engine stays on the device that it was loaded on."""
-        if device is not None and torch.device(device).type != self.place.type:
+        if device is not None and _numbered(torch.device(device)) != _numbered(self.place):
             raise InputError(f"`device` must be chosen when a model of {self.engine} is loaded, not later.")
         return self
 
@@ -82,13 +82,15 @@ class EngineModel(VanillaTransformerPreTrainedModel, VanillaTransformerGeneratio
         raise InputError(f"`attention` weights are not available with {self.engine}.")
 
 
-def load_engine(name: str, folder: str | Path, *, device: str = "cpu", **options: Any) -> EngineModel:
+def load_engine(
+    name: str, folder: str | Path, *, device: str | torch.device = "cpu", **options: Any
+) -> EngineModel:
     """A model that `vanilla-transformer convert --to` exported, ready to translate.
 
     Args:
         name: one of `ENGINES`.
         folder: the exported folder.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or one GPU of several, "cuda:1".
         options: of the engine; those that are `None` are as good as absent.
 
     Raises:
@@ -102,6 +104,11 @@ def load_engine(name: str, folder: str | Path, *, device: str = "cpu", **options
     for option in given.keys() - signature(engine.open).parameters.keys():
         raise InputError(f"`{option}` is not available with {engine.engine}.")
     return engine(folder, device=device, **given)
+
+
+def _numbered(device: torch.device) -> tuple[str, int]:
+    """Kind and number of a device; "cuda" is the first GPU."""
+    return device.type, device.index or 0
 
 
 def _read_configs(folder: Path) -> tuple[VanillaTransformerConfig, GenerationConfig]:

@@ -177,7 +177,7 @@ class RowLengthCriteria(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """(N * candidates, S) hypotheses -> (N * candidates,), whether each one is as long as it may be."""
-        lengths = self.lengths.repeat_interleave(len(input_ids) // len(self.lengths))
+        lengths = self.lengths.to(input_ids.device).repeat_interleave(len(input_ids) // len(self.lengths))
         return input_ids.shape[1] >= lengths
 
 
@@ -421,7 +421,9 @@ class BeamSearch:
         self.finished: list[list[Hypothesis]] = [[] for _ in prompt]
         self.improvable = [True] * len(prompt)
         self.all_scores: list[torch.Tensor] = []
-        # Of the sentences still searched: their numbers, and their open hypotheses, the best first.
+        # Of the sentences still searched: their numbers, on the host and beside the others, and their open
+        # hypotheses, the best first.
+        self.numbers = list(range(len(prompt)))
         self.rows = torch.arange(len(prompt), device=prompt.device)
         self.running = prompt[:, None].expand(-1, self.beams, -1)
         self.origins = prompt.new_empty(len(prompt), self.beams, 0)
@@ -433,7 +435,7 @@ class BeamSearch:
         logits = self.decoder.start(self.prompt, self.beams).expand(-1, self.beams, -1)
         for length in range(1, int(self.limits.max()) + 1):
             tokens, parents = self._choose(logits, length)
-            kept = [k for k, row in enumerate(self.rows.tolist()) if self.improvable[row]]
+            kept = [k for k, row in enumerate(self.numbers) if self.improvable[row]]
             if not kept:
                 return
             if not self.config.output_scores and len(kept) <= (1 - LEAVING_SHARE) * len(self.rows):
@@ -479,19 +481,30 @@ class BeamSearch:
         length: int,
     ) -> None:
         """Adds the ended ones among the B best candidates to the finished hypotheses of their sentence."""
-        scores = (top / self.penalty(length)).tolist()
-        for k, candidate in ended[:, : self.beams].nonzero().tolist():
-            row = int(self.rows[k])
+        sentences, candidates = ended[:, : self.beams].nonzero(as_tuple=True)
+        if not len(sentences):
+            return
+        # Read from the device together, as each reading waits for it.
+        chosen = parents[sentences, candidates]
+        scores = (top[sentences, candidates] / self.penalty(length)).tolist()
+        histories = torch.cat(
+            [self.running[sentences, chosen, self.prompt.shape[1] :], self.origins[sentences, chosen]], dim=1
+        )
+        last = torch.stack([sentences, candidates, chosen, tokens[sentences, candidates]], dim=1)
+        for score, history, (k, candidate, parent, token) in zip(
+            scores, histories.tolist(), last.tolist(), strict=True
+        ):
+            row = self.numbers[k]
             if not self.improvable[row]:
                 continue
             if self.penalty.patience is not None:
                 self.penalty.patience.count(row, candidate)
-            finished, parent = self.finished[row], int(parents[k, candidate])
+            finished = self.finished[row]
             finished.append(
                 Hypothesis(
-                    scores[k][candidate],
-                    [*self.running[k, parent, self.prompt.shape[1] :].tolist(), int(tokens[k, candidate])],
-                    [*self.origins[k, parent].tolist(), row * self.beams + parent],
+                    score,
+                    [*history[: length - 1], token],
+                    [*history[length - 1 :], row * self.beams + parent],
                 )
             )
             finished.sort(key=lambda hypothesis: -hypothesis.score)
@@ -507,7 +520,7 @@ class BeamSearch:
         if isinstance(divisors, torch.Tensor):
             divisors = divisors[self.rows, 0]
         best = (self.scores[:, 0] / divisors).tolist()
-        for row, score in zip(self.rows.tolist(), best, strict=True):
+        for row, score in zip(self.numbers, best, strict=True):
             full = len(self.finished[row]) == self.beams
             over = full and (self.config.early_stopping is True or score <= self.finished[row][-1].score)
             self.improvable[row] = self.improvable[row] and not over
@@ -516,6 +529,7 @@ class BeamSearch:
         self, kept: list[int], tokens: torch.Tensor, parents: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         rows = torch.tensor(kept, device=tokens.device)
+        self.numbers = [self.numbers[k] for k in kept]
         self.decoder.keep(rows)
         self.rows, self.scores = self.rows[rows], self.scores[rows]
         self.running, self.origins = self.running[rows], self.origins[rows]
@@ -564,6 +578,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         for name, default in OWN_FIELDS.items():
             setattr(config, name, given.get(name, getattr(config, name, default)))
         limited = "max_length" in given or "max_new_tokens" in given
+        if "max_length" in given and "max_new_tokens" not in given:
+            config.max_new_tokens = None
         if "max_length_beyond_source" in given and not limited:
             config.max_length = config.max_new_tokens = None
         elif "max_length_beyond_source" not in given and limited:
@@ -670,14 +686,19 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
 
     def _steps_are_its_own(self) -> bool:
         """Whether nothing but the decoder's layers has a say in a step: no subclass, no hook, no wrapper."""
+        home = ""
         for place in (self, *type(self).__mro__):
             if VanillaTransformerGenerationMixin in getattr(place, "__bases__", ()):
+                home = place.__module__
                 break
             # PEFT puts its own into a model for which it has learned a prompt.
             if {"forward", "prepare_inputs_for_generation"} & vars(place).keys():
                 return False
         whole: Any = self
-        return all(is_called_as_it_is(module) for module in (whole, whole.model, whole.model.decoder))
+        inner = (whole.model, whole.model.decoder)
+        return all(is_called_as_it_is(module) for module in (whole, *inner)) and all(
+            type(module).forward.__module__ == home for module in inner
+        )
 
     def _fast_greedy_search(
         self,

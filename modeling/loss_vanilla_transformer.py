@@ -4,7 +4,9 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.modules import module as all_modules
 
 ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 
@@ -15,7 +17,13 @@ CPU_CHUNK, DEVICE_CHUNK = 256, 4096
 
 def is_called_as_it_is(module: nn.Module) -> bool:
     """Whether calling a module computes what its class does and nothing besides: no hook, no wrapper."""
-    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    hooks = (
+        *(module._forward_hooks, module._forward_pre_hooks),
+        *(module._backward_hooks, module._backward_pre_hooks),
+        *(all_modules._global_forward_hooks, all_modules._global_forward_pre_hooks),
+        *(all_modules._global_backward_hooks, all_modules._global_backward_pre_hooks),
+    )
+    return not any(hooks) and "forward" not in vars(module)
 
 
 def is_plain_linear(module: nn.Module) -> bool:
@@ -61,7 +69,9 @@ def linear_cross_entropy_loss(
 ) -> torch.Tensor:
     """`cross_entropy_loss(hidden_states @ weight.T + bias, ...)` without ever holding all logits.
 
-    The gradient is computed chunk by chunk in the forward pass, while a chunk's logits are at hand.
+    The gradient is computed chunk by chunk in the forward pass, while a chunk's logits are at hand. Under
+    autocast to bfloat16 the products are in bfloat16; under that to float16 they stay in the type of the
+    hidden states, as a gradient that the scaler has not yet scaled would vanish.
 
     Args:
         hidden_states: (N, S, E).
@@ -80,7 +90,9 @@ def linear_cross_entropy_loss(
         # Elsewhere choosing rows would wait for the device to count them.
         kept = labels != IGNORED
         hidden_states, labels = hidden_states[kept], labels[kept]
-    total: torch.Tensor = _LinearCrossEntropy.apply(hidden_states, weight, labels, label_smoothing)
+    total: torch.Tensor = _LinearCrossEntropy.apply(
+        hidden_states, weight, labels, label_smoothing, torch.is_grad_enabled()
+    )
     return total / divisor
 
 
@@ -135,23 +147,34 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, epsilon: float
+        ctx: Any,
+        hidden_states: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        epsilon: float,
+        differentiated: bool,
     ) -> torch.Tensor:
         chunk = CPU_CHUNK if hidden_states.device.type == "cpu" else DEVICE_CHUNK
         precise = torch.promote_types(hidden_states.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=hidden_states.device)
-        hidden_gradient = torch.empty_like(hidden_states)
-        # A frozen matrix needs none.
-        weight_gradient = torch.zeros_like(weight, dtype=precise) if ctx.needs_input_grad[1] else None
+        # What is frozen needs no gradient.
+        for_hidden, for_weight = (differentiated and needed for needed in ctx.needs_input_grad[:2])
+        hidden_gradient = torch.empty_like(hidden_states) if for_hidden else None
+        weight_gradient = torch.zeros_like(weight, dtype=precise) if for_weight else None
+        product_type = _product_type(hidden_states)
         with torch.autocast(hidden_states.device.type, enabled=False):
-            cast_weight = weight.to(hidden_states.dtype)
+            cast_weight = weight.to(product_type)
             for start in range(0, len(labels), chunk):
                 part = slice(start, start + chunk)
-                inputs = hidden_states[part]
+                inputs = hidden_states[part].to(product_type)
                 logits = (inputs @ cast_weight.t()).to(precise)  # (chunk, V)
+                if not (for_hidden or for_weight):
+                    total += F.cross_entropy(logits, labels[part], reduction="sum", label_smoothing=epsilon)
+                    continue
                 total += _replace_by_gradient(logits, labels[part], epsilon)
-                gradient = logits.to(inputs.dtype)
-                torch.mm(gradient, cast_weight, out=hidden_gradient[part])
+                gradient = logits.to(product_type)
+                if hidden_gradient is not None:
+                    _write_product(hidden_gradient[part], gradient, cast_weight)
                 if weight_gradient is not None:
                     _add_product(weight_gradient, gradient.t(), inputs)
         weight_gradient = None if weight_gradient is None else weight_gradient.to(weight.dtype)
@@ -159,15 +182,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden_gradient, weight_gradient = ctx.saved_tensors
-        scale = gradients[0]
-        return (
-            hidden_gradient * scale.to(hidden_gradient.dtype),
-            None if weight_gradient is None else weight_gradient * scale.to(weight_gradient.dtype),
-            None,
-            None,
+        scaled = (
+            None if saved is None else saved * gradients[0].to(saved.dtype) for saved in ctx.saved_tensors
         )
+        return (*scaled, None, None, None)
+
+
+def _product_type(hidden_states: torch.Tensor) -> torch.dtype:
+    """The type to multiply in: autocast leaves what a layer norm returns in float32."""
+    device = hidden_states.device.type
+    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
+        return torch.bfloat16
+    return hidden_states.dtype
+
+
+def _write_product(target: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """`target = left @ right` in place, without a product of its own where the types allow."""
+    if target.dtype == left.dtype:
+        torch.mm(left, right, out=target)
+    else:
+        target.copy_(left @ right)
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -181,7 +217,7 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
 def _replace_by_gradient(logits: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
     """The summed loss of (n, V) logits, which become the gradient of that sum."""
     counted = (labels != IGNORED).unsqueeze(1)  # (n, 1)
-    targets = labels.clamp(min=0).unsqueeze(1)
+    targets = labels.masked_fill(labels == IGNORED, 0).unsqueeze(1)
     spread = epsilon / logits.shape[1]
     losses = -(1 - epsilon) * logits.gather(1, targets)
     if epsilon:

@@ -104,8 +104,8 @@ class VanillaTransformerPositionalEncoding(nn.Module):
 
     PE(pos, 2i) = sin(pos / 10000^(2i/d)) and PE(pos, 2i+1) = cos(pos / 10000^(2i/d)).
 
-    Nothing is stored, so any position can be encoded. The angles are computed in float64 (float32 where a
-    device has none): a float32 angle is already off by 3e-5 at position 512.
+    Nothing is stored, so any position can be encoded. The angles are computed in float64 (float32 on devices
+    of which some have none): a float32 angle is already off by 3e-5 at position 512.
     """
 
     def __init__(self, config: VanillaTransformerConfig):
@@ -116,7 +116,8 @@ class VanillaTransformerPositionalEncoding(nn.Module):
 
     def forward(self, position_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Encodes `position_ids` of any shape (...) as (..., E) in `dtype`."""
-        precise = torch.float32 if position_ids.device.type == "mps" else torch.float64
+        has_float64 = position_ids.device.type in ("cpu", "cuda", "meta")
+        precise = torch.float64 if has_float64 else torch.float32
         pair = torch.arange(self.dim // 2, device=position_ids.device, dtype=precise)
         # tensor2tensor's wavelengths end at 10000 * 2 pi, the paper's one step before.
         steps = self.dim // 2 - 1 if self.layout == "tensor2tensor" else self.dim / 2
@@ -605,6 +606,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
 class VanillaTransformerEncoder(VanillaTransformerStack):
     """N layers over the source (section 3.1)."""
 
+    _no_split_modules = ["VanillaTransformerEncoderLayer"]
     _can_record_outputs = {
         "hidden_states": VanillaTransformerEncoderLayer,
         "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
@@ -646,6 +648,7 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
 class VanillaTransformerDecoder(VanillaTransformerStack):
     """N layers over the target, each attending to the encoder's output too, if there is one (section 3.1)."""
 
+    _no_split_modules = ["VanillaTransformerDecoderLayer"]
     _can_record_outputs = {
         "hidden_states": VanillaTransformerDecoderLayer,
         "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
@@ -861,6 +864,7 @@ class VanillaTransformerModel(VanillaTransformerBaseModel):
 class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
     """The encoder alone (section 3.1): a vector for each token, which sees all tokens."""
 
+    _no_split_modules = ["VanillaTransformerEncoderLayer"]
     _tied_weights_keys = {"encoder.embed_tokens.weight": "shared.weight"}
     _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\."]
     stacks = ("encoder",)
@@ -893,6 +897,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
 class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
     """The decoder alone, without attention to an encoder: each token sees itself and earlier ones."""
 
+    _no_split_modules = ["VanillaTransformerDecoderLayer"]
     _tied_weights_keys = {"decoder.embed_tokens.weight": "shared.weight"}
     _keys_to_ignore_on_load_unexpected = [r"^(model\.)?encoder\.", r"\.encoder_attn(_layer_norm)?\."]
     stacks = ("decoder",)
@@ -1002,6 +1007,10 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
             logits_to_keep, num_items_in_batch, return_logits, label_smoothing: as in
                 `VanillaTransformerForConditionalGeneration`.
         """
+        if not isinstance(logits_to_keep, int) or logits_to_keep:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            hidden_states = hidden_states[:, kept]
+            labels = None if labels is None else labels[:, kept]
         projection = self.get_output_embeddings()
         fusible = is_plain_linear(projection) and not is_torchdynamo_compiling()
         if labels is not None and not return_logits and fusible:
@@ -1010,11 +1019,10 @@ class VanillaTransformerLanguageModel(VanillaTransformerHeadModel):
                 hidden_states, linear.weight, labels, num_items_in_batch, label_smoothing, bias=linear.bias
             )
             return loss, None
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = projection(hidden_states[:, kept])  # (N, S, E) -> (N, S, V)
+        logits = projection(hidden_states)  # (N, S, E) -> (N, S, V)
         if labels is None:
             return None, logits
-        return cross_entropy_loss(logits, labels[:, kept], num_items_in_batch, label_smoothing), logits
+        return cross_entropy_loss(logits, labels, num_items_in_batch, label_smoothing), logits
 
 
 class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
@@ -1137,6 +1145,7 @@ class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
 class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationMixin):
     """The decoder alone as a language model: it predicts each next token from the ones before it."""
 
+    _no_split_modules = ["VanillaTransformerDecoderLayer"]
     _tied_weights_keys = {
         "model.decoder.embed_tokens.weight": "model.shared.weight",
         "lm_head.weight": "model.shared.weight",
@@ -1232,6 +1241,7 @@ MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VanillaTransformerConfig.model_type] = (
 class VanillaTransformerForMaskedLM(VanillaTransformerLanguageModel):
     """The encoder alone as a language model: it predicts masked tokens from the text around them."""
 
+    _no_split_modules = ["VanillaTransformerEncoderLayer"]
     _tied_weights_keys = {
         "model.encoder.embed_tokens.weight": "model.shared.weight",
         "mlm_head.weight": "model.shared.weight",
@@ -1305,6 +1315,7 @@ def real_tokens(attention_mask: torch.Tensor | None, hidden_states: torch.Tensor
 class VanillaTransformerClassifier(VanillaTransformerHeadModel):
     """Residual dropout (section 5.4) and a linear map to the classes, on top of the encoder."""
 
+    _no_split_modules = ["VanillaTransformerEncoderLayer"]
     _tied_weights_keys = {"model.encoder.embed_tokens.weight": "model.shared.weight"}
     base_class = VanillaTransformerEncoderModel
     model: VanillaTransformerEncoderModel

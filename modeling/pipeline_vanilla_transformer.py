@@ -1,7 +1,7 @@
 """The translation pipeline, for our model and for any other sequence-to-sequence model of transformers."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ from transformers import Pipeline
 
 from .hub_vanilla_transformer import SharedOnHub, short_card
 from .saving_vanilla_transformer import custom_pipelines
-from .translation_vanilla_transformer import Translation, translations
+from .translation_vanilla_transformer import Translation, returned_sequences, translations
 
 # Options of `translations` under the names that a pipeline gives them.
 _RENAMED = {"return_scores": "scores"}
+# Pairs of languages that a copy of the tokenizer is kept for.
+_COPIES = 8
 
 
 class TranslationPipeline(SharedOnHub, Pipeline):
@@ -27,6 +29,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
     Args (of the pipeline, or of one call):
         column (`str`): the sentence's key where the input's elements are dictionaries.
         src_lang, tgt_lang (`str`): languages, for tokenizers that take them (mBART, NLLB).
+        prefix (`str`): what stands before each sentence, as T5 is told what to do.
         return_scores (`bool`): a `score` for each translation; by default where there are several.
         return_attention (`bool`, defaults to `False`): the `attention` of the decoder to the source, a tensor
             (layers, heads, target, source), with `source_tokens` and `target_tokens`.
@@ -70,7 +73,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         sentences = self.preprocess(inputs, column=options.pop("column", None))
         shown = {name: options.pop(name, False) for name in ("return_attention", "return_alignment")}
         options["attention"] = any(shown.values())
-        options.setdefault("scores", options.get("num_return_sequences", 1) > 1)
+        options.setdefault("scores", returned_sequences(self.model, options) > 1)
         found = self._forward(sentences, total=total, **options)
         return (self.postprocess(one, **shown) for one in found)
 
@@ -104,8 +107,8 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         if "tgt_lang" in given:
             target = self.tokenizer.convert_tokens_to_ids(given["tgt_lang"])  # type: ignore[union-attr]
             options = {"forced_bos_token_id": target, **options}
-        found = translations(self.model, self.tokenizer, sentences, **options)  # type: ignore[arg-type]
-        return self._each_in(found, given) if given else found
+        tokenizer = self._tokenizer_in(given) if given else self.tokenizer
+        return translations(self.model, tokenizer, sentences, **options)  # type: ignore[arg-type]
 
     def _languages(self, **languages: str | None) -> dict[str, str]:
         """The languages that are given, all known to the tokenizer."""
@@ -119,16 +122,25 @@ class TranslationPipeline(SharedOnHub, Pipeline):
                 )
         return given
 
-    def _each_in(
-        self, found: Iterator[list[Translation]], given: dict[str, str]
-    ) -> Iterator[list[Translation]]:
-        """The same, each made while the tokenizer is set to the languages."""
-        while True:
-            with _set(self.tokenizer, given):
-                one = next(found, None)
-            if one is None:
-                return
-            yield one
+    def _tokenizer_in(self, given: dict[str, str]) -> Any:
+        """A copy of the tokenizer that is set to the languages.
+
+        A copy, as sentences are encoded in a thread, and for as long as the caller takes to read what comes.
+        """
+        original: Any = self.tokenizer
+        languages = {name: getattr(original, name, None) for name in ("src_lang", "tgt_lang")} | given
+        # Copies are kept: one of 250,000 tokens takes seconds. The rest of the key is what may have changed.
+        key = (*languages.values(), len(original), original.model_max_length)
+        copies: dict[Any, tuple[Any, Any]] = self.__dict__.setdefault("_copies", {})
+        found = copies.get(key)
+        if found is None or found[0] is not original:
+            found = (original, copy.deepcopy(original))
+            for name, language in given.items():
+                setattr(found[1], name, language)
+            copies[key] = found
+            if len(copies) > _COPIES:
+                copies.pop(next(iter(copies)), None)
+        return found[1]
 
     def postprocess(  # type: ignore[override]
         self, found: Sequence[Translation], return_attention: bool = False, return_alignment: bool = False
@@ -155,19 +167,6 @@ class TranslationPipeline(SharedOnHub, Pipeline):
 
     def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
         return short_card(self.model, repo_id, tags)
-
-
-@contextmanager
-def _set(target: Any, values: Mapping[str, Any]) -> Iterator[None]:
-    """Set attributes, and set them back at the end."""
-    before = {name: getattr(target, name) for name in values}
-    for name, value in values.items():
-        setattr(target, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(target, name, value)
 
 
 def alignment(attention: torch.Tensor | None) -> list[tuple[int, int]]:

@@ -34,7 +34,9 @@ def pipeline(
     checkpoint unless `trust_remote_code` allows that.
 
     Args:
-        task: "translation", or "translation_xx_to_yy" for tokenizers that take languages. Any other task is
+        task: "translation", or "translation_xx_to_yy" where the model's config has an entry for it in
+            `task_specific_params` (T5's has: a prefix for each sentence, and how to search), or for
+            tokenizers that take languages. For a model of one direction it is but a name. Any other task is
             left to `transformers.pipeline`.
         model: the model, ours or Marian, mBART, T5 ...
         tokenizer: by default the one beside the model, or where the model object was loaded from.
@@ -43,7 +45,8 @@ def pipeline(
             `compute_type` of ctranslate2; all else as for `TranslationPipeline`.
 
     Raises:
-        ValueError: a model object whose tokenizer is nowhere to be found, or an option that an engine lacks.
+        ValueError: a model object whose tokenizer is nowhere to be found, a direction that is not among those
+            of the model's config, or an option that an engine lacks.
         OSError: there is no such model.
     """
     match = _TASK.fullmatch(task)
@@ -62,10 +65,27 @@ def pipeline(
     if isinstance(model, (str, Path)):
         placing = {name: options.pop(name) for name in ("dtype", "device_map") if name in options}
         model = AutoModelForSeq2SeqLM.from_pretrained(model, **{"dtype": "auto", **placing}, **loading)
-    if match[1] and hasattr(tokenizer, "tgt_lang"):
-        options = {"src_lang": match[1], "tgt_lang": match[2], **options}
+    options = _options_of_task(match, model, tokenizer) | options
     whole: Any = {"model": model, "tokenizer": tokenizer}
     return TranslationPipeline(**whole, task="translation", **options)
+
+
+def _options_of_task(match: re.Match[str], model: Any, tokenizer: Any) -> dict[str, Any]:
+    """What a task asks for: its entry in the model's config, else the languages that it names.
+
+    Not the `max_length` of the entry: a translation follows the length of its source, whatever a folder says.
+    """
+    tasks = getattr(model.config, "task_specific_params", None) or {}
+    if match[0] in tasks:
+        return {name: value for name, value in tasks[match[0]].items() if name != "max_length"}
+    if not match[1]:
+        return {}
+    if hasattr(tokenizer, "tgt_lang"):
+        return {"src_lang": match[1], "tgt_lang": match[2]}
+    known = [name for name in tasks if _TASK.fullmatch(name)]
+    if known:
+        raise ValueError(f"`task` must be one of {', '.join(known)}, but is {match[0]!r} instead.")
+    return {}
 
 
 def _exported(model: Any, options: dict[str, Any]) -> tuple[EngineModel, dict[str, Any]]:
@@ -76,9 +96,9 @@ def _exported(model: Any, options: dict[str, Any]) -> tuple[EngineModel, dict[st
     for name in ("dtype", "device_map", *_LOADING):
         if options.pop(name, None) is not None:
             raise ValueError(f"`{name}` is not available with `backend={backend!r}`.")
-    place = torch.device(
-        "cuda" if isinstance(device, int) and device >= 0 else "cpu" if device == -1 else device
-    )
+    if isinstance(device, int):
+        device = torch.device("cuda", device) if device >= 0 else "cpu"
+    place = torch.device(device)
     compute_type = options.pop("compute_type", None)
-    engine = load_engine(backend, model, device=place.type, compute_type=compute_type)
+    engine = load_engine(backend, model, device=place, compute_type=compute_type)
     return engine, options | {"device": place}

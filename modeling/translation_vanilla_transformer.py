@@ -4,11 +4,14 @@ Shapes in trailing comments: N sentences, R translations of each, S target lengt
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,12 +65,14 @@ def translate(
     Sentences are read `window` at a time, sorted by length inside the window and cut into batches, so that
     endless input needs little memory. While one window is translated, the next is read and encoded in a
     thread, unless windows are of one sentence. A sentence of nothing but white space becomes the empty
-    string. How to search comes from `model.generation_config` and `generate_kwargs`.
+    string. How to search comes from `model.generation_config` and `generate_kwargs`; how many translations
+    of a sentence a generation config asks for does not count.
 
     Args:
-        model: a model with an encoder and `generate()`; it is in evaluation mode while translating.
+        model: a model with an encoder and `generate()`; it is in evaluation mode while a batch is translated.
         tokenizer: its tokenizer.
-        sentences: source sentences.
+        sentences: source sentences. They are read in another thread: what is bound to the thread that made
+            it, as a cursor of sqlite3 is, must be made a list, or be read with `window=1`.
         tokens_per_batch: most source tokens of a batch, padding counted, hypotheses of the beam not counted;
             a longer sentence is a batch of its own.
         window: how many sentences are read before the first is translated.
@@ -97,7 +102,7 @@ def translate(
         progress=progress,
         total=total,
         done=done,
-        **generate_kwargs,
+        **generate_kwargs | {"num_return_sequences": 1},
     )
     return (one[0].text for one in found)
 
@@ -117,6 +122,7 @@ def translations(
     max_source_length: int | None = None,
     scores: bool = False,
     attention: bool = False,
+    prefix: str = "",
     **generate_kwargs: Any,
 ) -> Iterator[list[Translation]]:
     """Translate sentences: for each, in their order, as many translations as `num_return_sequences` says.
@@ -131,6 +137,7 @@ def translations(
             which has no limit where positions are computed.
         scores: give the score of each translation.
         attention: give the tokens, and the attention between them.
+        prefix: stands before each sentence, and each part of one that is split, as T5 is told what to do.
         model, tokenizer, sentences, tokens_per_batch, window, progress, total, done, generate_kwargs: as in
             `translate`.
 
@@ -139,7 +146,8 @@ def translations(
             an unknown choice, or (while translating) a sentence that is refused.
     """
     sizes = {"tokens_per_batch": tokens_per_batch, "window": window}
-    sizes |= {"batch_size": batch_size or 1, "max_source_length": max_source_length or 1}
+    optional = {"batch_size": batch_size, "max_source_length": max_source_length}
+    sizes |= {name: size for name, size in optional.items() if size is not None}
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"`{name}` must be positive, but is {size} instead.")
@@ -152,7 +160,7 @@ def translations(
     if attention and long_sentences == "split":
         raise ValueError("`attention` cannot be given for sentences that are split.")
     translator = _Translator(
-        model, tokenizer, long_sentences, max_source_length, scores, attention, generate_kwargs
+        model, tokenizer, long_sentences, max_source_length, scores, attention, prefix, generate_kwargs
     )
     windows = translator.encoded_windows(sentences, window, done)
     found = translator.run(windows if window == 1 else _made_ahead(windows), tokens_per_batch, batch_size)
@@ -224,6 +232,7 @@ class _Translator:
     max_source_length: int | None
     scores: bool
     attention: bool
+    prefix: str
     generate_kwargs: dict[str, Any]
 
     def encoded_windows(
@@ -239,21 +248,17 @@ class _Translator:
         self, windows: Iterator[list[list[list[int]]]], tokens_per_batch: int, batch_size: int | None
     ) -> Iterator[list[Translation]]:
         """Translate a window and give it out, until nothing is left."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            for parts in windows:
-                # Each part with the number of its sentence; a blank sentence has none.
-                owners = [number for number, one in enumerate(parts) for _ in one]
-                encoded = [ids for one in parts for ids in one]
-                translated: list[list[Translation]] = [[] for _ in encoded]
-                for batch in token_batches([len(ids) for ids in encoded], tokens_per_batch, batch_size):
+        for parts in windows:
+            # Each part with the number of its sentence; a blank sentence has none.
+            owners = [number for number, one in enumerate(parts) for _ in one]
+            encoded = [ids for one in parts for ids in one]
+            translated: list[list[Translation]] = [[] for _ in encoded]
+            for batch in token_batches([len(ids) for ids in encoded], tokens_per_batch, batch_size):
+                with evaluation_mode(self.model):
                     found = self._translate_batch([encoded[k] for k in batch])
-                    for index, one in zip(batch, found, strict=True):
-                        translated[index] = one
-                yield from self._whole(len(parts), owners, translated)
-        finally:
-            self.model.train(was_training)
+                for index, one in zip(batch, found, strict=True):
+                    translated[index] = one
+            yield from self._whole(len(parts), owners, translated)
 
     def _whole(
         self, count: int, owners: list[int], translated: list[list[Translation]]
@@ -262,7 +267,7 @@ class _Translator:
         of_sentence: list[list[list[Translation]]] = [[] for _ in range(count)]
         for owner, one in zip(owners, translated, strict=True):
             of_sentence[owner].append(one)
-        each = self.generate_kwargs.get("num_return_sequences", 1)
+        each = returned_sequences(self.model, self.generate_kwargs)
         blank = [Translation("", score=0.0 if self.scores else None)] * each
         for parts in of_sentence:
             if len(parts) == 1:
@@ -282,7 +287,8 @@ class _Translator:
         if not filled:
             return parts
         limit = self._limit()
-        all_ids = self.tokenizer([sentences[k] for k in filled], verbose=False)["input_ids"]
+        texts = [self.prefix + sentences[k] for k in filled]
+        all_ids = self.tokenizer(texts, verbose=False)["input_ids"]
         for index, ids in zip(filled, all_ids, strict=True):
             parts[index] = [ids]
             if limit is not None and len(ids) > limit:
@@ -301,14 +307,16 @@ class _Translator:
         if self.long_sentences == "error":
             raise ValueError(f"sentence {number} must have at most {limit} tokens, but has {length} instead.")
         if self.long_sentences == "split":
-            texts = split_text(text, lambda part: len(self.tokenizer(part)["input_ids"]) <= limit)
+            texts = split_text(
+                text, lambda part: len(self.tokenizer(self.prefix + part)["input_ids"]) <= limit
+            )
             return [self._cut(part, limit) for part in texts]
         reason = "as asked for" if self.long_sentences else "all that the model takes"
         logger.warning(f"sentence {number} has {length} tokens; it is cut to {limit}, {reason}.")
         return [self._cut(text, limit)]
 
     def _cut(self, text: str, limit: int) -> list[int]:
-        return list(self.tokenizer(text, truncation=True, max_length=limit)["input_ids"])
+        return list(self.tokenizer(self.prefix + text, truncation=True, max_length=limit)["input_ids"])
 
     def _translate_batch(self, encoded: list[list[int]]) -> list[list[Translation]]:
         """The translations of each source, given as its token ids."""
@@ -319,7 +327,8 @@ class _Translator:
         if self.scores:
             options |= {"return_dict_in_generate": True, "output_scores": True}
         generated = self.model.generate(**sources, **options)  # type: ignore[operator]
-        tokens = generated.sequences if self.scores else generated  # (N * R, S)
+        # A checkpoint's generation config may ask for more than the tokens, too.
+        tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences  # (N * R, S)
         found = [Translation(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
         if self.scores:
             found = [
@@ -344,15 +353,50 @@ class _Translator:
             completed.append(
                 replace(
                     one,
-                    source_tokens=self._names(sources["input_ids"][row, real]),
-                    target_tokens=self._names(target),
+                    source_tokens=tuple(self._source_names(sources["input_ids"][row, real].tolist())),
+                    target_tokens=tuple(self.tokenizer.convert_ids_to_tokens(target.tolist())),
                     attention=weights[row, :, :, : len(target)][..., real].cpu(),
                 )
             )
         return completed
 
-    def _names(self, ids: torch.Tensor) -> tuple[str, ...]:
-        return tuple(self.tokenizer.convert_ids_to_tokens(ids.tolist()))
+    @cached_property
+    def _source_names(self) -> Callable[[Sequence[int]], list[str]]:
+        return source_names(self.tokenizer)
+
+
+def side_vocabulary(tokenizer: PreTrainedTokenizerBase, *, target: bool) -> dict[str, int]:
+    """The tokens of one side with their ids.
+
+    The two sides differ in tokenizers with a vocabulary for each: Marian's, FSMT's and fairseq's.
+    """
+    if target:
+        for name in ("target_encoder", "target_vocab"):
+            vocabulary = getattr(tokenizer, name, None)
+            if vocabulary and isinstance(vocabulary, dict):
+                return dict(vocabulary)
+        # FSMT's keeps the target's the other way round.
+        if hasattr(tokenizer, "tgt_vocab_size"):
+            return {token: number for number, token in tokenizer.decoder.items()}
+    return tokenizer.get_vocab()
+
+
+def source_names(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[int]], list[str]]:
+    """What names the ids of a source: `convert_ids_to_tokens` takes those of two vocabularies for targets."""
+    names = {number: token for token, number in side_vocabulary(tokenizer, target=False).items()}
+
+    def named(ids: Sequence[int]) -> list[str]:
+        return [names[k] if k in names else str(tokenizer.convert_ids_to_tokens(k)) for k in ids]
+
+    return named
+
+
+def returned_sequences(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:
+    """How many translations of a sentence `generate()` gives."""
+    configs = (generate_kwargs.get("generation_config"), getattr(model, "generation_config", None))
+    asked = [generate_kwargs.get("num_return_sequences")]
+    asked += [getattr(config, "num_return_sequences", None) for config in configs]
+    return next((number for number in asked if number is not None), 1)
 
 
 def _join_parts(parts: Sequence[Translation]) -> Translation:
@@ -397,14 +441,52 @@ def cross_attention(
         sources: `input_ids` and `attention_mask`, (N, T).
         tokens: (N, S) decoder inputs and outputs, start token first.
     """
-    implementation = model.config._attn_implementation
-    # The only one that gives the weights.
-    model.set_attn_implementation("eager")
-    try:
+    with eager_attention(model):
         outputs = model(**sources, decoder_input_ids=tokens[:, :-1], output_attentions=True, use_cache=False)
-    finally:
-        model.set_attn_implementation(implementation)
     return torch.stack(outputs.cross_attentions, dim=1)
+
+
+def evaluation_mode(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """The model is in evaluation mode meanwhile, and then in the mode before; threads may overlap."""
+    return _held(model, "training", lambda: model.training, model.train, False)
+
+
+def eager_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """The model attends by the plain formula meanwhile, which alone gives weights; threads may overlap."""
+    return _held(
+        model,
+        "attention",
+        lambda: model.config._attn_implementation,
+        model.set_attn_implementation,
+        "eager",
+    )
+
+
+# Of each model: what is held at another value, by how many, and the value before.
+_HELD: WeakKeyDictionary[torch.nn.Module, dict[str, tuple[int, Any]]] = WeakKeyDictionary()
+_HELD_LOCK = threading.Lock()
+
+
+@contextmanager
+def _held(
+    model: PreTrainedModel, name: str, get: Callable[[], Any], set_to: Callable[[Any], Any], value: Any
+) -> Iterator[None]:
+    """A setting of a model is `value` until the last of all that hold it at the same time has ended."""
+    with _HELD_LOCK:
+        holds = _HELD.setdefault(model, {})
+        holders, before = holds.get(name) or (0, get())
+        if not holders:
+            set_to(value)
+        holds[name] = (holders + 1, before)
+    try:
+        yield
+    finally:
+        with _HELD_LOCK:
+            holders, before = holds.pop(name)
+            if holders > 1:
+                holds[name] = (holders - 1, before)
+            else:
+                set_to(before)
 
 
 def _longest_source(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:

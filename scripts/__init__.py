@@ -286,7 +286,7 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
     """The four files that are given, or those of the embedded corpus, written into `args.output_dir`.
 
     Raises:
-        InputError: some of the four are given, but not all.
+        InputError: some of the four are given, but not all; or the folder holds a corpus of another size.
     """
     given = {name: getattr(args, name) for name in CORPUS_FILES}
     if all(given.values()):
@@ -294,10 +294,13 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
     if any(given.values()):
         raise InputError(f"give all of {', '.join(f'`--{name}`' for name in CORPUS_FILES)}, or none.")
     from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
+    from vanilla_transformer.training.reports import check_settings
 
     folder = Path(args.output_dir, "corpus")
-    if not folder.is_dir():
+    settings = folder / "settings.json"
+    if not settings.is_file():  # which is written last
         write_corpus(build_corpus(train_size=args.train_size), folder)
+    check_settings(settings, {"train_size": args.train_size})
     names = ("train.zh", "train.en", "valid.zh", "valid.en")
     return {side: str(folder / name) for side, name in zip(CORPUS_FILES, names, strict=True)}
 
@@ -356,7 +359,7 @@ def load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerB
     from vanilla_transformer.modeling.engines import load_engine
 
     # onnxruntime is asked for the CPU, whatever there is.
-    device = "cpu" if args.device == "auto" and args.backend == "onnx" else _device(args.device).type
+    device = "cpu" if args.device == "auto" and args.backend == "onnx" else _device(args.device)
     model = load_engine(args.backend, args.model, device=device, compute_type=args.compute_type)
     try:
         return model, AutoTokenizer.from_pretrained(args.model)

@@ -58,11 +58,12 @@ def run(args: argparse.Namespace) -> None:
     files = corpus_files(args)
     _check_gensim(args.models)
     from vanilla_transformer.lineage import pictures, road
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
     names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
     folder = Path(args.output_dir)
     settings = {name: getattr(args, name) for name in names}
+    check_settings(folder / "settings.json", settings | files)
     journey = road.prepare(files, folder, language=args.target_lang, **settings)
     rows = road.travel(journey, args.models)
     table = road.table_rows(rows)

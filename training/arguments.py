@@ -128,3 +128,5 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
         for name in ("learning_rate_scale", "keep_best_checkpoints"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, but is {getattr(self, name)} instead.")
+        if self.paper_schedule and self.warmup_steps <= 0:
+            raise ValueError(f"`warmup_steps` must be positive, but is {self.warmup_steps} instead.")

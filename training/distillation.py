@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from . import checkpoints
 from .parallel_files import file_digest
+from .reports import check_settings
 from .run import write_text
 from .tasks import TranslationTask
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SOURCE_FILE, TARGET_FILE = "source.txt", "target.txt"
 ORIGIN_FILE = "teacher.json"
 PART_SIZE = 2048
+# What a folder may hold of a tokenizer.
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges*", "*.model", "*.spm")
 
 
 def distillation_folder(recipe: TrainRecipe) -> Path:
@@ -74,26 +76,28 @@ def check_origin(folder: Path, origin: dict[str, Any]) -> None:
     Raises:
         InputError: the folder holds translations of another teacher, other sources or another search.
     """
-    path = folder / ORIGIN_FILE
-    if path.is_file():
-        changed = [key for key, value in checkpoints.read_json(path).items() if origin.get(key) != value]
-        if changed:
-            raise InputError(
-                f"`{folder}` holds translations made otherwise ({', '.join(changed)} differ):"
-                " give another `output_dir`."
-            )
-        return
-    write_text(path, json.dumps(origin, indent=2))
+    check_settings(folder / ORIGIN_FILE, origin)
 
 
 def origin_of(teacher: str, sources: Sequence[str], generate_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What decides the translations: the teacher's weights, the sources, and how it searches."""
-    weights = Path(teacher) / checkpoints.WEIGHTS_FILE
+    """What decides the translations: the teacher with its tokenizer, the sources, and how it searches."""
+    folder = Path(teacher)
+    weights = folder / checkpoints.WEIGHTS_FILE
     return {
         "teacher": file_digest(weights).hex()[:32] if weights.is_file() else teacher,
+        "tokenizer": _digest_of(folder, _TOKENIZER_FILES),
         "sources": hashlib.blake2b("\n".join(sources).encode(), digest_size=16).hexdigest(),
+        "generation": _digest_of(folder, ("generation_config.json",)),
         "search": generate_kwargs,
     }
+
+
+def _digest_of(folder: Path, patterns: Sequence[str]) -> str:
+    """A digest of the names and contents of some files of a folder, which need not exist."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        digest.update(path.name.encode() + file_digest(path))
+    return digest.hexdigest()
 
 
 def translate_corpus(
@@ -108,7 +112,8 @@ def translate_corpus(
 ) -> int:
     """Write the sources and their translations as aligned files into `folder`, a part at a time.
 
-    A part that is there already is not translated again, so an interrupted call goes on where it stopped.
+    A part that is there already is not translated again, so an interrupted call goes on where it stopped. It
+    is named by the sentences that it holds: with another `part_size`, parts that do not fit are made anew.
 
     Args:
         sources: sentences without line ends, none of them blank.
@@ -117,23 +122,41 @@ def translate_corpus(
 
     Returns:
         How many sentences were translated by this call.
+
+    Raises:
+        InputError: a part holds more or fewer lines than sentences; the message names it.
     """
     from transformers.utils import logging
 
     from ..modeling.translation_vanilla_transformer import translate
 
-    if (folder / TARGET_FILE).is_file():
+    target = folder / TARGET_FILE
+    if target.is_file() and _line_count(target.read_text("utf-8")) == len(sources):
         return 0
-    starts = range(0, len(sources), part_size)
-    parts = [folder / "parts" / f"{start:09d}.txt" for start in starts]
+    spans = [(at, min(at + part_size, len(sources))) for at in range(0, len(sources), part_size)]
+    parts = [folder / "parts" / f"{start:09d}-{end:09d}.txt" for start, end in spans]
     done = 0
-    for start, part in logging.tqdm(list(zip(starts, parts, strict=True)), desc="translating", unit=" parts"):
+    for (start, end), part in logging.tqdm(
+        list(zip(spans, parts, strict=True)), desc="translating", unit=" parts"
+    ):
         if not part.is_file():
-            chunk = sources[start : start + part_size]
+            chunk = sources[start:end]
             lines = translate(model, tokenizer, chunk, tokens_per_batch=tokens_per_batch, **generate_kwargs)
             write_text(part, "".join(f"{_in_one_line(line)}\n" for line in lines))
             done += len(chunk)
     write_text(folder / SOURCE_FILE, "".join(f"{source}\n" for source in sources))
     # The target comes last: it marks that all is there.
-    write_text(folder / TARGET_FILE, "".join(part.read_text("utf-8") for part in parts))
+    texts = [_checked_part(part, end - start) for (start, end), part in zip(spans, parts, strict=True)]
+    write_text(target, "".join(texts))
     return done
+
+
+def _checked_part(part: Path, count: int) -> str:
+    text = part.read_text("utf-8")
+    if _line_count(text) != count:
+        raise InputError(f"`{part}` holds {_line_count(text)} lines for {count} sentences: delete it.")
+    return text
+
+
+def _line_count(text: str) -> int:
+    return text.count("\n")

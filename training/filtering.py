@@ -23,6 +23,8 @@ CACHE_VERSION = "1"
 # What became of a pair; the first three are kept.
 KEPT, CUT, LONG, EMPTY, TOO_LONG, RATIO = range(6)
 LAST_KEPT = LONG
+# What shows how a tokenizer encodes each side.
+PROBE = "a"
 
 _ENCODE_OPTIONS: dict[str, Any] = {
     "padding": False,
@@ -166,10 +168,13 @@ def prepare_pairs(
         InputError: for limits that cannot work, a tokenizer without an end token, or if no pair is left.
     """
     limits = Limits(max_source_length, max_target_length, long_sentences, max_length_ratio)
-    _check_end_token(tokenizer)
+    probe = _probe(tokenizer)
     if isinstance(pairs, datasets.IterableDataset):
         return _prepare_stream(pairs, _Preparer(tokenizer, limits, FilterReport()), batch_size)
-    prepared = _prepare_dataset(pairs, _Preparer(tokenizer, limits), batch_size, num_proc)
+    preparer = _Preparer(tokenizer, limits)
+    prepared = _prepare_dataset(
+        pairs, preparer, preparer.fingerprint(pairs._fingerprint, probe), batch_size, num_proc
+    )
     status = prepared.data.column("status").to_numpy()
     report = FilterReport()
     report.add(status)
@@ -179,10 +184,13 @@ def prepare_pairs(
     return (kept if report.kept == report.read else kept.select(np.flatnonzero(status <= LAST_KEPT))), report
 
 
-def _check_end_token(tokenizer: PreTrainedTokenizerBase) -> None:
-    for name, ids in (("source", encode(tokenizer, ["a"])), ("target", _encode_target(tokenizer, ["a"]))):
-        if tokenizer.eos_token_id is None or ids[0][-1:] != [tokenizer.eos_token_id]:
+def _probe(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+    """The ids of one short text as source and as target, each checked to end in the end token."""
+    ids = {"source": encode(tokenizer, [PROBE])[0], "target": _encode_target(tokenizer, [PROBE])[0]}
+    for name, row in ids.items():
+        if tokenizer.eos_token_id is None or row[-1:] != [tokenizer.eos_token_id]:
             raise InputError(f"The tokenizer must end every {name} in its end token, but does not.")
+    return ids
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, add_special_tokens: bool = True) -> Rows:
@@ -196,9 +204,8 @@ def _encode_target(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows
 
 
 def _prepare_dataset(
-    pairs: datasets.Dataset, prepare: "_Preparer", batch_size: int, num_proc: int | None
+    pairs: datasets.Dataset, prepare: "_Preparer", fingerprint: str, batch_size: int, num_proc: int | None
 ) -> datasets.Dataset:
-    fingerprint = prepare.fingerprint(pairs._fingerprint)
     try:
         prepared = pairs.with_format("arrow").map(
             prepare,
@@ -240,14 +247,15 @@ class _Preparer:
         self.report.add(status)
         return pa.table(columns | self._token_columns(*ids, status)).filter(pa.array(status <= LAST_KEPT))
 
-    def fingerprint(self, pairs: str) -> str:
-        """Return a digest of what decides the result: the pairs, the tokenizer and the limits."""
+    def fingerprint(self, pairs: str, probe: dict[str, list[int]]) -> str:
+        """Return a digest of what decides the result: the pairs, the tokenizer, its probe and the limits."""
         # The tokenizer's own pickle changes while it is used, which would make every run tokenise anew.
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         tokenizer = (
             backend.to_str() if backend is not None else datasets.fingerprint.Hasher.hash(self.tokenizer)
         )
-        parts = (CACHE_VERSION, pairs, tokenizer, repr(self.limits))
+        # The backend does not tell what a call sets in it, such as the target language of NLLB and mBART.
+        parts = (CACHE_VERSION, pairs, tokenizer, repr(probe), repr(self.limits))
         return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
     def _status(

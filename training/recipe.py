@@ -24,6 +24,7 @@ from .recipe_values import (
     check_known,
     check_pair,
     closest,
+    converted,
     default_of,
     key_types,
     one_line_errors,
@@ -35,6 +36,20 @@ from .recipe_values import (
 
 _PACKAGE = "vanilla_transformer.recipes"
 _LAUNCH_FOLDER = "accelerate"
+# What GenerationConfig takes as it is, and a search then stumbles over.
+_GENERATION_TYPES: dict[str, type] = {
+    "num_beams": int,
+    "top_k": int,
+    "max_length": int,
+    "max_new_tokens": int,
+    "max_length_beyond_source": int,
+    "max_time": float,
+    "length_penalty": float,
+    "temperature": float,
+    "top_p": float,
+    "repetition_penalty": float,
+    "patience": float,
+}
 _METRIC = "What the best checkpoint is best in, on validation data."
 
 
@@ -137,7 +152,8 @@ class RunRecipe(Recipe):
     gradient_checkpointing: bool = recipe_key(
         False, "Compute activations again in the backward pass, to save memory."
     )
-    seed: int = recipe_key(1, "Seed of weights, dropout and the order of batches.", minimum=0)
+    # NumPy takes no larger seed.
+    seed: int = recipe_key(1, "Seed of weights, dropout and the order of batches.", minimum=0, below=2**32)
     eval_steps: int | None = recipe_key(
         None, "Validate every so many steps; null validates once per epoch.", section="Validation", minimum=1
     )
@@ -217,8 +233,11 @@ class RunRecipe(Recipe):
 
         from ..modeling.generation_vanilla_transformer import OWN_FIELDS, check_own_fields
 
+        for key, kind in _GENERATION_TYPES.items():
+            if generation.get(key) is not None:
+                converted(f"generation.{key}", kind, generation[key])
         beams = generation.get("num_beams")
-        if beams is not None and (not isinstance(beams, int) or beams < 1):
+        if beams is not None and beams < 1:
             raise InputError(f"`generation.num_beams` must be positive, but is {as_yaml(beams)} instead.")
         if beams == 1:
             # transformers refuses to save what only a beam search uses.

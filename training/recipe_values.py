@@ -179,6 +179,8 @@ class _RecipeLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # no key at all, as the base class says
             if key_node.value in seen:
                 line = key_node.start_mark.line + 1
                 raise InputError(f"line {line}: `{key_node.value}` is given twice.")
@@ -236,7 +238,7 @@ def _checked(item: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
     """`value`, converted to the field's type; an `InputError` if it does not fit."""
     if value is None and _is_optional(annotation):
         return None
-    value = _converted(item.name, _plain_type(annotation), value)
+    value = converted(item.name, _plain_type(annotation), value)
     choices = item.metadata["choices"]
     if choices and value not in choices:
         raise InputError(f"`{item.name}` must be one of {', '.join(choices)}, but is {value!r} instead.")
@@ -244,14 +246,15 @@ def _checked(item: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
     return value
 
 
-def _converted(name: str, kind: type, value: Any) -> Any:
+def converted(name: str, kind: type, value: Any) -> Any:
+    """`value` as one of the types that a key may have; an `InputError` if it is of another type."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
     if kind is list and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return list(value)
-    if kind is not list and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    if kind not in (list, dict) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     hint = " (put it in quotes)" if kind is str and not isinstance(value, Mapping) else ""
     raise InputError(f"`{name}` must be {_KIND_NAMES[kind]}{hint}, but is {as_yaml(value)} instead.")
@@ -291,7 +294,7 @@ def check_known(keys: Iterable[str], *, prefix: str, known: Iterable[str]) -> No
     names = set(known)
     for key in keys:
         if key not in names:
-            raise InputError(f"unknown key `{prefix}{key}`{closest(key, names, prefix)}")
+            raise InputError(f"unknown key `{prefix}{key}`{closest(str(key), names, prefix)}")
 
 
 def closest(word: str, known: Iterable[str], prefix: str = "") -> str:

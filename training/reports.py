@@ -8,13 +8,15 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from ..errors import InputError
+from .checkpoints import read_json
 from .run import write_text
 
 
@@ -55,6 +57,25 @@ def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def check_settings(path: str | Path, settings: Mapping[str, Any]) -> None:
+    """Note in a file how the results beside it are made, or refuse to mix them with others.
+
+    Raises:
+        InputError: the file is there and notes another value of a setting.
+    """
+    path = Path(path)
+    if not path.is_file():
+        write_text(path, json.dumps(settings, indent=2))
+        return
+    given = json.loads(json.dumps(settings))
+    changed = [name for name, value in read_json(path).items() if given.get(name) != value]
+    if changed:
+        raise InputError(
+            f"`{path.parent}` holds results made otherwise ({', '.join(changed)} differ):"
+            " give another `output_dir`."
+        )
 
 
 def write_report(

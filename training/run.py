@@ -41,6 +41,9 @@ from .word_vectors import embed_word_vectors
 LOG_FOLDER = "logs"
 # How often a stream, which has no epochs, is validated and saved unless the recipe says otherwise.
 STREAMING_INTERVAL = 1000
+# While the main process prepares a large corpus, all others wait for it; by default they give up in half an
+# hour.
+PREPARATION_SECONDS = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,7 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
         keep_best_checkpoints=keep_best,
         logging_steps=recipe.logging_steps,
         dataloader_num_workers=recipe.dataloader_workers,
+        ddp_timeout=PREPARATION_SECONDS,
         report_to="none",
         **renamed,
         **task_of(recipe).arguments(),
@@ -177,6 +181,8 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     """Everything up to the first step; the recipe is written last, once all that went well."""
     recipe, main = task.recipe, args.should_save
     output_dir = Path(recipe.output_dir)
+    _check_folders(recipe)
+    task.check_lengths()
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
         data = task.training_data()
         tokenizer = _tokenizer(task, data, main=main)
@@ -218,8 +224,10 @@ def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizer
     output_dir = Path(recipe.output_dir)
     given = recipe.tokenizer or recipe.init_from
     if given is not None:
-        _check_folder("tokenizer" if recipe.tokenizer else "init_from", given)
-        return _load_tokenizer(given)
+        tokenizer = _load_tokenizer(given)
+        if tokenizer.pad_token_id is None:
+            raise InputError(f"tokenizer `{given}` has no padding token, which batches need.")
+        return tokenizer
     resumed = (output_dir / RECIPE_FILE).is_file()
     if main and not resumed:
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
@@ -229,11 +237,13 @@ def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizer
     return _load_tokenizer(str(output_dir))
 
 
-def _check_folder(key: str, name: str) -> None:
+def _check_folders(recipe: RunRecipe) -> None:
     """Refuse what can only be a folder and is none, instead of asking the Hub for it."""
-    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if is_path and not Path(name).expanduser().is_dir():
-        raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
+    for key in ("tokenizer", "init_from"):
+        name = getattr(recipe, key) or ""
+        is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+        if is_path and not Path(name).expanduser().is_dir():
+            raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
 
 
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -249,7 +259,7 @@ def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
     if recipe.init_from is not None:
         model = _pretrained_model(task)
     else:
-        fields = {"vocab_size": len(tokenizer), **task.config_fields(), **recipe.model}
+        fields = {**_tokenizer_fields(tokenizer), **task.config_fields(), **recipe.model}
         config = VanillaTransformerConfig.from_preset(recipe.preset, **fields)
         config._attn_implementation = recipe.attn_implementation
         model = task.model_class(config)
@@ -269,10 +279,25 @@ def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
     return model
 
 
+def _tokenizer_fields(tokenizer: Any) -> dict[str, Any]:
+    """Fields of the configuration that follow from the tokenizer.
+
+    Without a start token, decoding begins with padding, as Marian does. A token that the tokenizer lacks is
+    `None`: the default would be the id of an ordinary word.
+    """
+    bos = tokenizer.bos_token_id
+    return {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": bos,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id if bos is None else bos,
+    }
+
+
 def _pretrained_model(task: Task[Any]) -> PreTrainedModel:
     recipe = task.recipe
     name = str(recipe.init_from)
-    _check_folder("init_from", name)
     if Path(name).is_dir():
         checkpoints.check_weights(name)
     try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from ..errors import InputError
+from ..configuration import VanillaTransformerConfig
+from ..errors import InputError, first_line
 from ..modeling import (
     VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
@@ -20,6 +22,7 @@ from .classification import ClassificationScores
 from .corpus import iterate_texts, load_labelled_texts, load_pairs, load_texts
 from .filtering import LongSentences, prepare_pairs
 from .recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe, TrainRecipe
+from .recipe_values import one_line_errors
 from .samples import PrintSamples
 from .scoring import TranslationScores
 from .text_collators import ClassifierCollator, TextCollator
@@ -30,6 +33,7 @@ from .texts import (
     prepare_causal_texts,
     prepare_labelled_texts,
     prepare_masked_texts,
+    require_token,
 )
 
 R = TypeVar("R", bound=RunRecipe)
@@ -43,12 +47,14 @@ class Task(ABC, Generic[R]):
         model_class: the class of the model.
         score_names: the scores of a validation that are kept, as far as there are any.
         text_columns: the columns of the training data that the tokenizer is trained on.
+        length_keys: the keys of the recipe that limit the length of a row.
         streaming: whether the training data have no known length.
     """
 
     model_class: type[PreTrainedModel]
     score_names: tuple[str, ...] = ("loss", "perplexity")
     text_columns: tuple[str, ...] = ("text",)
+    length_keys: tuple[str, ...] = ("max_length",)
     streaming = False
 
     def __init__(self, recipe: R):
@@ -69,6 +75,26 @@ class Task(ABC, Generic[R]):
     @abstractmethod
     def collator(self, tokenizer: Any) -> Any:
         """What makes batches of rows; `None` for the Trainer's own."""
+
+    @cached_property
+    def positions(self) -> int | None:
+        """How many tokens the model can read at most: those of its learned positions; `None` for no limit."""
+        config = _config_of(self.recipe)
+        return config.max_position_embeddings if config.position_embedding == "learned" else None
+
+    def check_lengths(self) -> None:
+        """Refuse a limit of length above the learned positions, at which training would stop.
+
+        Raises:
+            InputError: names the key; or the model to start from cannot be loaded.
+        """
+        for key in self.length_keys:
+            length = getattr(self.recipe, key)
+            if self.positions is not None and length > self.positions:
+                raise InputError(
+                    f"`{key}` must be at most `max_position_embeddings` ({self.positions}) for learned"
+                    f" positions, but is {length} instead."
+                )
 
     def texts(self, data: Any) -> Iterator[str]:
         """What the tokenizer is trained on."""
@@ -99,12 +125,25 @@ class Task(ABC, Generic[R]):
         return {}
 
 
+def _config_of(recipe: RunRecipe) -> VanillaTransformerConfig:
+    """The configuration of the model to train, but for what follows from tokenizer and data."""
+    with one_line_errors():
+        if recipe.init_from is None:
+            fields = {"vocab_size": recipe.vocab_size, **recipe.model}
+            return VanillaTransformerConfig.from_preset(recipe.preset, **fields)
+        try:
+            return VanillaTransformerConfig.from_pretrained(recipe.init_from, **recipe.model)
+        except OSError as error:
+            raise InputError(f"model `{recipe.init_from}` cannot be loaded: {first_line(error)}") from None
+
+
 class TranslationTask(Task[TrainRecipe]):
     """An encoder-decoder on sentence pairs."""
 
     model_class = VanillaTransformerForConditionalGeneration
     score_names = ("loss", "perplexity", "bleu", "chrf")
     text_columns = ("source", "target")
+    length_keys = ("max_source_length", "max_target_length")
 
     def __init__(self, recipe: TrainRecipe):
         super().__init__(recipe)
@@ -127,10 +166,13 @@ class TranslationTask(Task[TrainRecipe]):
 
     def training_rows(self, data: Any, tokenizer: Any) -> tuple[Any, object]:
         """The pairs as tokens."""
-        return self._prepare(self.recipe, data, tokenizer)
+        return self._prepare(self._within_positions(self.recipe), data, tokenizer)
 
     def validation_rows(self, tokenizer: Any) -> tuple[Any, object]:
-        """The validation pairs, none left out for its length, so that scores are those of the whole set."""
+        """The validation pairs, none left out for its length, so that scores are those of the whole set.
+
+        None is cut, but for the end that is beyond learned positions, which the model cannot read.
+        """
         recipe = self.recipe
         pairs = load_pairs(
             source=recipe.valid_source,
@@ -143,7 +185,14 @@ class TranslationTask(Task[TrainRecipe]):
             split=recipe.valid_split or "train",
         )
         whole = dataclasses.replace(recipe, long_sentences="keep", max_length_ratio=None)
-        return self._prepare(whole, pairs, tokenizer)
+        return self._prepare(self._within_positions(whole), pairs, tokenizer)
+
+    def _within_positions(self, recipe: TrainRecipe) -> TrainRecipe:
+        """The recipe, but pairs that it keeps at any length are cut at the learned positions."""
+        if self.positions is None or recipe.long_sentences != "keep":
+            return recipe
+        limits = dict.fromkeys(self.length_keys, self.positions)
+        return dataclasses.replace(recipe, long_sentences="cut", **cast(Any, limits))
 
     @staticmethod
     def _prepare(recipe: TrainRecipe, pairs: Any, tokenizer: Any) -> tuple[Any, object]:
@@ -195,6 +244,8 @@ class LanguageModelTask(Task[LanguageModelRecipe]):
 
     def training_rows(self, data: Any, tokenizer: Any) -> tuple[Any, object]:
         """The lines as pieces of tokens."""
+        if self.masked:
+            require_token(tokenizer, "mask_token", "a masked language model")
         prepare = prepare_masked_texts if self.masked else prepare_causal_texts
         recipe = self.recipe
         return prepare(data, tokenizer, max_length=recipe.max_length, join_lines=recipe.join_lines)
@@ -266,9 +317,11 @@ class ClassifierTask(Task[ClassifierRecipe]):
         )
 
     def _prepare(self, texts: Any, tokenizer: Any, long_texts: str) -> tuple[Any, object]:
-        return prepare_labelled_texts(
-            texts, tokenizer, self.classes, max_length=self.recipe.max_length, long_texts=long_texts
-        )
+        limit = self.recipe.max_length
+        if long_texts == "keep" and self.positions is not None:
+            # What is beyond learned positions, the model cannot read.
+            limit, long_texts = self.positions, "cut"
+        return prepare_labelled_texts(texts, tokenizer, self.classes, max_length=limit, long_texts=long_texts)
 
     def collator(self, tokenizer: Any) -> Any:
         """Pads."""

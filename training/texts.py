@@ -53,6 +53,16 @@ class TextReport:
         return f"{self.rows:,} pieces of {self.read:,} texts; {', '.join(found) or 'none left out or cut'}"
 
 
+def require_token(tokenizer: PreTrainedTokenizerBase, name: str, model: str) -> None:
+    """Refuse a tokenizer that lacks a special token, "mask_token" for instance, which a kind of model needs.
+
+    Raises:
+        InputError: names the kind of model and the token.
+    """
+    if getattr(tokenizer, f"{name}_id") is None:
+        raise InputError(f"{model} needs a tokenizer with a `{name}`, but this one has none.")
+
+
 def prepare_causal_texts(
     texts: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 256, join_lines: bool = False
 ) -> tuple[Dataset, TextReport]:
@@ -66,8 +76,9 @@ def prepare_causal_texts(
         join_lines: fill rows with one text after the other, `</s>` between them.
 
     Raises:
-        InputError: there is no text.
+        InputError: there is no text, or a tokenizer without one of the two.
     """
+    require_token(tokenizer, "bos_token", "a causal language model")
     start = [cast(int, tokenizer.bos_token_id)]
     return _prepare_language_model(texts, tokenizer, start, max_length, join_lines)
 
@@ -85,6 +96,7 @@ def prepare_masked_texts(
 def _prepare_language_model(
     texts: Dataset, tokenizer: PreTrainedTokenizerBase, start: list[int], max_length: int, join_lines: bool
 ) -> tuple[Dataset, TextReport]:
+    require_token(tokenizer, "eos_token", "a language model")
     cut = partial(_pieces, tokenizer=tokenizer, start=start, max_length=max_length, join_lines=join_lines)
     rows, counts = _mapped(texts, cut)
     return rows, TextReport(len(texts), len(rows), empty=counts[0], cut=counts[1])
@@ -225,8 +237,7 @@ class Masking:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, probability: float = 0.15, seed: int = 0):
-        if tokenizer.mask_token_id is None:
-            raise InputError("a masked language model needs a tokenizer with a mask token.")
+        require_token(tokenizer, "mask_token", "a masked language model")
         self.probability = probability
         self.seed = seed
         self.epoch = 0

@@ -58,6 +58,8 @@ def test_from_text_to_a_picture_and_once_more(tmp_path: Path, capsys: pytest.Cap
     assert log["steps"] == 2
     assert (tmp_path / "lengths.png").read_bytes().startswith(b"\x89PNG")
     assert "| Source tokens | Pairs | sinusoidal, BLEU |" in capsys.readouterr().out
+    assert extrapolation.main([*words, "--max_steps", "3"]) == 2
+    assert "holds results made otherwise (max_steps differ)" in capsys.readouterr().err
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/by_length.json")}
     assert len(before) == 3
     assert extrapolation.main([*words, "--figure", str(tmp_path / "other.png")]) == 0

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pytest
 from helpers import load_benchmark
 from training_toy import write_recipe
 
-from vanilla_transformer.training.recipe import load_recipe
+from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
 
 time_to_bleu = load_benchmark("time_to_bleu")
 
@@ -40,6 +42,31 @@ def test_both_from_text_to_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "| VanillaTransformer |" in capsys.readouterr().out
     assert time_to_bleu.main(words) == 2
     assert "counts from nothing" in capsys.readouterr().err
+
+
+def test_neither_finds_what_the_other_has_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = []
+
+    def run(recipe: TrainRecipe, args: Any) -> dict[str, Any]:
+        cache = Path(datasets.config.HF_DATASETS_CACHE)
+        caches.append((cache, list(cache.iterdir())))
+        raise InterruptedError
+
+    recipe = load_recipe(write_recipe(tmp_path, max_steps=2))
+    monkeypatch.setattr(time_to_bleu, "RUNS", {"ours": run, "marian": run})
+    before = datasets.config.HF_DATASETS_CACHE
+    for name in ("ours", "marian"):
+        with pytest.raises(InterruptedError):
+            time_to_bleu.measure(name, recipe, None)
+    assert caches[0][0] != caches[1][0] and caches[0][1] == caches[1][1] == []
+    assert before == datasets.config.HF_DATASETS_CACHE
+
+
+def test_the_model_is_chosen_on_validation_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(tmp_path, max_steps=2, valid_source=None, valid_target=None)
+    test = ["--test_source", str(tmp_path / "text1.src"), "--test_reference", str(tmp_path / "text1.tgt")]
+    assert time_to_bleu.main([str(recipe), *test]) == 2
+    assert "chosen on validation files" in capsys.readouterr().err
 
 
 def test_a_target_is_reached_by_what_the_test_reads() -> None:

@@ -387,3 +387,13 @@ def test_architectures_name_the_base_model(fields: dict[str, Any], architectures
     config = VanillaTransformerConfig(**fields)
     assert config.architectures == architectures
     assert VanillaTransformerConfig.from_dict(config.to_dict()).architectures == architectures
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "decoder_vocab_size"])
+def test_padding_is_a_token_of_each_vocabulary(name: str) -> None:
+    refused(
+        f"`pad_token_id` must be below `{name}`, but 60 is not below 60.",
+        **{name: 60, "pad_token_id": 60},
+        **TWO_VOCABULARIES,
+    )
+    assert VanillaTransformerConfig(vocab_size=60, pad_token_id=59).pad_token_id == 59

@@ -1,5 +1,6 @@
 """Every number of an explanation, against the formulas in plain numpy and against the model's own outputs."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from helpers import parallel_sentences, word_tokenizer
 
-from vanilla_transformer import InputError
+from vanilla_transformer import FairseqTokenizer, InputError
 from vanilla_transformer.inspection import Explanation, explain
 from vanilla_transformer.inspection.explanation import Attention, Layer
 from vanilla_transformer.inspection.recording import record
@@ -230,6 +231,59 @@ def test_nothing_of_the_model_is_changed(tokenizer: Any) -> None:
     with pytest.raises(RuntimeError, match="stop"), record(model):
         raise RuntimeError("stop")
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_an_error_leaves_the_model_in_its_mode(tokenizer: Any) -> None:
+    model = model_for(tokenizer, position_embedding="learned", max_position_embeddings=4).train()
+    with pytest.raises(ValueError, match="position"):
+        explain(model, tokenizer, " ".join(["w1"] * 9))
+    assert model.training
+
+
+def test_what_other_threads_compute_is_not_recorded(tokenizer: Any) -> None:
+    """A sentence that another thread reads with the same model, and a recording that ends before this one."""
+    model = model_for(tokenizer)
+    inputs = {"input_ids": torch.tensor([[5, 6, 2]]), "decoder_input_ids": torch.tensor([[1, 5]])}
+
+    def other() -> None:
+        with record(model):
+            model(**{name: ids.repeat(4, 1) for name, ids in inputs.items()})
+
+    with record(model) as recording:
+        model(**inputs)
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert model.config._attn_implementation == "eager"
+    assert model.config._attn_implementation == "sdpa"
+    assert recording.outputs["model.encoder.layers.0"].shape == (1, 3, 12)
+    assert len(recording.operations["model.encoder.layers.0", "add"]) == 2
+
+
+def test_the_source_has_the_names_of_its_own_vocabulary() -> None:
+    special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+    words = FairseqTokenizer(
+        vocab=special | {"the": 4, "cat": 5}, target_vocab=special | {"le": 4, "chat": 5, "court": 6}
+    )
+    model = toy_model(vocab_size=6, decoder_vocab_size=7, share_encoder_decoder_embeddings=False)
+    explanation = explain(model, words, "the cat", target="le chat court")
+    assert explanation.source_embedding.pieces == ("the", "cat", "</s>")
+    assert explanation.target_embedding.pieces == ("<pad>", "le", "chat", "court")
+
+
+def test_the_text_names_the_activation_function(tokenizer: Any) -> None:
+    texts = {
+        name: explain(model_for(tokenizer, activation_function=name), tokenizer, SOURCE, target=TARGET).text()
+        for name in ("relu", "gelu")
+    }
+    assert "feed-forward: max(0, x W1 + b1)" in texts["relu"]
+    assert "feed-forward: gelu(x W1 + b1)" in texts["gelu"] and "max(0" not in texts["gelu"]
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_at_least_one_piece_is_decoded(tokenizer: Any, number: int) -> None:
+    with pytest.raises(InputError, match=f"`max_new_tokens` must be positive, but is {number} instead."):
+        explain(model_for(tokenizer), tokenizer, SOURCE, max_new_tokens=number)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from vanilla_transformer import InputError, pipeline
+from vanilla_transformer import FairseqTokenizer, FsmtTokenizer, InputError, pipeline
 from vanilla_transformer.interop import from_marian, save_ctranslate2, to_ctranslate2
 from vanilla_transformer.interop.ctranslate2_export import token_names
 from vanilla_transformer.modeling.engines import load_engine
@@ -20,9 +20,10 @@ from vanilla_transformer.modeling.generation_vanilla_transformer import (
     PAPER_DECODING,
     set_decoding,
 )
+from vanilla_transformer.modeling.pipelines import _exported
 
 from ..modeling.toy import VOCABULARY, pad, toy_model, translating_model
-from .foreign import marian_model
+from .foreign import fsmt_tokenizer, marian_model, marian_tokenizer
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -281,6 +282,52 @@ def test_names_of_tokens_are_all_different(tiny_tokenizer: PreTrainedTokenizerFa
         list(range(len(tiny_tokenizer)))
     )
     assert len(set(names)) == size
+
+
+def test_each_side_is_named_by_its_vocabulary(tmp_path: Path) -> None:
+    special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+    sides = [special | {"the": 4, "cat": 5}, special | {"le": 4, "chat": 5}]
+    fairseq = FairseqTokenizer(vocab=sides[0], target_vocab=sides[1])
+    theirs = fsmt_tokenizer(tmp_path)
+    theirs.save_pretrained(tmp_path)
+    marian: Any = marian_tokenizer(tmp_path, separate=True)
+    tokenizers: list[tuple[Any, list[dict[str, int]]]] = [
+        (fairseq, sides),
+        (marian, [marian.encoder, marian.target_encoder]),
+    ]
+    for one in (theirs, FsmtTokenizer.from_pretrained(tmp_path)):
+        tokenizers.append((one, [one.encoder, {token: number for number, token in one.decoder.items()}]))
+    for tokenizer, (source, target) in tokenizers:
+        assert source != target
+        for vocabulary, is_target in ((source, False), (target, True)):
+            names = token_names(tokenizer, len(vocabulary), target=is_target)
+            assert {name: number for number, name in enumerate(names)} == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (1, ("cuda", 1)),
+        ("cuda:1", ("cuda", 1)),
+        (torch.device("cuda:3"), ("cuda", 3)),
+        ("cuda", ("cuda", 0)),
+        (0, ("cuda", 0)),
+        (-1, ("cpu", 0)),
+        ("cpu", ("cpu", 0)),
+    ],
+)
+def test_one_gpu_of_several_is_chosen(
+    device: Any, expected: tuple[str, int], translating_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ctranslate2, "Translator", lambda folder, **options: given.update(options))
+    engine, options = _exported(translating_folder, {"backend": "ctranslate2", "device": device})
+    assert (given["device"], given["device_index"]) == expected
+    assert options == {"device": engine.device}
+    assert engine.to(f"{expected[0]}:{expected[1]}") is engine
+    assert engine.to(expected[0] if expected[1] == 0 else engine.device) is engine
+    with pytest.raises(InputError, match="`device` must be chosen when a model of CTranslate2 is loaded"):
+        engine.to(torch.device("cuda", 2))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Two senses of 苹果 on the road, BLEU by length, and the pictures of both."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from vanilla_transformer.lineage.senses import (
     vectors_in_context,
 )
 from vanilla_transformer.scripts import CORPUS_FILES, compare_lineage
+from vanilla_transformer.training.arguments import CPU_TOKENS
 
 SETTINGS = {"vocab_size": 340, "steps": 2, "tokens_per_update": 400, "width": 8}
 
@@ -72,6 +75,15 @@ def test_elmo_reads_some_sentences_and_is_asked_about_others(
         " classifier names the sense: layer 0 1.00 and 1.00, "
     )
     assert line in capsys.readouterr().out
+
+
+def test_accumulation_does_not_change_the_loss_of_elmo(journey: Any) -> None:
+    """The Trainer divides by the passes of an update, for the labels that it counts are of the target."""
+    vocabulary = math.log(len(journey.tokenizer))
+    for tokens in (CPU_TOKENS, 3 * CPU_TOKENS):
+        changed = replace(journey, tokens_per_update=tokens, steps=1)
+        row = road.neural_row(changed, road.build_elmo, f"elmo{tokens}")
+        assert row["loss_by_step"][1] == pytest.approx(vocabulary, rel=0.1)
 
 
 def test_the_vector_is_that_of_the_word_in_its_place(journey: Any) -> None:

@@ -10,6 +10,8 @@ import training_toy
 from helpers import parallel_sentences
 from peft import PrefixTuningConfig, get_peft_model
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -28,6 +30,7 @@ from vanilla_transformer.modeling.generation_vanilla_transformer import (
     RowLengthCriteria,
     project,
 )
+from vanilla_transformer.modeling.modeling_vanilla_transformer import VanillaTransformerDecoder
 from vanilla_transformer.training import VanillaTransformerTrainer, lora_config
 
 from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
@@ -237,6 +240,71 @@ def test_subclasses(kind: type[Model], fast: bool, steps: list[int]) -> None:
     generated = model.generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
     assert bool(steps) is fast
     assert fast or not (generated == 7).any()
+
+
+class Negating(VanillaTransformerDecoder):
+    """A decoder with a forward pass of its own."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().forward(*args, **kwargs)
+        outputs.last_hidden_state = -outputs.last_hidden_state
+        return outputs
+
+
+class RenamedDecoder(VanillaTransformerDecoder):
+    """A decoder that changes nothing of the computation."""
+
+
+@pytest.mark.parametrize(("kind", "fast"), [(Negating, False), (RenamedDecoder, True)])
+def test_a_decoder_of_the_users_own(
+    kind: type[VanillaTransformerDecoder], fast: bool, steps: list[int]
+) -> None:
+    model: Any = translating_model()
+    ids = torch.tensor(SOURCES[:1])
+    before = model.generate(ids, max_new_tokens=4)
+    steps.clear()
+    decoder = kind(model.config).to(model.dtype).eval()
+    decoder.load_state_dict(model.model.decoder.state_dict())
+    model.model.decoder = decoder
+    found = model.generate(ids, max_new_tokens=4)
+    assert bool(steps) is fast and torch.equal(found, before) is fast
+    assert torch.equal(found, model.generate(ids, max_new_tokens=4, fast=False))
+
+
+def test_a_hook_of_all_modules_is_called(steps: list[int]) -> None:
+    layers: list[Any] = []
+    handle = register_module_forward_hook(
+        lambda module, *given: layers.append(module) if module is model.model.decoder.layers[0] else None
+    )
+    model: Any = translating_model()
+    try:
+        model.generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
+    finally:
+        handle.remove()
+    assert len(layers) > 1 and not steps
+
+
+def test_a_beam_search_reads_no_more_from_the_device_as_sentences_grow_in_number() -> None:
+    """On a GPU each reading waits: a few a step are enough, however many sentences there are and end."""
+    model, readings = translating_model(), []
+    for sources in (MORE_SOURCES[:1], MORE_SOURCES * 7):
+        ids, mask = pad(sources)
+        with Readings() as found:
+            model.generate(ids, attention_mask=mask, num_beams=4, max_new_tokens=8)
+        readings.append(found.count)
+    assert readings[1] <= readings[0] + 8, readings
+
+
+class Readings(TorchDispatchMode):
+    """Counts what is read from the device one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket is torch.ops.aten._local_scalar_dense
+        return func(*args, **(kwargs or {}))
 
 
 def test_a_hook_on_the_model_is_called(steps: list[int]) -> None:

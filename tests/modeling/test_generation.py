@@ -247,6 +247,8 @@ def test_sampled_sequences_have_the_limit_of_their_source(silent: Model) -> None
         ({"max_new_tokens": 3}, {"max_length_beyond_source": 2}, 9),
         ({"max_length": 4}, {"max_length_beyond_source": 2}, 9),
         ({"max_length": 4}, {}, 3),
+        ({"max_length_beyond_source": None, "max_new_tokens": 30}, {"max_length": 6}, 5),
+        ({"max_new_tokens": 30}, {"generation_config": GenerationConfig(max_length=6)}, 5),
         ({"max_length_beyond_source": None}, {}, 57),
         ({"max_length_beyond_source": None, "max_new_tokens": 60}, {}, 60),
         ({"max_length_beyond_source": 4}, {"max_length_beyond_source": None}, 11),

@@ -1,9 +1,14 @@
 """The fused loss against the plain one, and both against the formula of section 5.4."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from vanilla_transformer.modeling.loss_vanilla_transformer import (
     CPU_CHUNK,
@@ -69,16 +74,70 @@ def test_fused_loss_and_gradients_take_a_bias() -> None:
         torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-15)
 
 
-def test_fused_loss_under_autocast_is_as_exact_as_the_plain_one() -> None:
-    exact_hidden, exact_weight, labels = example(40, torch.float64)
-    cross_entropy_loss(exact_hidden @ exact_weight.t(), labels, None, 0.1).backward()
-    hidden, weight, _ = example(40, torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        linear_cross_entropy_loss(hidden.bfloat16(), weight, labels, None, 0.1).backward()
-    assert weight.grad is not None and weight.grad.dtype == torch.float32
-    assert exact_weight.grad is not None
-    error = (weight.grad - exact_weight.grad).abs().max() / exact_weight.grad.abs().max()
-    assert error < 0.02
+@pytest.mark.parametrize("hidden_type", [torch.float32, torch.bfloat16])
+def test_fused_loss_under_autocast_is_as_exact_as_the_plain_one(hidden_type: torch.dtype) -> None:
+    """A layer norm returns float32 under autocast; the products are in bfloat16 all the same."""
+    exact = example(40, torch.float64)
+    cross_entropy_loss(exact[0] @ exact[1].t(), exact[2], None, 0.1).backward()
+    errors = []
+    for fused in (False, True):
+        hidden, weight, labels = example(40, torch.float32)
+        products = ProductTypes()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            states = hidden.to(hidden_type)
+            if fused:
+                with products:
+                    loss = linear_cross_entropy_loss(states, weight, labels, None, 0.1)
+                assert products.found == {torch.bfloat16}
+            else:
+                loss = cross_entropy_loss(F.linear(states, weight), labels, None, 0.1)
+        loss.backward()
+        pairs = zip((hidden, weight), exact, strict=False)
+        errors.append([relative_error(mine.grad, other.grad) for mine, other in pairs])
+        assert weight.grad is not None and weight.grad.dtype == torch.float32
+    assert all(fast < 1.3 * plain + 1e-3 for plain, fast in zip(*errors, strict=True)), errors
+
+
+class ProductTypes(TorchDispatchMode):
+    """Collects the types in which matrices are multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            self.found.add(args[-1].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def relative_error(found: torch.Tensor | None, exact: torch.Tensor | None) -> float:
+    assert found is not None and exact is not None
+    return float((found - exact).abs().max() / exact.abs().max())
+
+
+def test_without_gradients_the_fused_loss_computes_none() -> None:
+    hidden, weight, labels = example(CPU_CHUNK + 3, torch.float32)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        alone = linear_cross_entropy_loss(hidden, weight, labels, None, 0.1)
+    counted = int((labels != -100).sum())
+    assert counter.get_total_flops() == 2 * counted * weight.numel(), "one product, that of the logits"
+    torch.testing.assert_close(alone, linear_cross_entropy_loss(hidden, weight, labels, None, 0.1))
+
+
+def test_a_label_that_is_no_token_is_refused() -> None:
+    hidden, weight, labels = example(4, torch.float32)
+    labels[0, 0] = -1
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        linear_cross_entropy_loss(hidden, weight, labels)
+
+
+def test_second_derivatives_are_refused() -> None:
+    hidden, weight, labels = example(4, torch.float64)
+    loss = linear_cross_entropy_loss(hidden, weight, labels)
+    (first,) = torch.autograd.grad(loss, hidden, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        first.sum().backward()
 
 
 def test_nothing_but_padding_gives_zero() -> None:
@@ -88,13 +147,45 @@ def test_nothing_but_padding_gives_zero() -> None:
     assert loss.item() == 0 and hidden.grad is not None and not hidden.grad.any()
 
 
-def test_a_projection_with_a_hook_is_called_and_not_fused(tiny_model: Any) -> None:
+Hook = Callable[[torch.nn.Module], Any]
+
+
+@pytest.mark.parametrize(
+    "attach",
+    [
+        lambda projection: projection.register_forward_hook(lambda module, given, output: 2 * output),
+        lambda projection: register_module_forward_hook(
+            lambda module, given, output: 2 * output if module is projection else output
+        ),
+    ],
+    ids=["own", "of all modules"],
+)
+def test_a_projection_with_a_hook_is_called_and_not_fused(tiny_model: Any, attach: Hook) -> None:
     ids = torch.randint(5, 64, (2, 6))
     inputs = {"input_ids": ids, "labels": ids.flip(1), "return_logits": False}
     with torch.no_grad():
         fused = tiny_model(**inputs).loss
-        tiny_model.lm_head.register_forward_hook(lambda module, given, output: 2 * output)
+        handle = attach(tiny_model.lm_head)
         hooked = tiny_model(**inputs).loss
         plain = tiny_model(**inputs | {"return_logits": True}).loss
+        handle.remove()
     assert not torch.allclose(fused, hooked)
     torch.testing.assert_close(hooked, plain)
+
+
+def test_a_backward_hook_of_the_projection_is_called(tiny_model: Any) -> None:
+    ids, calls = torch.randint(5, 64, (2, 6)), []
+    tiny_model.lm_head.register_full_backward_hook(lambda *given: calls.append(given))
+    tiny_model(input_ids=ids, labels=ids, return_logits=False).loss.backward()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kept", [2, torch.tensor([0, 3])])
+def test_the_loss_of_kept_positions_is_the_same_fused(tiny_model: Any, kept: Any) -> None:
+    ids = torch.randint(5, 64, (2, 6))
+    inputs = {"input_ids": ids, "labels": ids.flip(1), "logits_to_keep": kept}
+    with torch.no_grad():
+        whole = tiny_model(**inputs | {"logits_to_keep": 0}).loss
+        plain, fused = (tiny_model(**inputs, return_logits=wanted).loss for wanted in (True, False))
+    assert not torch.allclose(whole, plain)
+    torch.testing.assert_close(fused, plain)

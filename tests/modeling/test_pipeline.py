@@ -1,5 +1,6 @@
 """The translation pipeline: what goes in and out, long sentences, languages, and which call works where."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from transformers import (
     MBartConfig,
     MBartForConditionalGeneration,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -233,11 +236,16 @@ def test_refusals(pipe: Any, inputs: Any, options: dict[str, Any], message: str)
         pipe(inputs, **options)
 
 
-def test_a_tokenizer_with_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+def mbart() -> tuple[Any, MBart50Tokenizer]:
+    """A model and its tokenizer, which takes languages and is set to en_XX."""
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", -1.0), ("▁b", -1.0)]
     tokenizer = MBart50Tokenizer(vocab=[*pieces, ("en_XX", 0.0), ("fr_XX", 0.0), ("<mask>", 0.0)])
     config = MBartConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **SHAPE)
-    model = enlarged(MBartForConditionalGeneration(config))
+    return enlarged(MBartForConditionalGeneration(config)), tokenizer
+
+
+def test_a_tokenizer_with_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = mbart()
     seen = []
     generate = model.generate
 
@@ -256,6 +264,97 @@ def test_a_tokenizer_with_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[1] == seen[0]
     with pytest.raises(ValueError, match="MBart50Tokenizer does not know 'xx'"):
         pipe("a", src_lang="xx")
+
+
+def test_the_languages_are_kept_while_the_caller_does_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread that encodes may do so between two translations, when the pipeline is not at work."""
+    model, tokenizer = mbart()
+    seen: list[int] = []
+    generate, given = model.generate, threading.Event()
+
+    def noted(**kwargs: Any) -> Any:
+        seen.extend(kwargs["input_ids"][:, 0].tolist())
+        return generate(**kwargs)
+
+    def slow() -> Iterator[str]:
+        yield from ["a b"] * 2
+        assert given.wait(timeout=60)
+        yield from ["a b"] * 2
+
+    monkeypatch.setattr(model, "generate", noted)
+    french, english = tokenizer.convert_tokens_to_ids(["fr_XX", "en_XX"])  # type: ignore[misc]
+    pipe = pipeline("translation", model, tokenizer, device="cpu", max_length=4)
+    before = set(threading.enumerate())
+    found: Any = pipe(slow(), src_lang="fr_XX", window=2)
+    next(found)
+    given.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=60)
+    assert len([next(found) for _ in range(3)]) == 3
+    assert seen == [french] * 4
+    pipe("a b")
+    assert seen[4] == english
+    tokenizer.add_tokens(["c"])
+    assert isinstance(pipe, TranslationPipeline)
+    copies = [pipe._tokenizer_in({"src_lang": "fr_XX"}) for _ in range(2)]
+    assert copies[0] is copies[1] and len(copies[0]) == len(tokenizer)
+
+
+def test_the_task_of_t5_gives_prefix_and_search(
+    tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {"prefix": "w9 w8 ", "num_beams": 3, "early_stopping": True, "max_length": 5}
+    others: dict[str, Any] = {
+        "decoder_start_token_id": 0,
+        "task_specific_params": {"summarization": {}, "translation_en_to_de": entry},
+    }
+    config = T5Config(
+        vocab_size=len(tiny_tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, **others
+    )
+    model: Any = T5ForConditionalGeneration(config).eval()
+    seen: list[dict[str, Any]] = []
+    generate = model.generate
+
+    def noted(**kwargs: Any) -> Any:
+        seen.append(kwargs)
+        return generate(**kwargs)
+
+    monkeypatch.setattr(model, "generate", noted)
+    pipe = pipeline("translation_en_to_de", model, tiny_tokenizer, device="cpu")
+    assert pipe(["w1 w2", ""])[1] == {"translation_text": ""}
+    assert tiny_tokenizer.batch_decode(seen[0]["input_ids"], skip_special_tokens=True) == ["w9 w8 w1 w2"]
+    assert seen[0]["num_beams"] == 3 and seen[0]["early_stopping"] is True
+    assert seen[0]["max_length"] == 5 + 50, "as long as its source allows, not the folder"
+    pipe("w1", num_beams=1, prefix="")
+    assert seen[1]["num_beams"] == 1 and seen[1]["input_ids"].shape == (1, 2)
+    pipeline("translation", model, tiny_tokenizer, device="cpu")("w1")
+    assert "num_beams" not in seen[2] and seen[2]["input_ids"].shape == (1, 2)
+    with pytest.raises(ValueError, match="`task` must be one of translation_en_to_de, but is"):
+        pipeline("translation_de_to_en", model, tiny_tokenizer, device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["model", "marian"])
+def test_the_direction_of_a_model_of_one_is_a_name(
+    kind: str, request: pytest.FixtureRequest, tiny_tokenizer: Any
+) -> None:
+    options: dict[str, Any] = {"device": "cpu", "max_length": 12, "num_beams": 1}
+    found = [
+        pipeline(task, request.getfixturevalue(kind), tiny_tokenizer, **options)(SENTENCES)
+        for task in ("translation", "translation_zh_to_en")
+    ]
+    assert found[0] == found[1]
+
+
+def test_several_translations_may_be_asked_for_by_a_generation_config(
+    model: Any, pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"num_beams": 3}
+    expected = pipe([SENTENCES[0], ""], num_return_sequences=2, **options)
+    for name, number in {"num_beams": 3, "num_return_sequences": 2}.items():
+        monkeypatch.setattr(model.generation_config, name, number)
+    assert pipe([SENTENCES[0], ""], **options) == expected
 
 
 def test_which_call_works_where_with_our_package(
@@ -291,6 +390,8 @@ def test_a_model_from_nowhere_needs_its_tokenizer(model: Any) -> None:
 
 
 def test_other_tasks_are_left_to_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformers, "pipeline", lambda task, **options: (task, options))
+    # By this path, as `sys.modules` may by now hold another module `transformers` than the one imported here.
+    theirs = "vanilla_transformer.modeling.pipelines.transformers.pipeline"
+    monkeypatch.setattr(theirs, lambda task, **options: (task, options))
     found: Any = pipeline("fill-mask", "somewhere", top_k=3)
     assert found == ("fill-mask", {"model": "somewhere", "tokenizer": None, "top_k": 3})

@@ -1,5 +1,6 @@
 """Translation line by line: order, batches by tokens, streaming, lengths and refusals."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
@@ -16,8 +17,21 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-from vanilla_transformer.modeling.translation_vanilla_transformer import token_batches, translate
+from vanilla_transformer import (
+    FairseqTokenizer,
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+)
+from vanilla_transformer.modeling.translation_vanilla_transformer import (
+    cross_attention,
+    eager_attention,
+    side_vocabulary,
+    token_batches,
+    translate,
+    translations,
+)
+
+from .toy import SOURCES, TARGETS, pad, translating_model
 
 SENTENCES = [source for source, _ in parallel_sentences(60)]
 
@@ -174,13 +188,145 @@ def test_computed_positions_have_no_limit(tiny_tokenizer: PreTrainedTokenizerFas
     assert model.calls[0]["max_length"] == 81
 
 
-def test_the_model_returns_to_its_mode(echo: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_model_returns_to_its_mode(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
     echo.train()
-    translations = translate(echo, tiny_tokenizer, SENTENCES, window=5)
-    next(translations)
-    assert not echo.training
-    translations.close()  # type: ignore[attr-defined]
+    found = translate(echo, tiny_tokenizer, SENTENCES, window=5)
+    next(found)
+    assert echo.training, "and it trains on while the caller looks at a translation"
+    list(found)
     assert echo.training
+
+    def broken(**kwargs: Any) -> torch.Tensor:
+        raise RuntimeError("stop")
+
+    monkeypatch.setattr(echo, "generate", broken)
+    with pytest.raises(RuntimeError, match="stop"):
+        list(translate(echo, tiny_tokenizer, SENTENCES))
+    assert echo.training
+
+
+def test_translations_of_one_model_may_overlap(echo: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """`Echo` refuses to generate while it trains."""
+    echo.train()
+    short, long = (translate(echo, tiny_tokenizer, SENTENCES[:n], window=1) for n in (2, 9))
+    next(short)
+    next(long)
+    assert list(short) == SENTENCES[1:2]
+    assert list(long) == SENTENCES[1:9]
+    assert echo.training
+
+
+def test_threads_share_the_mode_of_a_model(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that ends while another still generates does not take its mode away."""
+    generate, started, ended = echo.generate, threading.Event(), threading.Event()
+    modes = []
+
+    def waiting(*, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        if len(input_ids) > 1:
+            started.set()
+            assert ended.wait(timeout=60)
+            modes.append(echo.training)
+        return generate(input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(echo, "generate", waiting)
+    echo.train()
+    thread = threading.Thread(target=lambda: list(translate(echo, tiny_tokenizer, SENTENCES)))
+    thread.start()
+    assert started.wait(timeout=60)
+    assert list(translate(echo, tiny_tokenizer, SENTENCES[:1])) == SENTENCES[:1]
+    ended.set()
+    thread.join()
+    assert modes and not any(modes)
+    assert echo.training
+
+
+def test_attention_of_overlapping_threads_leaves_the_implementation() -> None:
+    model = translating_model(dtype=torch.float32)
+    ids, mask = pad(SOURCES)
+    tokens, _ = pad(TARGETS)
+    entered, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with eager_attention(model):
+            entered.set()
+            assert ended.wait(timeout=60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert entered.wait(timeout=60)
+    weights = cross_attention(model, {"input_ids": ids, "attention_mask": mask}, tokens)
+    assert weights.shape == (3, 3, 2, tokens.shape[1] - 1, ids.shape[1])
+    assert model.config._attn_implementation == "eager", "of the thread that still reads it"
+    ended.set()
+    thread.join()
+    assert model.config._attn_implementation == "sdpa"
+    with pytest.raises(RuntimeError, match="stop"), eager_attention(model):
+        raise RuntimeError("stop")
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("in_config", [True, False])
+def test_generate_may_return_more_than_tokens(
+    tiny_tokenizer: PreTrainedTokenizerFast, in_config: bool
+) -> None:
+    model = translating_model(dtype=torch.float32, vocab_size=len(tiny_tokenizer))
+    expected = list(translate(model, tiny_tokenizer, SENTENCES[:3]))
+    model.generation_config.return_dict_in_generate = in_config
+    options = {} if in_config else {"return_dict_in_generate": True}
+    assert list(translate(model, tiny_tokenizer, SENTENCES[:3], **options)) == expected
+
+
+def test_one_translation_whatever_a_generation_config_says(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    model = translating_model(dtype=torch.float32, vocab_size=len(tiny_tokenizer))
+    expected = list(translate(model, tiny_tokenizer, [SENTENCES[0], ""]))
+    model.generation_config.num_return_sequences = 2
+    assert list(translate(model, tiny_tokenizer, [SENTENCES[0], ""])) == expected
+    several = list(translations(model, tiny_tokenizer, [SENTENCES[0], ""]))
+    assert [len(one) for one in several] == [2, 2]
+    three = GenerationConfig(num_beams=3, num_return_sequences=3, max_new_tokens=3)
+    several = list(translations(model, tiny_tokenizer, [SENTENCES[0], ""], generation_config=three))
+    assert [len(one) for one in several] == [3, 3]
+
+
+def test_a_prefix_stands_before_each_sentence_and_each_part(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    found = list(translations(echo, tiny_tokenizer, ["w1", "", "w2 w3 w4"], prefix="w9 "))
+    assert [one[0].text for one in found] == ["w9 w1", "", "w9 w2 w3 w4"]
+    for choice, text in (("truncate", "w9 w2 w3"), ("split", "w9 w2 w3 w9 w4")):
+        (cut,) = translations(
+            echo, tiny_tokenizer, ["w2 w3 w4"], prefix="w9 ", long_sentences=choice, max_source_length=4
+        )
+        assert cut[0].text == text
+
+
+def test_an_iterator_of_one_thread_is_read_with_windows_of_one(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    base = sqlite3.connect(":memory:")
+    base.execute("create table sentences (text)")
+    base.executemany("insert into sentences values (?)", [(sentence,) for sentence in SENTENCES[:3]])
+    rows = (text for (text,) in base.execute("select text from sentences"))
+    assert list(translate(echo, tiny_tokenizer, rows, window=1)) == SENTENCES[:3]
+
+
+def test_each_side_of_fairseq_has_its_names() -> None:
+    special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+    sides = [special | {"the": 4, "cat": 5}, special | {"le": 4, "chat": 5, "court": 6}]
+    tokenizer = FairseqTokenizer(vocab=sides[0], target_vocab=sides[1])
+    assert [side_vocabulary(tokenizer, target=target) for target in (False, True)] == sides
+    shared = FairseqTokenizer(vocab=sides[0])
+    assert side_vocabulary(shared, target=True) == sides[0]
+    model = translating_model(
+        dtype=torch.float32, vocab_size=6, decoder_vocab_size=7, share_encoder_decoder_embeddings=False
+    )
+    ((found,),) = translations(model, tokenizer, ["the cat"], attention=True, max_new_tokens=4)
+    assert found.source_tokens == ("the", "cat", "</s>")
+    assert set(found.target_tokens) <= set(sides[1])
 
 
 @pytest.mark.parametrize(
@@ -188,6 +334,8 @@ def test_the_model_returns_to_its_mode(echo: Any, tiny_tokenizer: PreTrainedToke
     [
         (["a"], {"tokens_per_batch": 0}, "`tokens_per_batch` must be positive, but is 0 instead"),
         (["a"], {"window": 0}, "`window` must be positive, but is 0 instead"),
+        (["a"], {"batch_size": 0}, "`batch_size` must be positive, but is 0 instead"),
+        (["a"], {"max_source_length": 0}, "`max_source_length` must be positive, but is 0 instead"),
         ("one string", {}, "`sentences` must be an iterable of strings"),
         (["a"], {"num_return_sequences": 2}, "`num_return_sequences` must be 1"),
     ],

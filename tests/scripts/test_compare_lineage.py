@@ -39,3 +39,14 @@ def test_all_models_to_a_table_and_a_plot(tmp_path: Path, capsys: pytest.Capture
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}
     assert compare_lineage.main(words) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}
+
+
+def test_rows_of_other_settings_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = (*write_parallel_files(tmp_path, 60), *write_parallel_files(tmp_path, 3, seed=1))
+    words = [
+        word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
+    ]
+    words += ["--models", "ngram2", "--output_dir", str(tmp_path / "road"), "--vocab_size"]
+    assert compare_lineage.main([*words, "300"]) == 0
+    assert compare_lineage.main([*words, "400"]) == 2
+    assert "holds results made otherwise (vocab_size differ)" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Distillation: the student's pairs are the teacher's translations, made once, whatever interrupts that."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from training_toy import write_recipe
 
 from vanilla_transformer import translate
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.modeling import translation_vanilla_transformer
 from vanilla_transformer.scripts import distill_model, load_model
 from vanilla_transformer.training import distillation
 from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
@@ -84,11 +86,57 @@ def test_an_interrupted_translation_goes_on_with_the_missing_part(
     assert translate_into(tmp_path / "whole") == 10
     parts = tmp_path / "again" / "parts"
     parts.mkdir(parents=True)
-    (parts / "000000004.txt").write_text("kept\n" * 4)
+    (parts / "000000004-000000008.txt").write_text("kept\n" * 4)
     assert translate_into(tmp_path / "again") == 6
     whole = (tmp_path / "whole" / "target.txt").read_text("utf-8").split("\n")
     again = (tmp_path / "again" / "target.txt").read_text("utf-8").split("\n")
     assert again == [*whole[:4], *["kept"] * 4, *whole[8:]]
+
+
+def test_an_interrupted_translation_goes_on_with_parts_of_another_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def shout(model: Any, tokenizer: Any, sources: list[str], **options: Any) -> Iterator[str]:
+        calls.append(sources)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        yield from (source.upper() for source in sources)
+
+    monkeypatch.setattr(translation_vanilla_transformer, "translate", shout)
+    model: Any = None
+    sources = [f"line {n}" for n in range(10)]
+    with pytest.raises(KeyboardInterrupt):
+        distillation.translate_corpus(model, model, sources, tmp_path, part_size=4)
+    (tmp_path / "target.txt").write_text("of an earlier version, which did not count\n")
+    assert distillation.translate_corpus(model, model, sources, tmp_path, part_size=2) == 10
+    lines = (tmp_path / "target.txt").read_text("utf-8").splitlines()
+    assert lines == [source.upper() for source in sources]
+
+
+def test_a_part_with_lines_too_few_is_named_and_no_target_written(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "000000000-000000002.txt").write_text("one\n")
+    model: Any = None
+    with pytest.raises(InputError, match=r"000000000-000000002\.txt` holds 1 lines for 2 sentences"):
+        distillation.translate_corpus(model, model, ["a", "b"], tmp_path, part_size=2)
+    assert not (tmp_path / "target.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("generation_config.json", "generation"), ("tokenizer.json", "tokenizer")]
+)
+def test_a_teacher_that_searches_or_splits_otherwise_is_another(tmp_path: Path, name: str, key: str) -> None:
+    teacher = tmp_path / "teacher"
+    teacher.mkdir()
+    for content in ("{}", '{"num_beams": 2}'):
+        (teacher / name).write_text(content)
+        origin = distillation.origin_of(str(teacher), ["one"], {})
+        if content == "{}":
+            distillation.check_origin(tmp_path / "distilled", origin)
+    with pytest.raises(InputError, match=rf"made otherwise \({key} differ\)"):
+        distillation.check_origin(tmp_path / "distilled", origin)
 
 
 def test_translations_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> None:

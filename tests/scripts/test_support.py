@@ -4,6 +4,7 @@ import errno
 import gzip
 import io
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,8 @@ import pytest
 from vanilla_transformer import scripts
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
+    CORPUS_FILES,
+    corpus_files,
     load_model,
     one_line,
     read_aligned,
@@ -153,3 +156,19 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`device` 'gpu7' cannot be used"):
         load_model(str(tmp_path), device="gpu7")
+
+
+def corpus_options(folder: Path, size: int) -> Namespace:
+    return Namespace(**dict.fromkeys(CORPUS_FILES), output_dir=str(folder), train_size=size)
+
+
+def test_the_embedded_corpus_is_as_large_as_asked_for(tmp_path: Path) -> None:
+    files = corpus_files(corpus_options(tmp_path, 100))
+    assert len(list(read_lines(files["train_source"]))) == 100
+    source = Path(files["train_source"])
+    source.write_text("", encoding="utf-8")
+    (tmp_path / "corpus" / "settings.json").unlink()  # as if it had been cut off
+    assert corpus_files(corpus_options(tmp_path, 100)) == files
+    assert len(list(read_lines(files["train_source"]))) == 100
+    with pytest.raises(InputError, match="holds results made otherwise \\(train_size differ"):
+        corpus_files(corpus_options(tmp_path, 200))

@@ -40,6 +40,7 @@ def test_without_a_token_limit_accumulation_is_the_users(tmp_path: Path) -> None
     [
         ("tokens_per_update", 0, "`tokens_per_update` must be positive, but is 0 instead."),
         ("tokens_per_device", -1, "`tokens_per_device` must be positive, but is -1 instead."),
+        ("warmup_steps", 0, "`warmup_steps` must be positive, but is 0 instead."),
         ("streaming_window", 0, "`streaming_window` must be positive, but is 0 instead."),
         ("bpe_dropout", 1.0, "`bpe_dropout` must be at least 0 and below 1, but is 1.0 instead."),
         ("learning_rate_scale", -1.0, "`learning_rate_scale` must not be negative, but is -1.0 instead."),
@@ -52,6 +53,10 @@ def test_values_outside_their_limits_are_refused(
     with pytest.raises(ValueError) as caught:
         arguments(tmp_path, **{name: value})
     assert str(caught.value) == message
+
+
+def test_another_schedule_needs_no_warm_up(tmp_path: Path) -> None:
+    assert arguments(tmp_path, warmup_steps=0, paper_schedule=False).warmup_steps == 0
 
 
 def test_the_command_line_parser_of_transformers_reads_them(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from datasets.arrow_writer import ArrowWriter
 from helpers import parallel_sentences, word_tokenizer
 from tokenizers import processors
-from transformers import PreTrainedTokenizerFast
+from transformers import NllbTokenizer, PreTrainedTokenizerFast
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import filtering
@@ -226,6 +226,15 @@ class TestCaching:
         assert self.tokenised(monkeypatch, pairs, tokenizer) == 1
         tokenizer(["a", "b c"], padding=True, truncation=True, max_length=3)
         assert self.tokenised(monkeypatch, pairs, tokenizer) == 0
+
+    def test_another_target_language_is_encoded_anew(self) -> None:
+        """NLLB and mBART set it in their backend only while they encode a target."""
+        tokenizer: Any = NllbTokenizer().train_new_from_iterator(["a b c hello world"], vocab_size=300)
+        pairs = corpus([("hello", "a language")], False)
+        for language in ("fra_Latn", "deu_Latn"):
+            tokenizer.src_lang, tokenizer.tgt_lang = "eng_Latn", language
+            prepared, _ = prepare_pairs(pairs, tokenizer)
+            assert prepared["labels"][0][0] == tokenizer.convert_tokens_to_ids(language)
 
     def test_the_report_is_the_same_from_the_cache(self, tokenizer: Any) -> None:
         pairs = corpus([("a", "b"), ("", "x"), (text(30), "b"), (text(12), text(12))], False)

@@ -115,10 +115,14 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         (["--seed", "1", "2"], "expected `--key value`, but found '2'"),
         (["--seed.x", "3"], "`seed` has no keys of its own"),
         (["--model.", "3"], "`model` has no keys of its own"),
+        (["--model", "{1: 2}"], "`model` must be a mapping of keys to values, but is {1: 2} instead"),
+        (["--generation", "{1: 2}"], "`generation` must be a mapping of keys to values, but is {1: 2}"),
+        (["--model", "{[a]: 1}"], "`--model` has the value '{[a]: 1}', which is not YAML"),
         (["--model", "[1"], "`--model` has the value '[1', which is not YAML"),
         (["--seed", "1.5"], "`seed` must be a whole number, but is 1.5 instead"),
         (["--seed", "true"], "`seed` must be a whole number, but is true instead"),
         (["--seed", "null"], "`seed` must be a whole number, but is null instead"),
+        (["--seed", str(2**32)], "`seed` must be at least 0 and below 4294967296, but is 4294967296 instead"),
         (["--streaming", "1"], "`streaming` must be true or false, but is 1 instead"),
         (["--model", "base"], "`model` must be a mapping of keys to values, but is base instead"),
         (["--max_steps", "0"], "`max_steps` must be positive, but is 0 instead"),
@@ -130,6 +134,10 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         (["--model.encoder_attention_heads", "3"], "128 is not divisible by 3"),
         (["--model.d_model", "wide"], "Field 'd_model' expected int"),
         (["--generation.num_beams", "0"], "`generation.num_beams` must be positive, but is 0 instead"),
+        (["--generation.num_beams", "true"], "`generation.num_beams` must be a whole number, but is true"),
+        (["--generation.length_penalty", "0,6"], "`generation.length_penalty` must be a number, but is"),
+        (["--generation.top_p", "true"], "`generation.top_p` must be a number, but is true instead"),
+        (["--generation.max_length", "8.5"], "`generation.max_length` must be a whole number, but is 8.5"),
         (["--generation.early_stopping", "yess"], "`early_stopping` must be a boolean or 'never'"),
         (["--generation.length_penalty_type", "google"], "`length_penalty_type` must be one of gnmt, power"),
         (["--generation.max_length_beyond_source", "-1"], "must be a whole number, 0 or more, but is -1"),
@@ -151,12 +159,18 @@ def test_what_cannot_be_is_an_error(words: list[str], message: str) -> None:
         load_recipe("demo", words)
 
 
+def test_nothing_may_stand_for_a_number_of_the_search() -> None:
+    recipe = load_recipe("demo", ["--generation.length_penalty", "null", "--generation.top_k", "null"])
+    assert recipe.generation["length_penalty"] is recipe.generation["top_k"] is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("seed: 1\nsed: 2\n", "unknown key `sed`; did you mean `seed`"),
         ("seed: 1\nseed: 2\n", "line 2: `seed` is given twice"),
         ("seed: [1\n", "line 2 is not YAML"),
+        ("seed: 1\n[a]: 1\n", "line 2 is not YAML: found unhashable key"),
         ("- seed\n", "must be a YAML mapping"),
         ("1: 2\n", "must be a YAML mapping"),
         ("target_lang: no\n", "`target_lang` must be a string .put it in quotes., but is false instead"),

@@ -5,13 +5,22 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import parallel_sentences
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from training_toy import step_losses, write_recipe
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, TrainerCallback
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+)
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import TrainRecipe, TrainResult, load_recipe, train
 from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
+from vanilla_transformer.training.run import training_arguments
 from vanilla_transformer.training.segmentation import EpochSegmentation
 
 FINISHED: dict[str, Any] = {
@@ -132,6 +141,80 @@ def test_bad_input_is_one_clear_line_and_starts_no_run(tmp_path: Path, changes: 
         train(load_recipe(path))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def foreign_tokenizer(folder: Path, bos: str | None, pad: str | None = "<pad>") -> str:
+    """Save a tokenizer of words with </s> first and the other special tokens last; return its folder."""
+    words = sorted({word for pair in parallel_sentences(40) for line in pair for word in line.split()})
+    vocabulary = {word: at for at, word in enumerate(["</s>", *words, "<unk>", "<s>", "<pad>"])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token=pad, bos_token=bos, eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("bos", ["<s>", None])
+def test_the_special_tokens_are_those_of_a_given_tokenizer(tmp_path: Path, bos: str | None) -> None:
+    name = foreign_tokenizer(tmp_path / "tokenizer", bos)
+    changes: dict[str, Any] = {"max_steps": 1, "save_steps": 1, "eval_steps": 1, "tokenizer": name}
+    result = train(load_recipe(write_recipe(tmp_path, **changes)))
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(result.output_dir)
+    size = model.config.vocab_size
+    pad, start = size - 1, size - 1 if bos is None else size - 2
+    for config in (model.config, model.generation_config):
+        assert (config.pad_token_id, config.eos_token_id) == (pad, 0)
+        assert config.bos_token_id == (None if bos is None else start)
+        assert config.decoder_start_token_id == start
+    assert model.get_input_embeddings().padding_idx == pad
+
+
+def test_the_special_tokens_of_a_trained_tokenizer_are_the_defaults(finished: TrainResult) -> None:
+    config = json.loads((finished.output_dir / "config.json").read_text())
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+    assert [config[name] for name in names] == [0, 1, 2, 1]
+
+
+def test_a_tokenizer_without_padding_is_refused(tmp_path: Path) -> None:
+    name = foreign_tokenizer(tmp_path / "tokenizer", "<s>", pad=None)
+    with pytest.raises(InputError, match="has no padding token, which batches need"):
+        train(load_recipe(write_recipe(tmp_path, tokenizer=name)))
+
+
+def test_learned_positions_limit_training_and_cut_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = load_recipe(write_recipe(tmp_path)).model
+    shape = {**shape, "position_embedding": "learned", "max_position_embeddings": 40}
+    changes: dict[str, Any] = {"model": shape, "max_steps": 1, "save_steps": 1, "eval_steps": 1}
+    limits: dict[str, Any] = {"max_source_length": 40, "max_target_length": 40}
+    with pytest.raises(InputError, match=r"`max_target_length` must be at most .*\(40\).* but is 41 instead"):
+        train(load_recipe(write_recipe(tmp_path, **changes, **(limits | {"max_target_length": 41}))))
+    recipe = load_recipe(write_recipe(tmp_path, **changes, **limits))
+    for path in (recipe.valid_source, recipe.valid_target):
+        with Path(str(path)).open("a") as file:
+            file.write("w1 w2 w3 " * 30 + "\n")
+    learned = train(recipe)
+    assert "kept 7 of 7 sentence pairs (1 of them cut)" in capsys.readouterr().out
+    changes |= {"model": {}, "init_from": str(learned.output_dir)}
+    with pytest.raises(
+        InputError, match=r"`max_source_length` must be at most .*\(40\).* but is 256 instead"
+    ):
+        train(load_recipe(write_recipe(tmp_path, name="next", **changes)))
+
+
+def test_a_wrong_field_of_a_given_model_is_one_line(finished: TrainResult, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"init_from": str(finished.output_dir), "model": {"d_model": "x"}}
+    with pytest.raises(InputError, match="Field 'd_model' expected int") as caught:
+        train(load_recipe(write_recipe(tmp_path, **changes)))
+    assert "\n" not in str(caught.value)
+
+
+def test_processes_wait_a_day_for_the_main_one(tmp_path: Path) -> None:
+    assert training_arguments(load_recipe(write_recipe(tmp_path))).ddp_timeout == 86_400
 
 
 def test_a_lower_cased_run_learns_and_validates_in_lower_case(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import parallel_sentences
+from helpers import parallel_sentences, word_tokenizer
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -178,6 +178,39 @@ def test_the_parts_of_a_translation_model_are_a_start(data: Path, tmp_path: Path
     for name, value in encoder.model.encoder.layers.named_parameters():
         assert value.equal(wanted[f"model.encoder.layers.{name}"]), name
     assert encoder.get_input_embeddings().weight.equal(wanted["model.shared.weight"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "lacking", "message"),
+    [
+        ("causal", "bos_token", "a causal language model needs a tokenizer with a `bos_token`"),
+        ("causal", "eos_token", "a language model needs a tokenizer with a `eos_token`"),
+        ("masked", "mask_token", "a masked language model needs a tokenizer with a `mask_token`"),
+    ],
+)
+def test_a_tokenizer_without_a_token_that_is_needed_is_refused(
+    data: Path, tmp_path: Path, objective: str, lacking: str, message: str
+) -> None:
+    tokenizer = word_tokenizer(["w1 w2"])
+    setattr(tokenizer, lacking, None)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    changes: dict[str, Any] = {"valid_text": None, "eval_steps": None, "objective": objective}
+    with pytest.raises(InputError, match=message):
+        train(language_model(data, tmp_path / "run", tokenizer=str(tmp_path / "tokenizer"), **changes))
+
+
+def test_learned_positions_limit_texts(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = SMALL["model"] | {"position_embedding": "learned", "max_position_embeddings": 30}
+    for recipe in (language_model, classifier):
+        with pytest.raises(InputError, match=r"`max_length` must be at most .*\(30\).* but is 256 instead"):
+            train(recipe(data, tmp_path / "run", model=learned))
+    (tmp_path / "long.csv").write_text("text,label\n" + "x w1 w2 " * 30 + ",cross\no w1,ring\n")
+    changes: dict[str, Any] = {"max_steps": 1, "eval_steps": 1, "save_steps": 1, "long_texts": "keep"}
+    changes |= {"max_length": 30, "valid_file": str(tmp_path / "long.csv")}
+    train(classifier(data, tmp_path / "run", model=learned, **changes))
+    assert "Validation data: 2 pieces of 2 texts; 1 cut" in capsys.readouterr().out
 
 
 def test_what_cannot_be_trained_on_is_one_line_and_starts_no_run(data: Path, tmp_path: Path) -> None:
