@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from ..errors import InputError
 from ..modeling.saving_vanilla_transformer import files_written_whole
 from .checkpoints import (
+    ADAPTER_FILE,
     STATE_FILE,
     WEIGHTS_FILE,
     WEIGHTS_INDEX_FILE,
@@ -48,7 +49,8 @@ def average_checkpoints(paths: Sequence[str | Path], output_dir: str | Path) -> 
         output_dir.
 
     Raises:
-        InputError: no checkpoints, one that is missing or cut short, or checkpoints of different models.
+        InputError: no checkpoints, one that is missing, cut short or of adapters, or checkpoints of different
+            models.
             Also if the output cannot be written; an earlier model there is then unharmed.
     """
     folders, output = [Path(path) for path in paths], Path(output_dir)
@@ -112,6 +114,7 @@ class _Checkpoint:
 @contextmanager
 def _opened(folder: Path) -> Iterator[_Checkpoint]:
     check_weights(folder)
+    _refuse_adapters(folder)
     with ExitStack() as stack:
         files = []
         for path in _weight_files(folder):
@@ -120,6 +123,15 @@ def _opened(folder: Path) -> Iterator[_Checkpoint]:
             except SafetensorError as error:
                 raise InputError(f"`{path}` is cut short or damaged: {error}.") from None
         yield _Checkpoint(folder, files)
+
+
+def _refuse_adapters(folder: Path) -> None:
+    """Refuse what PEFT saves: the mean of two products is not the product of the means."""
+    if (folder / ADAPTER_FILE).is_file():
+        raise InputError(
+            f"`{folder}` holds adapters, which cannot be averaged: merge them into the model first"
+            " (`merge_and_unload`)."
+        )
 
 
 def _weight_files(folder: Path) -> list[Path]:

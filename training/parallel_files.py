@@ -26,6 +26,8 @@ from ..errors import InputError, first_line
 
 BATCH_SIZE = 10_000
 CHUNK_BYTES = 1 << 22
+# The csv module's own limit is 131,072 characters; this is the highest that fits on every system.
+CSV_CELL_CHARACTERS = (1 << 31) - 1
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Pairs: TypeAlias = tuple[list[str], list[str]]
@@ -176,10 +178,13 @@ def read_csv(path: Path, columns: Columns) -> Iterator[Pairs]:
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     # The csv module ends a quoted field's lines only where it sees their line feed.
     reader = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
+    limit = csv.field_size_limit(CSV_CELL_CHARACTERS)
     try:
         yield from ((reader.line_num, row) for row in reader if row)
     except csv.Error as error:
         raise InputError(f"`{path}` is malformed at line {reader.line_num}: {error}.") from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def read_jsonl(path: Path, columns: Columns, *, numbers: bool = False) -> Iterator[Pairs]:
@@ -196,10 +201,11 @@ def read_jsonl(path: Path, columns: Columns, *, numbers: bool = False) -> Iterat
     )
 
 
-def read_parquet(path: Path, columns: Columns) -> Iterator[Pairs]:
+def read_parquet(path: Path, columns: Columns, *, numbers: bool = False) -> Iterator[Pairs]:
     """Yield the pairs of two text columns of a Parquet file, or of its struct column "translation".
 
-    A missing value (null) is an empty sentence.
+    A missing value (null) is an empty sentence. With `numbers`, the second column may hold whole numbers or
+    truth values, which become text as in `read_jsonl`.
     """
     with open_binary(path) as handle:
         try:
@@ -210,13 +216,15 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Pairs]:
                 _positions(path, names, columns)
             for batch in file.iter_batches(BATCH_SIZE, columns=["translation"] if nested else list(columns)):
                 cells = pa.RecordBatch.from_struct_array(batch.column("translation")) if nested else batch
-                yield _cells(path, cells, columns[0]), _cells(path, cells, columns[1])
+                yield _cells(path, cells, columns[0]), _cells(path, cells, columns[1], numbers)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise InputError(f"`{path}` is not a readable Parquet file: {first_line(error)}") from None
 
 
-def _cells(path: Path, batch: pa.RecordBatch, column: str) -> list[str]:
+def _cells(path: Path, batch: pa.RecordBatch, column: str, numbers: bool = False) -> list[str]:
     cells = batch.column(_positions(path, batch.schema.names, (column, column))[0])
+    if numbers and (pa.types.is_integer(cells.type) or pa.types.is_boolean(cells.type)):
+        cells = cells.cast(pa.string())
     if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
         raise InputError(f"`{path}`: column `{column}` must hold text, but holds {cells.type} instead.")
     return [text or "" for text in cells.to_pylist()]

@@ -41,12 +41,14 @@ class PrintSamples(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero:
-            return
         model = kwargs["model"].eval()
-        with torch.random.fork_rng(), torch.no_grad():
+        devices = [model.device] if model.device.type == "cuda" else []
+        # Every process computes them: where weights are split, all must take part in gathering them.
+        with torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(self.seed + state.global_step)
-            for text in self.samples(model):
+            texts = self.samples(model)
+        if state.is_world_process_zero:
+            for text in texts:
                 print(f"step {state.global_step}: {' '.join(text.split())}", flush=True)
 
     def samples(self, model: Any) -> list[str]:

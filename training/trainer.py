@@ -145,17 +145,24 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         if self._tokens_per_batch is None or self.train_dataset is None:
             return super().get_train_dataloader()
         if not has_length(self.train_dataset):
-            return self._data_loader(self._streaming_batches(), batch_size=None)
+            return self._data_loader(
+                self._streaming_batches(),
+                batch_size=None,
+                # A stream is read in one piece, so that a second worker would have nothing to do.
+                num_workers=min(self.args.dataloader_num_workers, 1),
+                prefetch_factor=self.args.dataloader_prefetch_factor,
+            )
         workers = self.args.dataloader_num_workers
         self.plan_batches()
         return self._data_loader(
             self._pairs,
             batch_sampler=self._sampler,
             num_workers=workers,
-            # Workers that outlive an epoch would not see the next segmentation.
+            # Workers that outlive an epoch would not see the next segmentation, nor the collator's epoch.
             persistent_workers=workers > 0
             and self.args.dataloader_persistent_workers
-            and not self._segmentation,
+            and not self._segmentation
+            and not hasattr(self.data_collator, "set_epoch"),
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
 
@@ -218,7 +225,10 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         """The micro-batches of the next update, counted and on their way to the device."""
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        try:
+            batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        except InputError as error:
+            raise _without_traceback(error) from None
         if self._tokens_per_batch is None:
             return batches, items
         for batch in batches:
@@ -739,6 +749,11 @@ def _to_device(batch: Any, device: torch.device) -> Any:
         key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()
     }
+
+
+def _without_traceback(error: InputError) -> InputError:
+    """An error as it was raised, without the traceback that a DataLoader's worker puts before it."""
+    return InputError(str(error).rpartition(f".{InputError.__name__}: ")[2].strip())
 
 
 def _longest_first(dataset: Any) -> Any:

@@ -15,11 +15,13 @@ d_model^-0.5. Directions, and lengths relative to each other, stay.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,8 +57,8 @@ def load_word_vectors(path: str | Path) -> KeyedVectors:
     """Read a file of word vectors; what kind it is of, its first lines tell.
 
     Args:
-        path: word2vec text (a header with two numbers), word2vec binary, or GloVe text (no header); it may be
-            packed, as .gz.
+        path: word2vec text (a header with two numbers), word2vec binary, or GloVe text (no header), whose
+            words may hold spaces; it may be packed, as .gz.
 
     Raises:
         InputError: gensim, which reads them, is not installed, or the file cannot be read.
@@ -69,13 +71,46 @@ def load_word_vectors(path: str | Path) -> KeyedVectors:
         raise InputError(
             "word vectors need the package gensim: pip install 'vanilla-transformer[vectors]'."
         ) from None
+    if no_header:
+        return _read_glove(path)
     try:
         # Words that are no UTF-8 occur in published files; they match nothing.
-        return KeyedVectors.load_word2vec_format(
-            str(path), binary=binary, no_header=no_header, unicode_errors="replace"
-        )
+        return KeyedVectors.load_word2vec_format(str(path), binary=binary, unicode_errors="replace")
     except (EOFError, ValueError, IndexError, OSError) as error:
-        raise InputError(f"`{path}` is not a whole file of word vectors: {first_line(error)}.") from None
+        raise _damaged(path, first_line(error)) from None
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"`{path}` is not a whole file of word vectors: {reason}.")
+
+
+def _read_glove(path: Path) -> KeyedVectors:
+    """Vectors without a header whose words may hold spaces, such as ". . ."; gensim splits at every space.
+
+    Raises:
+        InputError: a line has fewer numbers than the first, or what should be one is none.
+    """
+    from gensim.models import KeyedVectors
+
+    words: dict[str, None] = {}
+    values = array("f")
+    with open_binary(path) as file:
+        width = len(file.readline().split()) - 1
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            word, *fields = line.decode("utf-8", errors="replace").rstrip().rsplit(" ", width)
+            try:
+                row = array("f", map(float, fields))
+            except ValueError:
+                row = array("f")
+            if len(row) != width:
+                raise _damaged(path, f"line {number} holds no vector of {width} numbers")
+            if word not in words:
+                words[word] = None
+                values.extend(row)
+    vectors = KeyedVectors(width)
+    vectors.add_vectors(list(words), np.frombuffer(values, np.float32).reshape(-1, width))
+    return vectors
 
 
 def _layout(path: Path) -> tuple[bool, bool]:

@@ -174,6 +174,16 @@ def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
         average_checkpoints([], tmp_path / "averaged")
 
 
+def test_adapters_are_refused(tmp_path: Path) -> None:
+    for step in (1, 2):
+        folder = write_checkpoint(tmp_path / f"checkpoint-{step}", {})
+        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    paths = find_checkpoints(tmp_path, last=2)
+    with pytest.raises(InputError, match=r"checkpoint-1` holds adapters, which cannot be averaged: merge"):
+        average_checkpoints(paths, tmp_path / "averaged")
+    assert not (tmp_path / "averaged").exists()
+
+
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """A run with five checkpoints, of which the fourth is the best, and one that was being written."""

@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,6 +144,17 @@ def test_rotation_keeps_the_last_and_the_chosen(tmp_path: Path) -> None:
     checkpoints.rotate(tmp_path, keep_last=2, keep_steps=[1, 3])
     kept = [checkpoints.checkpoint_step(path) for path in checkpoints.list_checkpoints(tmp_path)]
     assert kept == [1, 3, 5, 6]
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("odd", [math.nan, -math.inf, math.inf])
+def test_what_is_no_number_is_never_among_the_best(place: int, odd: float) -> None:
+    values = [0.5, 0.4]
+    values.insert(place - 1, odd)
+    log = [{"step": step, "eval_loss": value} for step, value in enumerate(values, 1)]
+    rising = [step for step in (1, 2, 3) if step != place]
+    assert checkpoints.best_steps(log, "loss", greater_is_better=False) == [*reversed(rising), place]
+    assert checkpoints.best_steps(log, "loss", greater_is_better=True) == [*rising, place]
 
 
 def test_best_steps_prefer_the_earlier_of_equals() -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import parallel_files
-from vanilla_transformer.training.corpus import iterate_texts, load_pairs
+from vanilla_transformer.training.corpus import iterate_texts, load_labelled_texts, load_pairs
 
 PAIRS = [("ein Haus", "a house"), ("zwei  Häuser ", ' "two" houses'), ("", "nothing"), ("一只猫", "a cat 🐈")]
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n"))
@@ -326,6 +326,13 @@ class TestCsv:
         path.write_text("source,english\na,b\n", encoding="utf-8")
         assert message(file=path) == f"`{path}` has no column `target`; its columns are `source`, `english`."
 
+    def test_a_long_cell(self, tmp_path: Path) -> None:
+        path = tmp_path / "pairs.csv"
+        path.write_text(f"source,target\n{'a' * 200_000},b\n", encoding="utf-8")
+        limit = csv.field_size_limit()
+        assert read(file=path) == [("a" * 200_000, "b")]
+        assert csv.field_size_limit() == limit, "other readers of this process keep theirs"
+
     @pytest.mark.parametrize("content", ["", "source,target\n"])
     def test_no_rows(self, tmp_path: Path, content: str) -> None:
         path = tmp_path / "pairs.csv"
@@ -380,6 +387,21 @@ class TestParquet:
         path = tmp_path / "pairs.parquet"
         datasets.Dataset.from_list(rows).to_parquet(path)
         assert read(file=path, source_column="de", target_column="en", streaming=streaming) == PAIRS
+
+    @pytest.mark.parametrize(
+        ("labels", "texts"),
+        [
+            ([3, None, -1], ["3", "", "-1"]),
+            ([True, None, False], ["true", "", "false"]),
+            (["3", None, "x"], ["3", "", "x"]),
+        ],
+    )
+    def test_labels_may_be_numbers(self, tmp_path: Path, labels: list[Any], texts: list[str]) -> None:
+        path = tmp_path / "labelled.parquet"
+        datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": labels}).to_parquet(path)
+        (batch,) = parallel_files.read_parquet(path, ("text", "label"), numbers=True)
+        assert batch == (["a", "b", "c"], texts)
+        assert list(load_labelled_texts(path)["label"]) == texts
 
     def test_errors(self, tmp_path: Path) -> None:
         path = tmp_path / "pairs.parquet"

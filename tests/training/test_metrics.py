@@ -76,6 +76,12 @@ def test_chinese_is_scored_by_characters() -> None:
         ("zha", {"13a"}),
         ("zh", {"zh"}),
         ("ZH_TW", {"zh"}),
+        ("zho_Hans", {"zh"}),
+        ("cmn", {"zh"}),
+        ("yue-Hant", {"zh"}),
+        ("jav", {"13a"}),
+        ("jpn_Jpan", {"ja-mecab", "char"}),
+        ("kor_Hang", {"ko-mecab", "char"}),
         ("ja-JP", {"ja-mecab", "char"}),
         ("ko", {"ko-mecab", "char"}),
     ],
@@ -83,6 +89,13 @@ def test_chinese_is_scored_by_characters() -> None:
 def test_the_word_splitter_follows_from_the_language(language: str | None, allowed: set[str]) -> None:
     assert bleu_tokenizer(language) in allowed
     assert score(["a b c d e"], [["a b c d e"]], language=language)["bleu"] == pytest.approx(100)
+
+
+def test_ter_counts_characters_for_every_code_of_chinese_and_for_no_other_language() -> None:
+    hypotheses, references = ["我有一只猫。"], [["我有一只狗。"]]
+    for language in ("zh", "yue", "jpn"):
+        assert score(hypotheses, references, language=language, metrics=["ter"])["ter"] < 100
+    assert score(hypotheses, references, language="jav", metrics=["ter"])["ter"] == 100
 
 
 def test_metrics_can_be_chosen() -> None:

@@ -14,13 +14,21 @@ from hub_server import TOKEN, Hub, running_hub
 from huggingface_hub import ModelCard
 from training_toy import collate, copy_dataset, toy_arguments, toy_model, write_recipe
 
-from vanilla_transformer import VanillaTransformerTokenizer, VanillaTransformerTrainer, pipeline
+from vanilla_transformer import (
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerTokenizer,
+    VanillaTransformerTrainer,
+    pipeline,
+)
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
 from vanilla_transformer.scripts import cli
 from vanilla_transformer.training import load_recipe
 from vanilla_transformer.training.model_card import metadata_of, render_model_card
 from vanilla_transformer.training.publishing import publish
+from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe
 
 CODE = {path.name for path in source_files()}
 MODEL = {"config.json", "generation_config.json", "model.safetensors"}
@@ -110,6 +118,63 @@ def test_what_was_not_measured_is_not_in_the_card(tmp_path: Path) -> None:
     assert not {"model-index", "language", "license", "metrics", "datasets"} & set(data)
     for word in ("## Training", "## Evaluation", "Licence", "Languages", "None", "{{", "{%"):
         assert word not in card, word
+
+
+def make_text_run(run: Path, recipe: RunRecipe, model_class: Any, scores: dict[str, float]) -> Path:
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(["a cat sleeps"] * 3, vocab_size=276)
+    model_class(toy_model(vocab_size=len(tokenizer)).config).save_pretrained(run)
+    tokenizer.save_pretrained(run)
+    (run / "recipe.yaml").write_text(recipe.to_yaml())
+    results = RESULTS | {"scores": {"final": scores}, "signatures": {}}
+    (run / "results.json").write_text(json.dumps(results))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("model_class", "objective", "auto_class", "task"),
+    [
+        (VanillaTransformerForCausalLM, "causal", "AutoModelForCausalLM", "text-generation"),
+        (VanillaTransformerForMaskedLM, "masked", "AutoModelForMaskedLM", "fill-mask"),
+    ],
+)
+def test_a_language_model_is_published_with_its_card(
+    tmp_path: Path, model_class: Any, objective: str, auto_class: str, task: str
+) -> None:
+    recipe = LanguageModelRecipe(
+        objective=objective, train_text=str(tmp_path / "book.txt"), valid_text=str(tmp_path / "end.txt"),
+        word_vectors=str(tmp_path / "glove.txt"), output_dir=str(tmp_path / "run"), max_steps=2,
+    )  # fmt: skip
+    run = make_text_run(tmp_path / "run", recipe, model_class, {"loss": 3.5, "perplexity": 33.1})
+    assert "README.md" in publish(run, "me/x", dry_run=True).files
+    card = str(render_model_card(run, "me/x"))
+    data = metadata_of(card)
+    assert data["pipeline_tag"] == task
+    assert not {"language", "metrics", "model-index", "datasets"} & set(data)
+    assert f"{auto_class}.from_pretrained" in card
+    assert "**Data**: book.txt, 24,000 pieces of text\n" in card
+    assert "| end.txt | loss per token (nats) | 3.5 |" in card
+    assert "word_vectors: glove.txt" in card
+    assert str(tmp_path) not in card
+
+
+def test_a_classifier_is_published_with_its_card(tmp_path: Path) -> None:
+    recipe = ClassifierRecipe(
+        train_file=str(tmp_path / "train.csv"), valid_file=str(tmp_path / "valid.csv"),
+        output_dir=str(tmp_path / "run"), max_steps=2,
+    )  # fmt: skip
+    scores = {"loss": 0.5, "accuracy": 0.75, "f1": 0.7}
+    run = make_text_run(tmp_path / "run", recipe, VanillaTransformerForSequenceClassification, scores)
+    assert "README.md" in publish(run, "me/x", dry_run=True).files
+    card = str(render_model_card(run, "me/x"))
+    data = metadata_of(card)
+    assert (data["pipeline_tag"], data["metrics"]) == ("text-classification", ["accuracy", "f1"])
+    (measured,) = data["model-index"][0]["results"]
+    assert [(one["type"], one["value"]) for one in measured["metrics"]] == [("accuracy", 0.75), ("f1", 0.7)]
+    assert "from transformers import AutoModelForSequenceClassification, AutoTokenizer" in card
+    assert "**Data**: train.csv, 24,000 texts\n" in card
+    assert "| valid.csv | loss per text (nats) | 0.5 |" in card
+    assert "per token" not in card
+    assert str(tmp_path) not in card
 
 
 def test_the_template_asks_for_what_it_is_given_and_no_more(

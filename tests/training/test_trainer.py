@@ -18,14 +18,26 @@ from transformers import (
     TrainerCallback,
 )
 
-from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
+)
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import (
     StopWithoutImprovement,
+    TextCollator,
     VanillaTransformerTrainer,
+    load_pairs,
     paper_learning_rate,
+    parallel_files,
+    prepare_pairs,
 )
 from vanilla_transformer.training.checkpoints import best_steps, list_checkpoints, read_state
+from vanilla_transformer.training.texts import Masking
 
 
 class Recorder(TrainerCallback):
@@ -156,6 +168,54 @@ def test_a_stream_trains_and_its_updates_keep_the_bounds(tmp_path: Path) -> None
     assert len(losses(trainer)) == 12
     for batch, _ in zip(trainer.get_train_dataloader(), range(6), strict=False):
         assert max(batch["input_ids"].numel(), batch["labels"].numel()) <= 40
+
+
+def test_a_worker_reads_a_stream_ahead_and_gives_the_same_batches(tmp_path: Path) -> None:
+    def run(workers: int) -> VanillaTransformerTrainer:
+        data = copy_dataset(30).to_iterable_dataset()
+        trainer = make_trainer(
+            tmp_path, model=toy_model(dropout=0.3), data=data, max_steps=8, streaming_window=10,
+            dataloader_num_workers=workers,
+        )  # fmt: skip
+        # A second worker would have nothing to do.
+        assert trainer.get_train_dataloader().num_workers == min(workers, 1)
+        trainer.train()
+        return trainer
+
+    assert losses(run(2)) == losses(run(0))
+
+
+def test_bad_input_that_a_worker_finds_is_one_line(
+    tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel_files, "BATCH_SIZE", 1)  # the first line is read before training
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"source": "w1", "target": "w2"}\n{"source": "w1"}\n', encoding="utf-8")
+    data, _ = prepare_pairs(load_pairs(file=path, streaming=True), tiny_tokenizer)
+    trainer = make_trainer(tmp_path, data=data, dataloader_num_workers=1)
+    with pytest.raises(InputError) as caught:
+        trainer.train()
+    assert str(caught.value) == f"`{path}` line 2 has no `target`; its columns are `source`."
+
+
+def test_workers_that_may_outlive_an_epoch_hide_other_tokens_in_each(
+    tmp_path: Path, tiny_tokenizer: Any
+) -> None:
+    rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in copy_pairs(30)]
+    trainer = VanillaTransformerTrainer(
+        toy_model(),
+        toy_arguments(tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True),
+        TextCollator(tiny_tokenizer, Masking(tiny_tokenizer, seed=1)),
+        train_dataset=rows,
+    )
+    loader = trainer.get_train_dataloader()
+    seen = []
+    for epoch in range(2):
+        trainer._begin_epoch(epoch * (trainer.updates_per_epoch or 0))
+        rows_of_epoch = (row for batch in loader for row in batch["labels"].tolist())
+        # Without padding, which differs from epoch to epoch.
+        seen.append({tuple((k, label) for k, label in enumerate(row) if label >= 0) for row in rows_of_epoch})
+    assert seen[0] != seen[1]
 
 
 def test_a_stream_needs_max_steps(tmp_path: Path) -> None:
@@ -447,10 +507,14 @@ def test_a_resumed_run_logs_the_losses_of_an_uninterrupted_one(
         assert torch.equal(ours, theirs)
 
 
-def test_a_resumed_stream_goes_on_behind_what_it_saw(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_stream_goes_on_behind_what_it_saw(tmp_path: Path, workers: int) -> None:
     def run(folder: Path, resume: bool, steps: int) -> VanillaTransformerTrainer:
         data = copy_dataset(30).to_iterable_dataset()
-        trainer = make_trainer(folder, data=data, save_strategy="steps", save_steps=5, max_steps=steps)
+        trainer = make_trainer(
+            folder, model=toy_model(dropout=0.3), data=data, save_strategy="steps", save_steps=5,
+            max_steps=steps, dataloader_num_workers=workers,
+        )  # fmt: skip
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 
@@ -483,3 +547,25 @@ def test_a_checkpoint_holds_the_models_weights(tmp_path: Path) -> None:
         if name in saved:
             assert torch.equal(saved[name], value)
     assert not list((tmp_path / ".incomplete").iterdir())
+
+
+# Sharding
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        VanillaTransformerForConditionalGeneration,
+        VanillaTransformerForCausalLM,
+        VanillaTransformerForMaskedLM,
+        VanillaTransformerForSequenceClassification,
+        VanillaTransformerForTokenClassification,
+    ],
+)
+def test_every_model_has_the_layers_that_fsdp_shards_it_by(kind: Any) -> None:
+    """Accelerate refuses a model that lacks a class of `_no_split_modules`, its own or that of a part."""
+    for part in kind(toy_model().config).modules():
+        names = getattr(part, "_no_split_modules", None) or ()
+        classes = {type(module).__name__ for module in part.modules()}
+        assert set(names) <= classes, type(part).__name__
+        assert set(getattr(type(part), "_no_split_modules", None) or ()) == set(names)

@@ -52,6 +52,21 @@ def test_every_kind_of_file_is_read(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.vectors, word_vectors().vectors, atol=1e-6)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_words_of_glove_may_hold_spaces(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "glove.txt"
+    lines = ["the 0.1 0.2", ". . . 0.3 0.4", "at name@domain.com 0.5 0.6", "the 7 8", "cat -1e-2 1"]
+    path.write_text("".join(line + end for line in lines), newline="")
+    loaded = load_word_vectors(path)
+    assert loaded.index_to_key == ["the", ". . .", "at name@domain.com", "cat"]
+    wanted = [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [-0.01, 1]]
+    np.testing.assert_allclose(loaded.vectors, wanted, rtol=1e-6)
+    for wrong in ("cat 0.5", "a cat 0.5"):
+        path.write_text(f"the 0.1 0.2\n{wrong}\n")
+        with pytest.raises(InputError, match=r"word vectors: line 2 holds no vector of 2 numbers\.$"):
+            load_word_vectors(path)
+
+
 def test_rows_are_matched_and_scaled_and_the_others_stay(
     tokenizer: VanillaTransformerTokenizer, tmp_path: Path
 ) -> None:
