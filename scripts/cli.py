@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"error: {_unknown(command)}", file=sys.stderr)
         return 2
-    # argparse takes the program's name from here.
-    sys.argv[0] = f"{PROGRAM} {command}"
+    # argparse takes the program's name from here, and reports the whole command.
+    sys.argv = [f"{PROGRAM} {command}", *words[1:]]
     module = importlib.import_module(f"vanilla_transformer.scripts.{COMMANDS[command][0]}")
     return int(module.main(words[1:]))
 

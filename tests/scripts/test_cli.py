@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from vanilla_transformer.scripts import cli
+from vanilla_transformer.training.reports import command_line
 
 
 def test_alone_it_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,3 +73,10 @@ def test_underscores_are_taken_for_dashes(capsys: pytest.CaptureFixture[str]) ->
         cli.main(["average_checkpoints", "--help"])
     assert stopped.value.code == 0
     assert "--best K" in capsys.readouterr().out
+
+
+def test_a_report_tells_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/vanilla-transformer", "average_checkpoints", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert command_line() == "vanilla-transformer average-checkpoints --help"
