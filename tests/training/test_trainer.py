@@ -1,4 +1,5 @@
 import math
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,10 @@ def test_bad_input_that_a_worker_finds_is_one_line(
     with pytest.raises(InputError) as caught:
         trainer.train()
     assert str(caught.value) == f"`{path}` line 2 has no `target`; its columns are `source`."
+    # The traceback keeps the worker, which would hold the pipes of other tests open.
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+        worker.join()
 
 
 def test_workers_that_may_outlive_an_epoch_hide_other_tokens_in_each(
