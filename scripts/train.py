@@ -20,9 +20,11 @@ On two machines of 8 GPUs each, on each of them with its own --machine_rank (0 a
         --main_process_ip 10.0.0.1 --main_process_port 29500 \\
         scripts/train.py wmt14_en_de_base --train_source ...
 
-On two processes of a CPU:
+On a CPU, a process for each core is faster than one process of as many threads. `accelerate launch --cpu`
+starts one process whatever its `--num_processes`, so PyTorch's own launcher does it (beside a GPU, with the
+environment variable ACCELERATE_USE_CPU=true):
 
-    accelerate launch --cpu --num_processes 2 scripts/train.py demo
+    torchrun --standalone --nproc_per_node 2 scripts/train.py demo
 """
 
 from __future__ import annotations

@@ -140,6 +140,12 @@ def quiet_environment() -> dict[str, str]:
     }
 
 
+def processes_of(run_dir: Path) -> int:
+    """Return how many processes trained a finished run together."""
+    results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    return int(results["hardware"].partition(" ")[0])
+
+
 class ProcessRunner:
     """Runs recipes in forked processes of one server, see `child_run.py`."""
 
@@ -175,7 +181,7 @@ class ProcessRunner:
 
 
 def _environments(processes: int) -> list[dict[str, str]]:
-    """What `accelerate launch --cpu` tells each of its processes."""
+    """What a launcher tells each of its processes on a CPU."""
     if processes == 1:
         return [{}]
     with socket.socket() as free:

@@ -75,7 +75,7 @@ def train(recipe: RunRecipe) -> TrainResult:
 
     Raises:
         InputError: data, tokenizer or model that cannot be used, an output folder of another recipe or of no
-            run at all, a full disk, or a loss that is no longer finite.
+            run at all, processes that do not train together, a full disk, or a loss that is no longer finite.
     """
     recipe.require_trainable()
     output_dir = Path(recipe.output_dir)
@@ -84,8 +84,10 @@ def train(recipe: RunRecipe) -> TrainResult:
         result = _finished_result(output_dir)
         print(f"The run in {output_dir} is finished after {result.steps} steps; nothing to do.", flush=True)
         return result
+    args = training_arguments(recipe)
+    check_processes(args.world_size)
     task = task_of(recipe)
-    trainer = _build_trainer(task, training_arguments(recipe))
+    trainer = _build_trainer(task, args)
     last = checkpoints.last_checkpoint(output_dir)
     seconds = None
     if last is None:
@@ -118,6 +120,20 @@ def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> None:
     if foreign:
         raise InputError(
             f"`{output_dir}` holds {foreign[0]} but no {RECIPE_FILE}: give another `output_dir`."
+        )
+
+
+def check_processes(world_size: int) -> None:
+    """Refuse processes of a launcher that would each train by itself, all in one folder.
+
+    Raises:
+        InputError: the launcher's WORLD_SIZE is another than `world_size`, that of the Trainer.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if started != world_size:
+        raise InputError(
+            f"the launcher started {started} processes, but {world_size} would train together:"
+            " set ACCELERATE_USE_CPU=true to train on the CPU."
         )
 
 
@@ -171,6 +187,8 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
         logging_steps=recipe.logging_steps,
         dataloader_num_workers=recipe.dataloader_workers,
         ddp_timeout=PREPARATION_SECONDS,
+        # Unless told so, processes that a launcher starts on a CPU would not find each other.
+        use_cpu=not torch.accelerator.is_available(),
         report_to="none",
         **renamed,
         **task_of(recipe).arguments(),
@@ -433,7 +451,8 @@ def _circumstances(trainer: VanillaTransformerTrainer, seconds: float | None) ->
     """What the model card tells beside the scores: data, time, hardware and software; `None` if unknown."""
     dataset, device = trainer.train_dataset, trainer.args.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
     processes = trainer.args.world_size
     return {
         "training_pairs": len(dataset) if has_length(dataset) else None,

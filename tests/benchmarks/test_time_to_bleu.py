@@ -1,13 +1,14 @@
 """Time to a BLEU: both models go all the way from text to a score, at toy size."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 from helpers import load_benchmark
-from training_toy import write_recipe
+from training_toy import processes_of, write_recipe
 
 from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
 
@@ -42,6 +43,15 @@ def test_both_from_text_to_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "| VanillaTransformer |" in capsys.readouterr().out
     assert time_to_bleu.main(words) == 2
     assert "counts from nothing" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ours_on_two_processes(tmp_path: Path) -> None:
+    changes = {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "generation": {"num_beams": 1}}
+    recipe = load_recipe(write_recipe(tmp_path, **changes))
+    time_to_bleu.train_together(recipe, 2)
+    assert processes_of(Path(recipe.output_dir)) == 2
+    assert time_to_bleu.run_ours(recipe, Namespace(processes=1))["steps"] == 2
 
 
 def test_neither_finds_what_the_other_has_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
-from training_toy import CHILD, quiet_environment, step_losses, write_recipe
+from training_toy import CHILD, processes_of, quiet_environment, step_losses, write_recipe
 
 from vanilla_transformer.training.recipe import available_launch_configs, launch_config_text
 
@@ -43,12 +43,20 @@ def test_what_sets_them_apart() -> None:
     assert settings("accelerate/several_nodes")["num_machines"] == 2
 
 
-def launch(name: str, options: list[str], child: Path, recipe: Path) -> None:
-    """Train as a configuration says, but for what `options` replace."""
+def start(name: str, options: list[str], child: Path, recipe: Path) -> subprocess.Popen[str]:
+    """Start training as a configuration says, but for what `options` replace."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(FOLDER / f"{name}.yaml"), *options, str(child), str(recipe)]
-    done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    # `--cpu` would start one process, whatever `--num_processes` says.
+    return subprocess.Popen(
+        command, env=quiet_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(*launchers: subprocess.Popen[str]) -> None:
+    for launcher in launchers:
+        _, errors = launcher.communicate()
+        assert launcher.returncode == 0, errors
 
 
 def free_port() -> str:
@@ -66,17 +74,22 @@ def recipe_of(folder: Path, name: str) -> Path:
     return recipe
 
 
+def on_two_processes() -> list[str]:
+    return ["--num_processes", "2", "--main_process_port", free_port()]
+
+
 @pytest.mark.slow
 def test_each_configuration_trains_the_same_model_on_two_processes(tmp_path: Path) -> None:
-    on_cpu = ["--cpu", "--num_processes", "2", "--main_process_port", free_port()]
-    launch("accelerate/one_gpu", ["--cpu"], CHILD, recipe_of(tmp_path, "one_gpu"))
-    launch("accelerate/one_node", on_cpu, CHILD, recipe_of(tmp_path, "one_node"))
-    one_machine = [*on_cpu, "--num_machines", "1"]
-    launch("accelerate/several_nodes", one_machine, CHILD, recipe_of(tmp_path, "several_nodes"))
-    processes = ["--num_processes", "2", "--main_process_port", free_port()]
-    launch("accelerate/fsdp", processes, FSDP_CHILD, recipe_of(tmp_path, "fsdp"))
+    wait_for(start("accelerate/one_gpu", ["--cpu"], CHILD, recipe_of(tmp_path, "one_gpu")))
+    wait_for(start("accelerate/one_node", on_two_processes(), CHILD, recipe_of(tmp_path, "one_node")))
+    wait_for(start("accelerate/fsdp", on_two_processes(), FSDP_CHILD, recipe_of(tmp_path, "fsdp")))
+    recipe = recipe_of(tmp_path, "several_nodes")
+    nodes = [*on_two_processes(), "--num_machines", "2", "--main_process_ip", "127.0.0.1"]
+    ranks = [[*nodes, "--machine_rank", str(rank)] for rank in range(2)]
+    wait_for(*[start("accelerate/several_nodes", rank, CHILD, recipe) for rank in ranks])
     wanted = load_file(tmp_path / "one_gpu" / "model.safetensors")
     for name in ("one_node", "several_nodes", "fsdp"):
+        assert processes_of(tmp_path / name) == 2, name
         for (_, ours), (_, theirs) in zip(
             step_losses(tmp_path / name), step_losses(tmp_path / "one_gpu"), strict=True
         ):

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from training_toy import CHILD, ProcessRunner, quiet_environment, step_losses, write_recipe
+from training_toy import CHILD, ProcessRunner, processes_of, quiet_environment, step_losses, write_recipe
 
+from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import last_checkpoint
 from vanilla_transformer.training.checkpoints import read_state
+from vanilla_transformer.training.run import check_processes
 
 # One process accumulates over two batches what two processes see at once.
 RECIPE: dict[str, Any] = {"metric": "bleu", "eval_batch_size": 2, "max_steps": 6}
@@ -57,19 +59,30 @@ def test_two_processes_killed_and_resumed_go_on_bitwise(run: ProcessRunner, tmp_
     assert step_losses(tmp_path / "parts") == step_losses(tmp_path / "whole")
 
 
+def test_processes_that_would_train_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_processes(1)  # set by a cluster; no launcher has started this process
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    check_processes(2)
+    with pytest.raises(InputError, match="started 2 processes, but 1 would train together"):
+        check_processes(1)
+
+
 @pytest.mark.slow
-def test_accelerate_launch_with_two_processes_gives_the_losses_of_one(
-    run: ProcessRunner, tmp_path: Path
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"],
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_launchers_with_two_processes_give_the_losses_of_one(
+    run: ProcessRunner, tmp_path: Path, launcher: list[str]
 ) -> None:
     run(without_dropout(tmp_path, "one"))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(CHILD)]
-    done = subprocess.run(
-        [*launch, str(without_dropout(tmp_path, "two"))],
-        env=quiet_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", *launcher, str(CHILD), str(without_dropout(tmp_path, "two"))]
+    done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert processes_of(tmp_path / "two") == 2
     assert_same_training(tmp_path / "two", tmp_path / "one")
