@@ -69,13 +69,13 @@ def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     from transformers import DataCollatorForSeq2Seq, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
     from vanilla_transformer import VanillaTransformerTokenizer
-    from vanilla_transformer.training.corpus import iterate_texts
+    from vanilla_transformer.training.corpus import Texts
     from vanilla_transformer.training.filtering import prepare_pairs
     from vanilla_transformer.training.tasks import TranslationTask
 
     pairs = TranslationTask(recipe).training_data()
     tokenizer = VanillaTransformerTokenizer.train_from_iterator(
-        iterate_texts(pairs), vocab_size=recipe.vocab_size, lowercase=recipe.lowercase
+        Texts(pairs), vocab_size=recipe.vocab_size, lowercase=recipe.lowercase
     )
     names = ("max_source_length", "max_target_length", "long_sentences", "max_length_ratio")
     limits: dict[str, Any] = {name: getattr(recipe, name) for name in names}

@@ -89,7 +89,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
     Args:
         vocab_size (`int`, defaults to 37000): pieces of the vocabulary, of the source's where there are two.
         decoder_vocab_size (`int`, *optional*, defaults to `vocab_size`): pieces of the target's vocabulary;
-            it may differ only when `share_encoder_decoder_embeddings` is `False`.
+            it may differ only when `share_encoder_decoder_embeddings` is `False`, and follows `vocab_size`
+            otherwise.
         d_model (`int`, defaults to 512): width of the embeddings and of every sub-layer's output.
         encoder_layers, decoder_layers (`int`, defaults to 6): N, the number of layers of each stack.
         encoder_attention_heads, decoder_attention_heads (`int`, defaults to 8): h of section 3.2.2.
@@ -205,15 +206,28 @@ class VanillaTransformerConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.decoder_vocab_size is None:
             self.decoder_vocab_size = self.vocab_size
-        self._check_sizes()
-        self._check_probabilities()
-        self._check_choices()
-        self._check_together()
+        self._check()
         if not self.is_encoder_decoder:
             for name, value in self.fields_of_one_stack(self.is_decoder).items():
                 setattr(self, name, value)
         super().__post_init__(**kwargs)
         self.architectures = self._with_base_models(self.architectures or [])
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        super().__setattr__(key, value)
+        if key == "vocab_size" and self.__dict__.get("share_encoder_decoder_embeddings"):
+            super().__setattr__("decoder_vocab_size", value)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """See `PreTrainedConfig.from_dict`.
+
+        Raises:
+            ValueError: a value of the dictionary, or one that replaces it, is impossible.
+        """
+        config = super().from_dict(config_dict, **kwargs)
+        (config[0] if isinstance(config, tuple) else config)._check()
+        return config
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Self:
@@ -315,6 +329,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
         projection = 0 if self.tie_word_embeddings else target
         bias = target if self.lm_head_bias else 0
         return (source + target + projection) * self.d_model + bias
+
+    def _check(self) -> None:
+        self._check_sizes()
+        self._check_probabilities()
+        self._check_choices()
+        self._check_together()
 
     def _check_sizes(self) -> None:
         for name in (

@@ -243,6 +243,8 @@ def explain(
     input_ids = torch.tensor([tokenizer(source)["input_ids"]], device=translator.device)
     forced = None if target is None else list(tokenizer(text_target=target)["input_ids"])
     limit = input_ids.shape[1] + MAX_LENGTH_BEYOND_SOURCE if max_new_tokens is None else max_new_tokens
+    if translator.config.position_embedding == "learned":
+        limit = min(limit, translator.config.max_position_embeddings)
     produced, stepwise = decode_step_by_step(translator, input_ids, forced, limit)
     decoder_ids = [translator.config.decoder_start_token_id or 0, *produced[:-1]]
     with record(translator) as recording:
@@ -276,6 +278,10 @@ def _checked(model: Any, source: str, target: str | None) -> VanillaTransformerF
     if getattr(model.config, "model_type", None) != "vanilla_transformer":
         raise InputError(
             f"only a `vanilla_transformer` can be explained, but the model is a `{model.config.model_type}`."
+        )
+    if not model.config.is_encoder_decoder or not hasattr(model, "lm_head"):
+        raise InputError(
+            f"only a model that translates can be explained, but it is a {type(model).__name__}."
         )
     if not model.config.encoder_layers or not model.config.decoder_layers:
         raise InputError("a model needs layers in encoder and decoder to be explained.")

@@ -21,7 +21,7 @@ from ..modeling.translation_vanilla_transformer import translate
 from ..tokenization import VanillaTransformerTokenizer
 from ..training.arguments import VanillaTransformerTrainingArguments
 from ..training.checkpoints import read_json
-from ..training.corpus import iterate_texts, load_pairs
+from ..training.corpus import Texts, load_pairs
 from ..training.filtering import prepare_pairs
 from ..training.metrics import score
 from ..training.run import write_text
@@ -89,7 +89,7 @@ Look: TypeAlias = Callable[[Journey, PreTrainedModel], dict[str, Any]]
 def prepare(files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, **settings: Any) -> Journey:
     """Read the four files (`train_source`, ... `valid_target`) and train the one tokenizer on them."""
     pairs = load_pairs(source=files["train_source"], target=files["train_target"])
-    tokenizer = VanillaTransformerTokenizer.train_from_iterator(iterate_texts(pairs), vocab_size=vocab_size)
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(Texts(pairs), vocab_size=vocab_size)
     train, _ = prepare_pairs(pairs, tokenizer)
     valid_pairs = load_pairs(source=files["valid_source"], target=files["valid_target"])
     valid, _ = prepare_pairs(valid_pairs, tokenizer, long_sentences="keep")

@@ -1,10 +1,15 @@
 """word2vec (Mikolov, Chen, Corrado and Dean, 2013, arXiv:1301.3781) through gensim, and how to look at it."""
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..errors import InputError
+from ..inspection.drawing import fonts_for, new_figure, save_figure
 
 
 def train_word_vectors(
@@ -29,9 +34,14 @@ def train_word_vectors(
 
     Returns:
         gensim's `KeyedVectors`.
+
+    Raises:
+        InputError: no word occurs `min_count` times.
     """
     from gensim.models import Word2Vec
 
+    if max(Counter(chain.from_iterable(sentences)).values(), default=0) < min_count:
+        raise InputError(f"word2vec needs words that occur {min_count} times, but there is none.")
     model = Word2Vec(
         [list(sentence) for sentence in sentences],
         vector_size=size,
@@ -64,13 +74,11 @@ def principal_components(rows: np.ndarray, count: int = 2) -> np.ndarray:
 
 def plot_words(vectors: Any, words: Sequence[str], path: Path) -> Path:
     """A picture of words in the plane of their two principal components."""
-    from matplotlib.figure import Figure
-
     known = [word for word in words if word in vectors]
     points = principal_components(np.stack([vectors[word] for word in known]))
-    axes = (figure := Figure(figsize=(6, 6), layout="constrained")).subplots()
-    axes.scatter(points[:, 0], points[:, 1], s=8)
-    for word, (x, y) in zip(known, points, strict=True):
-        axes.annotate(word, (x, y), fontsize=8)
-    figure.savefig(path, format="png", dpi=100)
-    return path
+    with fonts_for(known, required=False):
+        axes = (figure := new_figure(6, 6)).subplots()
+        axes.scatter(points[:, 0], points[:, 1], s=8)
+        for word, (x, y) in zip(known, points, strict=True):
+            axes.annotate(word, (x, y), fontsize=8, parse_math=False)
+        return save_figure(figure, path)

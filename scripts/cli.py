@@ -14,7 +14,7 @@ PROGRAM = "vanilla-transformer"
 COMMANDS = {
     "demo": (
         "run_demo",
-        "train on a small corpus in minutes; with a model's folder, open its page in a browser",
+        "train on a small corpus in minutes; with a model's folder, serve its page for the browser",
     ),
     "train": ("train", "train a translation model by a recipe"),
     "train-lm": ("train_lm", "train a language model, causal or masked, on text files"),

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
     folder = Path(args.output_dir)
     settings = {name: getattr(args, name) for name in names}
-    check_settings(folder / "settings.json", settings | files)
+    check_settings(folder / "settings.json", settings | files | {"target_lang": args.target_lang})
     journey = road.prepare(files, folder, language=args.target_lang, **settings)
     rows = road.travel(journey, args.models)
     table = road.table_rows(rows)

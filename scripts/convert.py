@@ -1,13 +1,13 @@
 """Bring a model of another framework in, or take one of ours out.
 
-vanilla-transformer convert --from marian Helsinki-NLP/opus-mt-en-de --output opus-en-de
-vanilla-transformer convert --from fsmt facebook/wmt19-en-de --output wmt19-en-de
-vanilla-transformer convert --from fairseq wmt14.en-fr --config moses.json --output wmt14-en-fr
-vanilla-transformer convert --from torch model.pt --config fields.json --output mine
-vanilla-transformer convert --to marian runs/demo --output demo-marian
-vanilla-transformer convert --to torch runs/demo --output demo-torch
-vanilla-transformer convert --to ctranslate2 runs/demo --output demo-ct2 --quantization int8
-vanilla-transformer convert --to onnx runs/demo --output demo-onnx
+    vanilla-transformer convert --from marian Helsinki-NLP/opus-mt-en-de --output opus-en-de
+    vanilla-transformer convert --from fsmt facebook/wmt19-en-de --output wmt19-en-de
+    vanilla-transformer convert --from fairseq wmt14.en-fr --config moses.json --output wmt14-en-fr
+    vanilla-transformer convert --from torch model.pt --config fields.json --output mine
+    vanilla-transformer convert --to marian runs/demo --output demo-marian
+    vanilla-transformer convert --to torch runs/demo --output demo-torch
+    vanilla-transformer convert --to ctranslate2 runs/demo --output demo-ct2 --quantization int8
+    vanilla-transformer convert --to onnx runs/demo --output demo-onnx
 
 `--config` of a torch.nn.Transformer is a JSON file of what no tensor tells: fields of our configuration,
 {"encoder_attention_heads": 8, "norm_position": "pre", "pad_token_id": 1, ...}, and under "names" how the

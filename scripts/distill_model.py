@@ -5,11 +5,12 @@
         --train_source train.en --train_target train.de --valid_source val.en --valid_target val.de \\
         --test_source test.en --test_reference test.de
 
-RECIPE is the student's; any key of it can be replaced by `--key value`, as for `train`. The teacher
-translates on one process and may be interrupted; the student is an ordinary run. In the end a table sets the
-two side by side on the test, or else the validation files: parameters, size on the disk, speed and BLEU. A
-student on many GPUs: interrupt the command when training begins, and give `accelerate launch` the recipe with
-the files of output_dir/distilled as `--train_source` and `--train_target`, the teacher as `--tokenizer`.
+RECIPE is the student's; any key of it can be replaced by `--key value`, as for `train`, whose --help
+lists them. The teacher translates on one process and may be interrupted; the student is an ordinary run. In
+the end a table sets the two side by side on the test, or else the validation files: parameters, size on the
+disk, speed and BLEU. A student on many GPUs: interrupt the command when training begins, and give `accelerate
+launch` the recipe with the files of output_dir/distilled as `--train_source` and `--train_target`, and the
+teacher as `--tokenizer`.
 """
 
 from __future__ import annotations

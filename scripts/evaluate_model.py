@@ -1,8 +1,8 @@
 """Score translations against references with sacreBLEU: BLEU, chrF and TER, each with its signature.
 
-vanilla-transformer evaluate --model runs/demo --source test.zh --references test.en --target_lang en
-vanilla-transformer evaluate --hypotheses out.en --references test.ref0.en test.ref1.en
-vanilla-transformer evaluate --as-paper --hypotheses newstest2014.out.de --references newstest2014.de
+    vanilla-transformer evaluate --model runs/demo --source test.zh --references test.en --target_lang en
+    vanilla-transformer evaluate --hypotheses out.en --references test.ref0.en test.ref1.en
+    vanilla-transformer evaluate --as-paper --hypotheses newstest2014.out.de --references newstest2014.de
 
 --as-paper adds the BLEU that the paper reports (27.3 and 28.4 for English-German): on text split by the Moses
 tokenizer, with the words of a hyphenated compound apart, and case-sensitive. sacreBLEU splits the plain text
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vanilla_transformer.errors import InputError
@@ -51,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--source", metavar="FILE", help="source text that --model translates")
     options.add_argument("--hypotheses", metavar="FILE", help="translations made before, instead of a model")
     options.add_argument("--output", metavar="FILE", help="keep the model's translations here")
-    options.add_argument("--target_lang", help="target language (BCP-47), for the word splitter of BLEU")
+    options.add_argument(
+        "--target_lang",
+        help="target language (BCP-47), which chooses the word splitter of BLEU; default: that of the model's"
+        " recipe; with none it is 13a, which is wrong for zh, ja and ko",
+    )
     options.add_argument("--tokenize", help="sacreBLEU's word splitter (13a, zh, char, none, ...) by name")
     options.add_argument("--lowercase", action="store_true", help="ignore case")
     options.add_argument(
@@ -83,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
     hypotheses, *references = read_aligned([args.source or args.hypotheses, *args.references])
     if args.model:
         hypotheses = _translated(args, hypotheses)
+        args.target_lang = args.target_lang or _target_language(args.model)
     scores = _scores(args, hypotheses, references)
     print(json.dumps(scores, ensure_ascii=False, indent=2) if args.json else render(scores))
 
@@ -126,6 +132,14 @@ def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
     if args.output:
         write_lines(translations, args.output)
     return translations
+
+
+def _target_language(model: str) -> str | None:
+    """The language that the recipe of a run names, if `model` is the folder of one."""
+    from vanilla_transformer.training.checkpoints import RECIPE_FILE
+    from vanilla_transformer.training.recipe import saved_recipe
+
+    return getattr(saved_recipe(Path(model, RECIPE_FILE)), "target_lang", None)
 
 
 def _scores(args: argparse.Namespace, hypotheses: list[str], references: list[list[str]]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Write the embedded Chinese-English corpus: aligned text files for training, validation and test.
 
-vanilla-transformer make-demo-corpus --output_dir demo_corpus
-vanilla-transformer make-demo-corpus --output_dir demo_corpus --seed 1 --train_size 50000
-vanilla-transformer make-demo-corpus --output_dir demo_corpus --labels
+    vanilla-transformer make-demo-corpus --output_dir demo_corpus
+    vanilla-transformer make-demo-corpus --output_dir demo_corpus --seed 1 --train_size 50000
+    vanilla-transformer make-demo-corpus --output_dir demo_corpus --labels
 
 The sentences come from a small bilingual grammar; the same options give the same files. No sentence of the
 test is in training. Half of the test (test_new_combinations) holds a verb with a noun, a classifier with a

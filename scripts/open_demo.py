@@ -1,9 +1,9 @@
-"""Open a page in the browser where a trained model translates and shows how it does it.
+"""Serve a page for the browser where a trained model translates and shows how it does it.
 
     vanilla-transformer demo runs/demo
     vanilla-transformer demo runs/demo --example 猫在哪里？ --open
 
-Without a folder, `vanilla-transformer demo` trains such a model first (run_demo.py). The page needs gradio:
+Without a folder, `vanilla-transformer demo` trains such a model first. The page needs gradio:
 pip install 'vanilla-transformer[demo]'. Pictures of Chinese need a font that has it, such as Debian's package
 fonts-noto-cjk. Ctrl-C ends it.
 """

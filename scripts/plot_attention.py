@@ -6,8 +6,8 @@
     vanilla-transformer plot-attention 我有一只猫。 --model runs/demo --kind alignment
 
 Without --layer and --head, all of them are drawn as a grid; --heads draws chosen ones of several layers side
-by side, each as LAYER.HEAD. `alignment` joins source and target by lines as
-thick as the cross-attention, averaged over the heads (and over the layers, unless one is named).
+by side, each as LAYER.HEAD. `alignment` joins source and target by lines as thick as the cross-attention,
+averaged over the heads (and over the layers, unless one is named).
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     vanilla-transformer demo                                      (trains a model into runs/demo)
     vanilla-transformer demo --output_dir runs/demo2 --seed 2
-    vanilla-transformer demo runs/demo                            (opens a page for a trained model)
+    vanilla-transformer demo runs/demo                            (serves a page for a trained model)
 
 Two things bear this name: without a folder the demo is made, with one it is shown in the browser
-(open_demo.py; `vanilla-transformer demo runs/demo --help` has its options). What follows is about the first.
+(`vanilla-transformer demo runs/demo --help` has its options). What follows is about the first.
 
 The corpus is Chinese-English, made by a small grammar. Half of the test sentences hold combinations of words
 that training never shows together. Any key of the recipe `demo` can be replaced by `--key value`. The command

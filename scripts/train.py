@@ -104,7 +104,8 @@ def leave_process_group() -> None:
 
 def parser(doc: str | None, kind: str) -> argparse.ArgumentParser:
     """The command-line options; the keys of a recipe are listed below them."""
-    options = parser_of(doc, usage="%(prog)s RECIPE [--key value ...]", epilog=keys_help(kind))
+    named = "RECIPE" if kind == "TrainRecipe" else "[RECIPE]"
+    options = parser_of(doc, usage=f"%(prog)s {named} [--key value ...]", epilog=keys_help(kind))
     options.add_argument("recipe", metavar="RECIPE", help="name of a packaged recipe, or a YAML file")
     options.add_argument(
         "overrides", nargs=argparse.REMAINDER, metavar="--key value", help="keys to replace, listed below"

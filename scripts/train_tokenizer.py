@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     output = Path(args.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"`{output}` is not a folder.")
-    lines = _lines_of(args.input)
+    lines = lines_of(args.input)
     tokenizer = VanillaTransformerTokenizer.train_from_iterator(
         lines, vocab_size=args.vocab_size, lowercase=args.lowercase
     )
@@ -60,13 +61,26 @@ def run(args: argparse.Namespace) -> None:
     print(f"saved a tokenizer of {len(tokenizer)} entries to {output}")
 
 
-def _lines_of(paths: Sequence[str]) -> Iterator[str]:
-    """All lines; an `InputError` if there are none."""
-    lines = chain.from_iterable(read_lines(path) for path in paths)
-    first = next((line for line in lines if line.strip()), None)
-    if first is None:
+@dataclass(frozen=True)
+class Lines:
+    """The lines of files, read anew in each pass."""
+
+    paths: Sequence[str]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(read_lines(path) for path in self.paths)
+
+
+def lines_of(paths: Sequence[str]) -> Iterable[str]:
+    """All lines, in memory only where standard input is among them, which is read once.
+
+    Raises:
+        InputError: there are none.
+    """
+    lines = list(Lines(paths)) if "-" in paths else Lines(paths)
+    if not any(line.strip() for line in lines):
         raise InputError(f"there is no text in {', '.join(f'`{path}`' for path in paths)}.")
-    return chain([first], lines)
+    return lines
 
 
 if __name__ == "__main__":

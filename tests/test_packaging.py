@@ -260,6 +260,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_python_in_a_clone_finds_the_sub_packages(installed: Path) -> None:
+    """The folder of the package is found there before what is installed, and holds no sub-package."""
+    code = "import vanilla_transformer.training as training; print(training.__file__)"
+    found = run([installed / "python", "-c", code], cwd=ROOT)
+    assert found.splitlines()[-1] == str(ROOT / "training" / "__init__.py")
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -18,6 +18,8 @@ from transformers.utils import requires_backends
 from ..modeling.hub_vanilla_transformer import SharedOnHub
 
 _END_OF_WORD = "</w>"
+# Words whose pieces are remembered at a time.
+REMEMBERED_WORDS = 100_000
 _VERSION = "#version:"
 FILES = {"vocab_file": "vocab.json", "target_vocab_file": "target_vocab.json", "merges_file": "merges.txt"}
 
@@ -103,8 +105,14 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
         return len(self.vocab)
 
     def get_vocab(self) -> dict[str, int]:
-        """The source's tokens with their ids."""
-        return dict(self.vocab)
+        """The source's tokens with their ids, those that were added among them."""
+        return self.vocab | self.added_tokens_encoder
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What use leaves behind is no part of a tokenizer: the cache of `datasets` goes by its pickle.
+        left_behind = ("_pieces", "_texts", "_Moses")
+        state = {name: value for name, value in self.__dict__.items() if not name.startswith(left_behind)}
+        return state | {"_pieces": {}}
 
     @cached_property
     def _texts(self) -> dict[int, str]:
@@ -128,6 +136,8 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
         if not self.merges:
             return [word]
         if word not in self._pieces:
+            if len(self._pieces) >= REMEMBERED_WORDS:
+                self._pieces.clear()
             *front, last = self._merged(word)
             self._pieces[word] = [*(piece + self.separator for piece in front), last]
         return self._pieces[word]

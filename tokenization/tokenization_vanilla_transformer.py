@@ -204,7 +204,13 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         backend = _backend(special, _vocabulary(special, pieces), merges)
         backend.normalizer = normalizer
         settings = {**self.init_kwargs, **names, "extra_special_tokens": extra}
-        return type(self)(**settings, tokenizer_object=backend)
+        trained = type(self)(**settings, tokenizer_object=backend)
+        # What stands around a text is known to the backend alone: transformers saves no `add_bos_token`.
+        around = self("")["input_ids"]
+        if around != [self.eos_token_id]:
+            trained.add_bos_token = self.bos_token_id in around
+            trained.add_eos_token = self.eos_token_id in around
+        return trained
 
     @contextmanager
     def bpe_dropout(self, p: float) -> Iterator[None]:

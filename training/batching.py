@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from ..errors import InputError
+from .corpus import readable
 
 Ints: TypeAlias = NDArray[np.int64]
 Lengths: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
@@ -278,7 +279,8 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
         stream = _features(self.pairs)
         held: list[Feature] = []
         for index in itertools.count():
-            fresh = list(itertools.islice(stream, self.window))
+            with readable("The stream of sentence pairs"):
+                fresh = list(itertools.islice(stream, self.window))
             last = len(fresh) < self.window
             draw = np.random.default_rng((self.seed, epoch, index))
             batches, held = self._make_batches(held + fresh, draw, last)

@@ -111,3 +111,16 @@ class StopWithoutImprovement(TrainerCallback):
         """Whether the last `patience` evaluations brought nothing better."""
         ranked = best_steps(log_history, metric or "loss", greater_is_better=greater_is_better)
         return bool(ranked) and len(ranked) - 1 - sorted(ranked).index(ranked[0]) >= self.patience
+
+
+class PrintStreamReport(TrainerCallback):
+    """Prints in the end what became of the pairs of a stream, in all passes together."""
+
+    def __init__(self, report: object) -> None:
+        self.report = report
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Print the line; what a window has read and no step has used is counted too."""
+        print(f"Training data, all that was read: {self.report}", flush=True)

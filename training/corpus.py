@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,9 @@ def load_pairs(
         files = _aligned_files(source, target) if file is None else _one_file(Path(file), columns)
         name = f"`{files.paths[0]}`"
         pairs = _load_files(files, streaming)
-    if next(iter(pairs), None) is None:
+    with readable(name):
+        first = next(iter(pairs), None)
+    if first is None:
         raise _empty(name)
     return pairs
 
@@ -193,7 +196,7 @@ def _one_file(path: Path, columns: Columns, *, names: Columns = PAIR_COLUMNS) ->
     }
     if kind not in readers:
         raise InputError(f"`{path}` must be named {', '.join(readers)} (or one of these and .gz).")
-    return PairFiles((path,), partial(readers[kind], path, columns), f"{kind} {columns!r}", names)
+    return PairFiles((path,), partial(readers[kind], path, columns), f"{kind} {columns!r} {names!r}", names)
 
 
 def _load_files(files: PairFiles, streaming: bool) -> Dataset | IterableDataset:
@@ -213,6 +216,17 @@ def _load_files(files: PairFiles, streaming: bool) -> Dataset | IterableDataset:
     if not builder.info.splits["train"].num_examples:
         raise _empty(f"`{files.paths[0]}`", "sentence pairs" if files.columns == PAIR_COLUMNS else "text")
     return cast(Dataset, builder.as_dataset(split="train"))
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turn what `datasets` and its readers raise while a stream is read into an `InputError` of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"{name} cannot be read: {first_line(error)}") from error
 
 
 def _empty(name: str, what: str = "sentence pairs") -> InputError:
@@ -255,6 +269,9 @@ def _open_dataset(name: str, config: str | None, split: str, streaming: bool) ->
         if split not in saved:
             raise InputError(f"Dataset `{name}` has no split `{split}`; its splits are {', '.join(saved)}.")
         saved = saved[split]
+    elif split != (only := str(saved.split or "train")):
+        # Else a run would validate on what it is trained on.
+        raise InputError(f"Dataset `{name}` has no split `{split}`; its only one is {only}.")
     return saved.to_iterable_dataset() if streaming else saved
 
 
@@ -291,7 +308,7 @@ def _check_text_column(features: datasets.Features, column: str, name: str) -> N
 
 def _pick_cells(batch: dict[str, list[Any]], *, name: str, columns: Columns) -> dict[str, list[str]]:
     if "translation" in batch and not set(columns) <= set(batch):
-        rows = batch["translation"]
+        rows = [row or dict.fromkeys(columns) for row in batch["translation"]]
         batch = {
             column: [row[column] for row in rows] for column in columns if all(column in row for row in rows)
         }
@@ -310,15 +327,27 @@ def _fill(batch: dict[str, list[str | None]]) -> dict[str, list[str]]:
     return {column: [text or "" for text in batch[column]] for column in PAIR_COLUMNS}
 
 
-def iterate_texts(
-    corpus: Dataset | IterableDataset, *, limit: int | None = None, columns: Sequence[str] = PAIR_COLUMNS
-) -> Iterator[str]:
-    """Yield the texts of each row in turn, of `limit` rows at most; much faster than row by row."""
-    batches = corpus.select_columns(list(columns)).with_format("arrow").iter(READ_SIZE)
-    rows = itertools.chain.from_iterable(
-        zip(*(table.column(column).to_pylist() for column in columns), strict=True) for table in batches
-    )
-    yield from itertools.chain.from_iterable(itertools.islice(rows, limit))
+@dataclass(frozen=True)
+class Texts:
+    """The texts of each row in turn, read anew in each pass; much faster than row by row.
+
+    Attributes:
+        corpus: the rows.
+        limit: how many of them are read at most; `None` for all.
+        columns: the columns that hold text.
+    """
+
+    corpus: Dataset | IterableDataset
+    limit: int | None = None
+    columns: Sequence[str] = PAIR_COLUMNS
+
+    def __iter__(self) -> Iterator[str]:
+        batches = self.corpus.select_columns(list(self.columns)).with_format("arrow").iter(READ_SIZE)
+        rows = itertools.chain.from_iterable(
+            zip(*(table.column(column).to_pylist() for column in self.columns), strict=True)
+            for table in batches
+        )
+        yield from itertools.chain.from_iterable(itertools.islice(rows, self.limit))
 
 
 def cache_file(fingerprint: str) -> str:

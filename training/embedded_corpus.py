@@ -202,18 +202,21 @@ def build_corpus(
     train, others = _draw_train(fresh, train_size, held_out)
     known = _Known.of(train)
     familiar: list[SentencePair] = []
+    patience = _Patience()
     while len(familiar) < valid_size + half - len(NAMED_PAIRS):
         pair = next(fresh)
-        if held_out & combinations_of(pair):
+        new = bool(held_out & combinations_of(pair))
+        found = not new and known.has_words(pair) and close_combinations_of(pair) <= known.combinations
+        if new:
             others.append(pair)
-        elif known.has_words(pair) and close_combinations_of(pair) <= known.combinations:
+        elif found:
             familiar.append(pair)
-    unfamiliar = (pair for pair in chain(others, fresh) if known.has_words(pair))
+        patience.note(found)
     return EmbeddedCorpus(
         train=tuple(train),
         valid=tuple(familiar[:valid_size]),
         test_seen=(*NAMED_PAIRS, *familiar[valid_size:]),
-        test_new=_draw_new(unfamiliar, half, held_out),
+        test_new=_draw_new(chain(others, fresh), known, half, held_out),
         held_out=held_out,
     )
 
@@ -228,6 +231,18 @@ def _check_sizes(**sizes: int) -> None:
 
 # Draws in a row without a new sentence, after which the grammar counts as used up.
 _PATIENCE = 20_000
+
+
+class _Patience:
+    """Ends a search among new sentences that brings nothing for too long."""
+
+    def __init__(self) -> None:
+        self._in_vain = 0
+
+    def note(self, found: bool) -> None:
+        self._in_vain = 0 if found else self._in_vain + 1
+        if self._in_vain == _PATIENCE:
+            raise InputError("`train_size` is too small: other sentences have words that none of these has.")
 
 
 def _fresh_pairs(rng: Random) -> Iterator[SentencePair]:
@@ -289,23 +304,28 @@ def _rare_kinds_first(combination: Combination) -> tuple[int, Combination]:
 
 
 def _draw_new(
-    pairs: Iterator[SentencePair], size: int, held_out: frozenset[Combination]
+    pairs: Iterator[SentencePair], known: _Known, size: int, held_out: frozenset[Combination]
 ) -> tuple[SentencePair, ...]:
-    """Pairs that hold a held-out combination: each kind in a third, no combination in too many."""
+    """Pairs of known words that hold a held-out combination: each kind in a third, none in too many."""
     wanted = dict.fromkeys(KINDS, size // 3)
     wanted["verb-noun"] += size - sum(wanted.values())
     per_kind = Counter(combination.kind for combination in held_out)
     # Twice its even share: a combination that is rarely drawn would keep the others waiting.
     left = {held: 1 + 2 * wanted[held.kind] // per_kind[held.kind] for held in held_out}
     drawn: list[SentencePair] = []
+    patience = _Patience()
     while len(drawn) < size:
         pair = next(pairs)
+        if not known.has_words(pair):
+            patience.note(False)
+            continue
         held = sorted(close_combinations_of(pair) & held_out, key=_rare_kinds_first)
         counts = next((one for one in held if wanted[one.kind] and left[one]), None)
         if counts:
             wanted[counts.kind] -= 1
             left[counts] -= 1
             drawn.append(pair)
+        patience.note(counts is not None)
     return tuple(drawn)
 
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -21,7 +23,7 @@ Rows: TypeAlias = list[list[int]]
 CACHE_VERSION = "1"
 
 # What became of a pair; the first three are kept.
-KEPT, CUT, LONG, EMPTY, TOO_LONG, RATIO = range(6)
+STATUSES = KEPT, CUT, LONG, EMPTY, TOO_LONG, RATIO = range(6)
 LAST_KEPT = LONG
 # What shows how a tokenizer encodes each side.
 PROBE = "a"
@@ -61,19 +63,20 @@ class FilterReport:
     ratio: int = 0
 
     @property
+    def total(self) -> Self:
+        """Itself, as a `StreamReport` tells what it has counted."""
+        return self
+
+    @property
     def read(self) -> int:
         """All pairs that were looked at."""
         return self.kept + self.empty + self.too_long + self.ratio
 
-    def add(self, status: NDArray[np.integer[Any]]) -> None:
-        """Count the pairs of a batch by what became of them."""
-        counts = np.bincount(status, minlength=6).tolist()
-        self.kept += sum(counts[: LAST_KEPT + 1])
-        self.cut += counts[CUT]
-        self.long += counts[LONG]
-        self.empty += counts[EMPTY]
-        self.too_long += counts[TOO_LONG]
-        self.ratio += counts[RATIO]
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> Self:
+        """The report of so many pairs of each status."""
+        kept = sum(counts[: LAST_KEPT + 1])
+        return cls(kept, counts[CUT], counts[LONG], counts[EMPTY], counts[TOO_LONG], counts[RATIO])
 
     def __str__(self) -> str:
         """One line: "kept 990 of 1,000 sentence pairs (3 of them cut); dropped: 4 empty, 6 too long"."""
@@ -92,6 +95,26 @@ class FilterReport:
         line = f"kept {self.kept:,} of {self.read:,} sentence pairs"
         line += f" ({', '.join(kept)})" if kept else ""
         return f"{line}; dropped: {', '.join(dropped) or 'none'}"
+
+
+class StreamReport:
+    """The `FilterReport` of a stream, which fills while it is read, again in each pass."""
+
+    def __init__(self) -> None:
+        # Shared memory, so that a worker of a DataLoader counts for all.
+        self._counts = torch.zeros(len(STATUSES), dtype=torch.int64).share_memory_()
+
+    def add(self, status: NDArray[np.integer[Any]]) -> None:
+        """Count the pairs of a batch by what became of them."""
+        self._counts += torch.from_numpy(np.bincount(status, minlength=len(STATUSES)))
+
+    @property
+    def total(self) -> FilterReport:
+        """What was read until now."""
+        return FilterReport.of(self._counts.tolist())
+
+    def __str__(self) -> str:
+        return str(self.total)
 
 
 @dataclass(frozen=True)
@@ -143,7 +166,7 @@ def prepare_pairs(
     max_length_ratio: float | None = None,
     batch_size: int = 1000,
     num_proc: int | None = None,
-) -> tuple[Any, FilterReport]:
+) -> tuple[Any, FilterReport | StreamReport]:
     """Tokenise sentence pairs and leave out those that training cannot use.
 
     Args:
@@ -161,8 +184,7 @@ def prepare_pairs(
     Returns:
         The pairs kept, with the columns "source" and "target" (the whole text), "input_ids" and "labels"
         (lists of int32), "source_length" and "target_length"; and a report. A `Dataset` is cached by its
-        content, the tokenizer and the limits. For an `IterableDataset` the report fills while it is read,
-        again in each pass.
+        content, the tokenizer and the limits. For an `IterableDataset` the report is a `StreamReport`.
 
     Raises:
         InputError: for limits that cannot work, a tokenizer without an end token, or if no pair is left.
@@ -170,14 +192,13 @@ def prepare_pairs(
     limits = Limits(max_source_length, max_target_length, long_sentences, max_length_ratio)
     probe = _probe(tokenizer)
     if isinstance(pairs, datasets.IterableDataset):
-        return _prepare_stream(pairs, _Preparer(tokenizer, limits, FilterReport()), batch_size)
+        return _prepare_stream(pairs, _Preparer(tokenizer, limits, StreamReport()), batch_size)
     preparer = _Preparer(tokenizer, limits)
     prepared = _prepare_dataset(
         pairs, preparer, preparer.fingerprint(pairs._fingerprint, probe), batch_size, num_proc
     )
     status = prepared.data.column("status").to_numpy()
-    report = FilterReport()
-    report.add(status)
+    report = FilterReport.of(np.bincount(status, minlength=len(STATUSES)).tolist())
     if not report.kept:
         raise InputError(f"No sentence pair is left to train on: {report}.")
     kept = prepared.remove_columns("status")
@@ -224,9 +245,9 @@ def _prepare_dataset(
 
 def _prepare_stream(
     pairs: datasets.IterableDataset, prepare: "_Preparer", batch_size: int
-) -> tuple[datasets.IterableDataset, FilterReport]:
+) -> tuple[datasets.IterableDataset, StreamReport]:
     prepared = pairs.with_format("arrow").map(prepare, batched=True, batch_size=batch_size, features=FEATURES)
-    return prepared.with_format(None), cast(FilterReport, prepare.report)
+    return prepared.with_format(None), cast(StreamReport, prepare.report)
 
 
 @dataclass(frozen=True)
@@ -235,7 +256,7 @@ class _Preparer:
 
     tokenizer: PreTrainedTokenizerBase
     limits: Limits
-    report: FilterReport | None = None
+    report: StreamReport | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         source, target = (table.column(name).to_pylist() for name in ("source", "target"))

@@ -19,11 +19,8 @@ from .recipe import (
     LanguageModelRecipe,
     RunRecipe,
     TrainRecipe,
-    load_recipe,
-    recipe_kind,
-    recipe_text,
+    saved_recipe,
 )
-from .recipe_values import parse_mapping
 
 LANGUAGES = {
     "ar": "Arabic", "cs": "Czech", "de": "German", "en": "English", "es": "Spanish", "fi": "Finnish",
@@ -73,7 +70,7 @@ def render_model_card(
     folder = Path(folder)
     config = checkpoints.read_json(folder / "config.json")
     results = _optional(folder / RESULTS_FILE)
-    recipe = _recipe(folder / RECIPE_FILE)
+    recipe = saved_recipe(folder / RECIPE_FILE)
     auto_class, task = _HEADS.get(_architecture(config), ("AutoModel", None))
     rows = _rows(results, recipe)
     template = resources.files("vanilla_transformer").joinpath("model_card.md").read_text("utf-8")
@@ -102,14 +99,6 @@ _RAW = frozenset({"model_id", "recipe", "fence", "translates", "curves"})
 
 def _optional(path: Path) -> dict[str, Any]:
     return checkpoints.read_json(path) if path.is_file() else {}
-
-
-def _recipe(path: Path) -> RunRecipe | None:
-    """The recipe in a file, of whatever kind it is; `None` if there is no file."""
-    if not path.is_file():
-        return None
-    kind = recipe_kind(parse_mapping(recipe_text(path), str(path))) or TrainRecipe
-    return load_recipe(path, (), kind)
 
 
 def _architecture(config: dict[str, Any]) -> str:

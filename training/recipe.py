@@ -522,6 +522,14 @@ def load_recipe(
         raise InputError(f"recipe {source}: {error}") from None
 
 
+def saved_recipe(path: Path) -> RunRecipe | None:
+    """The recipe in the file of a run, of whatever kind it is; `None` if there is no file."""
+    if not path.is_file():
+        return None
+    kind = recipe_kind(parse_mapping(recipe_text(path), str(path))) or TrainRecipe
+    return load_recipe(path, (), kind)
+
+
 def recipe_kind(values: Mapping[str, Any]) -> type[RunRecipe] | None:
     """The first kind of recipe that knows all keys of `values`; `None` if none does."""
     return next((kind for kind in RECIPES if values.keys() <= key_types(kind).keys()), None)

@@ -81,16 +81,14 @@ class Recipe:
             comments: write meaning, choices and default above each key, and a title above each section.
         """
         if not comments:
-            return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+            return _dump(self.to_dict(), sort_keys=False)
         return "".join(self._commented_keys()).lstrip("\n")
 
     def _commented_keys(self) -> Iterable[str]:
         for item in dataclasses.fields(self):
             if item.metadata["section"]:
                 yield f"\n\n## {item.metadata['section']}"
-            dumped = yaml.safe_dump(
-                {item.name: getattr(self, item.name)}, sort_keys=False, allow_unicode=True
-            )
+            dumped = _dump({item.name: getattr(self, item.name)}, sort_keys=False)
             yield "\n" + "\n".join(comment_lines(item.name, type(self))) + "\n" + dumped
 
     def differences(self, other: Recipe) -> list[str]:
@@ -140,8 +138,11 @@ def parse_overrides(words: Sequence[str], kind: type[Recipe]) -> dict[str, Any]:
             if not remaining or remaining[0].startswith("--"):
                 raise InputError(f"`--{key}` needs a value.")
             text = remaining.pop(0)
-        key = key.replace("-", "_")
-        check_known([key.partition(".")[0]], prefix="", known=key_types(kind))
+        name, dot, inner = key.partition(".")
+        name = name.replace("-", "_")
+        check_known([name], prefix="", known=key_types(kind))
+        # Elsewhere an inner key names parts of the model, such as encoder.layers.0-1.
+        key = f"{name}{dot}{inner.replace('-', '_') if name in ('model', 'generation') else inner}"
         values[key] = _override_value(key, text, kind)
     return values
 
@@ -169,7 +170,9 @@ def _override_value(key: str, text: str, kind: type[Recipe]) -> Any:
         return None if text in ("null", "~") else text
     try:
         return yaml.load(text, Loader=_RecipeLoader)
-    except yaml.YAMLError:
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date that is none is a ValueError
         raise InputError(f"`--{key}` has the value {text!r}, which is not YAML.") from None
 
 
@@ -188,9 +191,18 @@ class _RecipeLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_RecipeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _RecipeDumper(yaml.SafeDumper):
+    """YAML that the loader reads back: a string `1e-9` in quotes."""
+
+
+for _kind in (_RecipeLoader, _RecipeDumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def _dump(value: Any, **style: Any) -> str:
+    return yaml.dump(value, Dumper=_RecipeDumper, allow_unicode=True, **style)
 
 
 def read_recipe_file(path: Path) -> str:
@@ -211,6 +223,8 @@ def parse_mapping(text: str, source: str) -> dict[str, Any]:
         raise InputError(f"recipe {source}, {error}") from None
     except yaml.YAMLError as error:
         raise InputError(f"recipe {source}{_yaml_problem(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"recipe {source} is not YAML: {error}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -310,7 +324,7 @@ def one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, StrictDataclassError) as error:
+    except (ValueError, AttributeError, StrictDataclassError) as error:
         raise InputError(" ".join(str(error).split())) from None
 
 
@@ -321,7 +335,7 @@ def default_of(name: str, kind: type[Recipe]) -> Any:
 
 def as_yaml(value: Any) -> str:
     """A value in one line of YAML."""
-    dumped = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+    dumped = _dump(value, default_flow_style=True, width=math.inf)
     return dumped.removesuffix("\n").removesuffix("\n...")
 
 

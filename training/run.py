@@ -28,7 +28,7 @@ from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .averaging import average_checkpoints
-from .callbacks import StopWithoutImprovement
+from .callbacks import PrintStreamReport, StopWithoutImprovement
 from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .curves import plot_curves
 from .parts import freeze
@@ -204,14 +204,18 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
         data = task.training_data()
         tokenizer = _tokenizer(task, data, main=main)
-        train_dataset = _reported(
-            task.training_rows(data, tokenizer), "Training", say=main and not task.streaming
-        )
+        train_dataset, report = task.training_rows(data, tokenizer)
+        if main and not task.streaming:
+            print(f"Training data: {report}", flush=True)
         eval_dataset = None
         if recipe.has_validation:
-            eval_dataset = _reported(task.validation_rows(tokenizer), "Validation", say=main)
+            eval_dataset, eval_report = task.validation_rows(tokenizer)
+            if main:
+                print(f"Validation data: {eval_report}", flush=True)
     task.finish_tokenizer(tokenizer)
     callbacks = _callbacks(recipe, main=main)
+    if main and task.streaming:
+        callbacks.append(PrintStreamReport(report))
     trainer = VanillaTransformerTrainer(
         model=_model(task, tokenizer, main=main),
         args=args,
@@ -227,13 +231,6 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
         write_text(output_dir / RECIPE_FILE, recipe.to_yaml())
     trainer.accelerator.wait_for_everyone()
     return trainer
-
-
-def _reported(prepared: tuple[Any, object], name: str, *, say: bool) -> Any:
-    rows, report = prepared
-    if say:
-        print(f"{name} data: {report}", flush=True)
-    return rows
 
 
 def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizerBase:
@@ -260,7 +257,7 @@ def _check_folders(recipe: RunRecipe) -> None:
     for key in ("tokenizer", "init_from"):
         name = getattr(recipe, key) or ""
         is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-        if is_path and not Path(name).expanduser().is_dir():
+        if is_path and not Path(name).is_dir():
             raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -19,7 +19,7 @@ from ..modeling import (
     VanillaTransformerForSequenceClassification,
 )
 from .classification import ClassificationScores
-from .corpus import iterate_texts, load_labelled_texts, load_pairs, load_texts
+from .corpus import Texts, load_labelled_texts, load_pairs, load_texts
 from .filtering import LongSentences, prepare_pairs
 from .recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe, TrainRecipe
 from .recipe_values import one_line_errors
@@ -96,9 +96,9 @@ class Task(ABC, Generic[R]):
                     f" positions, but is {length} instead."
                 )
 
-    def texts(self, data: Any) -> Iterator[str]:
+    def texts(self, data: Any) -> Iterable[str]:
         """What the tokenizer is trained on."""
-        return iterate_texts(data, limit=self.recipe.tokenizer_sentences, columns=self.text_columns)
+        return Texts(data, limit=self.recipe.tokenizer_sentences, columns=self.text_columns)
 
     def config_fields(self) -> dict[str, Any]:
         """Fields of the configuration that follow from the data."""

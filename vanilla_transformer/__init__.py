@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from transformers import AutoConfig, AutoTokenizer
 
+from . import _clone as _clone
 from .configuration import VanillaTransformerConfig
 from .errors import InputError
 from .modeling import (

@@ -47,7 +47,12 @@ def test_both_from_text_to_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.slow
 def test_ours_on_two_processes(tmp_path: Path) -> None:
-    changes = {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "generation": {"num_beams": 1}}
+    changes: dict[str, Any] = {
+        "max_steps": 2,
+        "eval_steps": 2,
+        "save_steps": 2,
+        "generation": {"num_beams": 1},
+    }
     recipe = load_recipe(write_recipe(tmp_path, **changes))
     time_to_bleu.train_together(recipe, 2)
     assert processes_of(Path(recipe.output_dir)) == 2

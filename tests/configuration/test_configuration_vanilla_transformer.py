@@ -397,3 +397,15 @@ def test_padding_is_a_token_of_each_vocabulary(name: str) -> None:
         **TWO_VOCABULARIES,
     )
     assert VanillaTransformerConfig(vocab_size=60, pad_token_id=59).pad_token_id == 59
+
+
+def test_values_that_replace_those_of_a_checkpoint_are_checked(tmp_path: Path) -> None:
+    VanillaTransformerConfig(vocab_size=60).save_pretrained(tmp_path)
+    wider = VanillaTransformerConfig.from_pretrained(tmp_path, vocab_size=90)
+    assert (wider.vocab_size, wider.decoder_vocab_size) == (90, 90)
+    wider.vocab_size = 95
+    assert VanillaTransformerConfig.from_dict(wider.to_dict()).decoder_vocab_size == 95
+    with pytest.raises(ValueError, match="`norm_position` must be one of post, pre, but is 'Pre' instead"):
+        VanillaTransformerConfig.from_pretrained(tmp_path, norm_position="Pre")
+    _, unused = VanillaTransformerConfig.from_pretrained(tmp_path, return_unused_kwargs=True, beams=4)
+    assert unused == {"beams": 4}

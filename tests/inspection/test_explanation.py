@@ -9,7 +9,12 @@ import pytest
 import torch
 from helpers import parallel_sentences, word_tokenizer
 
-from vanilla_transformer import FairseqTokenizer, InputError
+from vanilla_transformer import (
+    FairseqTokenizer,
+    InputError,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerModel,
+)
 from vanilla_transformer.inspection import Explanation, explain
 from vanilla_transformer.inspection.explanation import Attention, Layer
 from vanilla_transformer.inspection.recording import record
@@ -278,6 +283,18 @@ def test_the_text_names_the_activation_function(tokenizer: Any) -> None:
     }
     assert "feed-forward: max(0, x W1 + b1)" in texts["relu"]
     assert "feed-forward: gelu(x W1 + b1)" in texts["gelu"] and "max(0" not in texts["gelu"]
+
+
+def test_learned_positions_end_a_decoding(tokenizer: Any) -> None:
+    model = model_for(tokenizer, position_embedding="learned", max_position_embeddings=16)
+    model.generation_config.eos_token_id = model.config.eos_token_id = None
+    assert len(explain(model, tokenizer, SOURCE).decoding.steps) == 16
+
+
+def test_only_a_model_that_translates_is_explained(tokenizer: Any) -> None:
+    for kind in (VanillaTransformerForCausalLM, VanillaTransformerModel):
+        with pytest.raises(InputError, match=f"only a model that translates.* but it is a {kind.__name__}"):
+            explain(kind(model_for(tokenizer).config), tokenizer, SOURCE)
 
 
 @pytest.mark.parametrize("number", [0, -1])

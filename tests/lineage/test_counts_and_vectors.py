@@ -1,16 +1,19 @@
 """n-grams by hand, word2vec on words whose neighbours are known, principal components against numpy."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vanilla_transformer.errors import InputError
 from vanilla_transformer.lineage.ngram import NgramLanguageModel
 from vanilla_transformer.lineage.road import word_lines
 from vanilla_transformer.lineage.word_vectors import (
     analogy,
     neighbours,
+    plot_words,
     principal_components,
     train_word_vectors,
 )
@@ -66,6 +69,20 @@ def test_words_that_stand_for_each_other_are_neighbours(skip_gram: bool) -> None
     assert len(neighbours(vectors, "cat", 3)) == 3 and "cat" not in neighbours(vectors, "cat", 3)
     again = train_word_vectors(sentences, skip_gram=skip_gram, size=16, window=2, epochs=20)
     assert np.array_equal(again["cat"], vectors["cat"])
+
+
+def test_words_are_drawn_as_they_are_spelled(tmp_path: Path) -> None:
+    models = pytest.importorskip("gensim.models")
+    vectors = models.KeyedVectors(3)
+    words = ["a$\\foo$", "cat", "dog"]
+    vectors.add_vectors(words, np.eye(3, dtype=np.float32))
+    assert plot_words(vectors, words, tmp_path / "words.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_words_that_occur_but_once_are_refused() -> None:
+    pytest.importorskip("gensim.models")
+    with pytest.raises(InputError, match="needs words that occur 2 times"):
+        train_word_vectors([["a", "b"], ["c"]], skip_gram=False)
 
 
 def test_an_analogy_is_the_sum_of_differences() -> None:

@@ -23,7 +23,12 @@ def take_cpu(self: Any) -> None:
     self.device = torch.device("cpu")
 
 
-if __name__ == "__main__":
+def claim_an_accelerator() -> None:
     PartialState._prepare_backend = take_gloo
     PartialState.set_device = take_cpu
+    torch.accelerator.is_available = lambda: True
+
+
+if __name__ == "__main__":
+    claim_an_accelerator()
     train(load_recipe(Path(sys.argv[1])))

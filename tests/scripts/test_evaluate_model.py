@@ -1,6 +1,7 @@
 """The evaluate script: a model or finished translations, one or several references."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,20 @@ def test_a_model_is_scored_on_its_translations(
     assert (tmp_path / "out").read_text() == (tmp_path / "expected").read_text()
     hypotheses = (tmp_path / "out").read_text().splitlines()
     assert found == {"sentences": 12, **score(hypotheses, [[text for _, text in pairs]])}
+
+
+def test_the_recipe_of_a_model_tells_the_language(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "chinese"
+    shutil.copytree(model_folder, folder)
+    (folder / "recipe.yaml").write_text("target_lang: zh\n")
+    (tmp_path / "text").write_text("w1 w2\n")
+    words = ["--model", str(folder), "--device", "cpu", "--num_beams", "1", "--max_length", "9", "--json"]
+    words += ["--source", str(tmp_path / "text"), "--reference", str(tmp_path / "text")]
+    for options, splitter in (([], "zh"), (["--target_lang", "en"], "13a")):
+        assert evaluate_model.main([*words, *options]) == 0
+        assert f"|tok:{splitter}|" in json.loads(capsys.readouterr().out)["bleu_signature"]
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,20 @@ def test_the_file_travels() -> None:
     packages = {name.partition(".")[0] for name in imported}
     assert packages - sys.stdlib_module_names == {"transformers"}
     assert Path(module.__file__).name in {path.name for path in source_files()}
+
+
+def test_use_leaves_nothing_in_its_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which the cache of `datasets` goes."""
+    words = tokenizer()
+    before = pickle.dumps(words)
+    assert words.decode(words(text_target="ke lita")["input_ids"]) and words("bado ke")["input_ids"]
+    assert pickle.dumps(words) == before
+    monkeypatch.setattr(module, "REMEMBERED_WORDS", 2)
+    assert words("bado ke lita bado")["input_ids"] == tokenizer()("bado ke lita bado")["input_ids"]
+    assert len(words._pieces) <= 2
+
+
+def test_an_added_token_counts() -> None:
+    words = tokenizer()
+    words.add_tokens(["<new>"])
+    assert len(words) == len(SOURCE) + 1 and words.get_vocab()["<new>"] == len(SOURCE)

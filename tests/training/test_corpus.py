@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import parallel_files
-from vanilla_transformer.training.corpus import iterate_texts, load_labelled_texts, load_pairs
+from vanilla_transformer.training.corpus import Texts, load_labelled_texts, load_pairs
 
 PAIRS = [("ein Haus", "a house"), ("zwei  Häuser ", ' "two" houses'), ("", "nothing"), ("一只猫", "a cat 🐈")]
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n"))
@@ -461,14 +461,42 @@ class TestDatasets:
         assert read(dataset=str(name)) == [("a", ""), ("b", "c")]
         assert sorted(path.name for path in name.iterdir()) == before
 
+    def test_a_single_saved_set_has_no_other_split(self, tmp_path: Path) -> None:
+        """Else the validation pairs would be those of the training."""
+        datasets.Dataset.from_list([{"source": "a", "target": "b"}]).save_to_disk(tmp_path)
+        assert read(dataset=str(tmp_path)) == [("a", "b")]
+        with pytest.raises(InputError, match="has no split `validation`; its only one is train"):
+            read(dataset=str(tmp_path), split="validation")
 
-class TestIterateTexts:
+    @BOTH_WAYS
+    def test_a_missing_translation_is_empty(self, tmp_path: Path, streaming: bool) -> None:
+        rows = {"translation": [{"zh": "猫", "en": "cat"}, None]}
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+        options = {"source_column": "zh", "target_column": "en", "streaming": streaming}
+        assert read(dataset=str(tmp_path), **options) == [("猫", "cat"), ("", "")]
+
+    def test_a_stream_that_cannot_be_read_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "train.jsonl").write_text('{"source": "a", "target"\n')
+        with pytest.raises(InputError, match="^Dataset `.*` cannot be read: [^\n]*$"):
+            load_pairs(dataset=str(tmp_path), streaming=True)
+
+
+def test_pairs_and_labels_of_one_file_are_cached_apart(tmp_path: Path) -> None:
+    path = tmp_path / "both.csv"
+    path.write_text("source,target\na,b\n")
+    labelled = load_labelled_texts(path, text_column="source", label_column="target")
+    assert labelled.column_names == ["text", "label"]
+    assert load_pairs(file=path).column_names == ["source", "target"]
+
+
+class TestTexts:
     @BOTH_WAYS
     def test_alternates_source_and_target(self, tmp_path: Path, streaming: bool) -> None:
         pairs = load_pairs(**write_aligned(tmp_path, PAIRS * 500), streaming=streaming)
         texts = [text for pair in PAIRS * 500 for text in pair]
-        assert list(iterate_texts(pairs)) == texts
-        assert list(iterate_texts(pairs, limit=3)) == texts[:6]
+        found = Texts(pairs)
+        assert list(found) == texts and list(found) == texts
+        assert list(Texts(pairs, limit=3)) == texts[:6]
 
 
 class TestOrigins:

@@ -9,6 +9,7 @@ import pytest
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import make_demo_corpus
+from vanilla_transformer.training import embedded_corpus
 from vanilla_transformer.training.embedded_corpus import (
     I_AM_A_STUDENT,
     I_HAVE_A_CAT,
@@ -504,6 +505,12 @@ def test_the_corpus_does_not_depend_on_how_strings_hash(small: EmbeddedCorpus, t
 def test_sizes_that_cannot_be(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_corpus(**sizes)
+
+
+def test_too_few_sentences_to_have_the_words_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_corpus, "_PATIENCE", 500)
+    with pytest.raises(InputError, match="`train_size` is too small"):
+        build_corpus(train_size=10, valid_size=20, test_size=40)
 
 
 # The files

@@ -324,7 +324,7 @@ def test_the_trainer_sends_the_same_list_by_every_strategy(
     assert {name for name in repository.files() if "/" not in name} - {".gitattributes"} == allowed
     card = repository.files()["README.md"].decode()
     assert "generated" not in card
-    assert "trained with `vanilla-transformer`" in card
+    assert "made with `vanilla-transformer`" in card
     assert not list((tmp_path / "run").glob(".incomplete-*"))
 
 

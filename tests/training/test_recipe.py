@@ -278,3 +278,24 @@ def test_the_other_kinds_need_their_own_data() -> None:
 
 def test_a_model_to_start_from_has_its_own_shape() -> None:
     assert TrainRecipe(init_from="folder", model={"encoder_attention_heads": 3}).init_from == "folder"
+
+
+def test_a_string_that_looks_like_a_number_is_read_back(tmp_path: Path) -> None:
+    recipe = load_recipe("demo", ["--output_dir", "1e-4"])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml(), "utf-8")
+    assert load_recipe(path) == recipe
+
+
+def test_a_range_of_layers_on_the_command_line() -> None:
+    words = ["--learning-rate-factors.encoder.layers.0-1", "0.5", "--model.d-model", "64"]
+    wanted = {"learning_rate_factors.encoder.layers.0-1": 0.5, "model.d_model": 64}
+    assert parse_overrides(words, TrainRecipe) == wanted
+
+
+@pytest.mark.parametrize("text", ["output_dir: 2024-02-30", "model: {id2label: 3}"])
+def test_values_that_no_library_can_read_are_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="^[^\n]*$"):
+        load_recipe(path)

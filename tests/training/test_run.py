@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,10 +272,19 @@ def test_without_validation_data_the_last_checkpoint_is_the_model(tmp_path: Path
     assert result.checkpoints == [3]
 
 
-def test_a_stream_trains_and_resumes(tmp_path: Path) -> None:
+def test_a_stream_trains_and_tells_what_was_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     changes: dict[str, Any] = {"streaming": True, "streaming_window": 20, "max_steps": 4}
-    changes |= {"eval_steps": 2, "save_steps": 2}
-    assert train(load_recipe(write_recipe(tmp_path, **changes))).steps == 4
+    changes |= {"eval_steps": 2, "save_steps": 2, "dataloader_workers": 1}
+    recipe = load_recipe(write_recipe(tmp_path, **changes))
+    with open(str(recipe.train_source), "a") as source, open(str(recipe.train_target), "a") as target:
+        source.write("\n")
+        target.write("nothing\n")
+    assert train(recipe).steps == 4
+    line = next(line for line in capsys.readouterr().out.splitlines() if "all that was read" in line)
+    kept, read, empty = (int(number) for number in re.findall(r"\d+", line))
+    assert kept + empty == read >= 41 and empty >= 1
 
 
 def test_training_starts_from_a_given_model(finished: TrainResult, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def test_a_causal_model_is_trained_and_its_perplexity_is_right(
     model: Any = AutoModelForCausalLM.from_pretrained(result.output_dir)
     tokenizer = AutoTokenizer.from_pretrained(result.output_dir)
     assert (model.generation_config.do_sample, model.generation_config.max_new_tokens) == (True, 40)
+    retrained = tokenizer.train_new_from_iterator(["w1 w2"] * 9, vocab_size=300)
+    assert retrained("w1")["input_ids"][0] == 1 and retrained("w1")["input_ids"][-1] != 2
     total, count = 0.0, 0
     for line in (data / "valid.txt").read_text().split("\n")[:7]:
         ids = torch.tensor([[*tokenizer(line)["input_ids"], 2]])
