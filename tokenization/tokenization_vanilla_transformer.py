@@ -208,8 +208,11 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         # What stands around a text is known to the backend alone: transformers saves no `add_bos_token`.
         around = self("")["input_ids"]
         if around != [self.eos_token_id]:
-            trained.add_bos_token = self.bos_token_id in around
-            trained.add_eos_token = self.eos_token_id in around
+            for name, token_id in (
+                ("add_bos_token", self.bos_token_id),
+                ("add_eos_token", self.eos_token_id),
+            ):
+                setattr(trained, name, token_id in around)
         return trained
 
     @contextmanager

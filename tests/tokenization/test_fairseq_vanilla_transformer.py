@@ -114,6 +114,7 @@ def test_use_leaves_nothing_in_its_pickle(monkeypatch: pytest.MonkeyPatch) -> No
     assert words.decode(words(text_target="ke lita")["input_ids"]) and words("bado ke")["input_ids"]
     assert pickle.dumps(words) == before
     monkeypatch.setattr(module, "REMEMBERED_WORDS", 2)
+    words = tokenizer()
     assert words("bado ke lita bado")["input_ids"] == tokenizer()("bado ke lita bado")["input_ids"]
     assert len(words._pieces) <= 2
 
