@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import load_model, parser_of, read_aligned, run_script
+from vanilla_transformer.scripts import load_model, parser_of, positive, read_aligned, run_script
 from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -204,7 +204,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--target", type=float, default=41.0, help="BLEU to reach; default: %(default)s")
     options.add_argument("--models", nargs="+", choices=RUNS, default=list(RUNS), help="default: both")
     options.add_argument(
-        "--processes", type=int, default=1, help="processes that train ours; default: %(default)s"
+        "--processes", type=positive, default=1, help="processes that train ours; default: %(default)s"
     )
     options.add_argument(
         "--marian_epochs", type=float, default=3.0, help="default: %(default)s, the Trainer's own"

@@ -215,6 +215,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
     def __setattr__(self, key: str, value: Any) -> None:
         super().__setattr__(key, value)
+        # One matrix for both sides has one size, also when a checkpoint's is replaced.
         if key == "vocab_size" and self.__dict__.get("share_encoder_decoder_embeddings"):
             super().__setattr__("decoder_vocab_size", value)
 

@@ -280,9 +280,7 @@ def _checked(model: Any, source: str, target: str | None) -> VanillaTransformerF
             f"only a `vanilla_transformer` can be explained, but the model is a `{model.config.model_type}`."
         )
     if not model.config.is_encoder_decoder or not hasattr(model, "lm_head"):
-        raise InputError(
-            f"only a model that translates can be explained, but it is a {type(model).__name__}."
-        )
+        raise InputError(f"only a model that translates can be explained, no {type(model).__name__}.")
     if not model.config.encoder_layers or not model.config.decoder_layers:
         raise InputError("a model needs layers in encoder and decoder to be explained.")
     for name, text in (("source", source), ("target", target)):
