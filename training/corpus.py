@@ -219,14 +219,16 @@ def _load_files(files: PairFiles, streaming: bool) -> Dataset | IterableDataset:
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Turn what `datasets` and its readers raise while a stream is read into an `InputError` of one line."""
+def readable(name: str, *, done: str = "read") -> Iterator[None]:
+    """Turn what `datasets` and its readers raise into an `InputError`: `name` cannot be `done`, and why."""
     try:
         yield
     except InputError:
         raise
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise InputError(f"{name} cannot be {done}: {first_line(_cause(error))}") from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{name} cannot be read: {first_line(error)}") from error
+        raise InputError(f"{name} cannot be {done}: {first_line(error)}") from error
 
 
 def _empty(name: str, what: str = "sentence pairs") -> InputError:
@@ -247,14 +249,8 @@ def _cause(error: Exception) -> Exception:
 def _load_dataset(
     name: str, config: str | None, split: str, streaming: bool, columns: Columns
 ) -> Dataset | IterableDataset:
-    try:
+    with readable(f"Dataset `{name}`", done="loaded"):
         loaded = _open_dataset(name, config, split, streaming)
-    except InputError:
-        raise
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise InputError(f"Dataset `{name}` cannot be loaded: {first_line(_cause(error))}") from None
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"Dataset `{name}` cannot be loaded: {first_line(error)}") from None
     return _pick_columns(loaded, name, columns)
 
 

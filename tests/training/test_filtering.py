@@ -146,11 +146,14 @@ class TestPreparePairs:
 
     def test_many_batches_and_processes(self, tiny_tokenizer: Any) -> None:
         pairs = parallel_sentences(300)
-        # The cache does not ask how many processes filled it, so these come first.
-        stored, report = prepare_pairs(corpus(pairs, False), tiny_tokenizer, max_source_length=8, num_proc=2)
-        assert len(stored.cache_files) == 2, "each process writes a file"
+        one, _ = prepare(pairs, tiny_tokenizer, False, max_source_length=8)
         small, _ = prepare(pairs, tiny_tokenizer, True, max_source_length=8, batch_size=7)
-        assert list(stored) == small and report.total.kept == len(small)
+        assert one == small
+        # The cache does not ask how many processes filled it, so another limit fills another.
+        stored, report = prepare_pairs(corpus(pairs, False), tiny_tokenizer, max_source_length=9, num_proc=2)
+        assert len(stored.cache_files) == 2, "each process writes a file"
+        one, _ = prepare(pairs, tiny_tokenizer, True, max_source_length=9)
+        assert list(stored) == one and report.total.kept == len(one)
 
     @pytest.mark.parametrize(
         ("options", "message"),
