@@ -1,5 +1,7 @@
 """Speed of `generate()`: ours, fast and plain, against transformers' MarianMTModel and our engines.
 
+"half" is ours, fast, with weights in float16 and arithmetic in float32 (`HalfWeightsConfig`), on a CPU.
+
 All translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily and
 with a beam of 4; they take turns (fast, plain, Marian, ..., fast), so that a busy machine hits all alike.
 CTranslate2, in float32 and int8, and onnxruntime run exports of our model, on a CPU.
@@ -31,7 +33,7 @@ from typing import Any
 import torch
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
-PYTORCH = ("fast", "plain", "marian")
+PYTORCH = ("fast", "half", "plain", "marian")
 # Name: engine, library, and how weights are stored and computed with.
 ENGINES = {
     "ct2 f32": ("ctranslate2", "ctranslate2", "float32"),
@@ -69,13 +71,24 @@ def build_models(
     config = VanillaTransformerConfig(**fields)
     ours = VanillaTransformerForConditionalGeneration(config).eval().to(device)
     marian = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None)).eval().to(device)
-    models = {
+    models: dict[str, Generate] = {
         "fast": ours.generate,
         "plain": lambda *args, **kwargs: ours.generate(*args, fast=False, **kwargs),
         "marian": marian.generate,
     }
     models |= {name: build_engine(ours, name) for name in systems if name in ENGINES}
+    if "half" in systems:
+        models["half"] = with_half_weights(ours).generate
     return {name: models[name] for name in systems}
+
+
+def with_half_weights(model: Any) -> Any:
+    """Return the same model, loaded with its weights in half precision."""
+    from vanilla_transformer import HalfWeightsConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return type(model).from_pretrained(folder, quantization_config=HalfWeightsConfig()).eval()
 
 
 def build_engine(model: Any, name: str) -> Generate:
@@ -94,12 +107,14 @@ def build_engine(model: Any, name: str) -> Generate:
 
 def usable(systems: Sequence[str], device: str, ends: str) -> list[str]:
     """Return the systems that can run here, Marian among them; say which are left out."""
-    engines = device == "cpu" and ends == "together"
-    found = [
-        name
-        for name in dict.fromkeys([*systems, "marian"])
-        if name in PYTORCH or (engines and find_spec(ENGINES[name][1]))
-    ]
+    from vanilla_transformer.modeling.half_weights import half_weights_run_here
+
+    def runs(name: str) -> bool:
+        if name in ENGINES:
+            return device == "cpu" and ends == "together" and find_spec(ENGINES[name][1]) is not None
+        return name != "half" or (device == "cpu" and half_weights_run_here())
+
+    found = [name for name in dict.fromkeys([*systems, "marian"]) if runs(name)]
     for name in systems:
         if name not in found:
             reason = f"not installed, or not for {device} with sentences that end {ends}"

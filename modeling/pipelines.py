@@ -18,6 +18,7 @@ from .engines import EngineModel, load_engine
 from .pipeline_vanilla_transformer import TranslationPipeline
 
 _TASK = re.compile(r"translation(?:_(\w+)_to_(\w+))?")
+_PLACING = ("dtype", "device_map", "quantization_config")
 _LOADING = ("revision", "token", "trust_remote_code", "cache_dir", "local_files_only", "force_download")
 
 
@@ -40,9 +41,10 @@ def pipeline(
             left to `transformers.pipeline`.
         model: the model, ours or Marian, mBART, T5 ...
         tokenizer: by default the one beside the model, or where the model object was loaded from.
-        options: `device`, `dtype`, `device_map`, `revision`, `token`, `trust_remote_code` and other options
-            of loading; `backend="ctranslate2"` or `"onnx"` for a folder exported to that engine, with
-            `compute_type` of ctranslate2; all else as for `TranslationPipeline`.
+        options: `device`, `dtype`, `device_map`, `quantization_config`, `revision`, `token`,
+            `trust_remote_code` and other options of loading; `backend="ctranslate2"` or `"onnx"` for a folder
+            exported to that engine, with `compute_type` of ctranslate2; all else as for
+            `TranslationPipeline`.
 
     Raises:
         ValueError: a model object whose tokenizer is nowhere to be found, a direction that is not among those
@@ -63,7 +65,7 @@ def pipeline(
     if isinstance(tokenizer, (str, Path)):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **loading)
     if isinstance(model, (str, Path)):
-        placing = {name: options.pop(name) for name in ("dtype", "device_map") if name in options}
+        placing = {name: options.pop(name) for name in _PLACING if name in options}
         model = AutoModelForSeq2SeqLM.from_pretrained(model, **{"dtype": "auto", **placing}, **loading)
     options = _options_of_task(match, model, tokenizer) | options
     whole: Any = {"model": model, "tokenizer": tokenizer}
@@ -93,7 +95,7 @@ def _exported(model: Any, options: dict[str, Any]) -> tuple[EngineModel, dict[st
     if not isinstance(model, (str, Path)):
         raise ValueError(f"`backend` needs an exported folder, but `model` is a {type(model).__name__}.")
     backend, device = options.pop("backend"), options.pop("device", "cpu")
-    for name in ("dtype", "device_map", *_LOADING):
+    for name in (*_PLACING, *_LOADING):
         if options.pop(name, None) is not None:
             raise ValueError(f"`{name}` is not available with `backend={backend!r}`.")
     if isinstance(device, int):

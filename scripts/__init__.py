@@ -258,7 +258,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="arithmetic; auto is what the weights are saved in; default: auto",
+        help="arithmetic; auto is what the weights are saved in; on a CPU, float16 means weights of half the"
+        " size and arithmetic in float32, which is the fastest there; default: auto",
     )
     parser.add_argument(
         "--backend", choices=BACKENDS, help="engine that --model was exported to, by `convert --to`"
@@ -312,9 +313,11 @@ def generate_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_model(
-    name: str, *, device: str = "auto", dtype: str = "auto"
+    name: str, *, device: str = "auto", dtype: str = "auto", quantization_config: Any = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Any sequence-to-sequence model of transformers with its tokenizer, on its device.
+
+    `device` is "auto", a GPU if there is one, or a name of PyTorch's; the rest is as in `from_pretrained`.
 
     Raises:
         InputError: there is no such model, it is damaged or of another kind, or the device does not exist.
@@ -332,7 +335,9 @@ def load_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForSeq2SeqLM.from_pretrained(
-            name, dtype="auto" if dtype == "auto" else getattr(torch, dtype)
+            name,
+            dtype="auto" if dtype == "auto" else getattr(torch, dtype),
+            quantization_config=quantization_config,
         )
     except Exception as error:  # what a damaged or foreign folder raises is of many kinds
         raise InputError(f"`{name}` cannot be loaded: {first_line(error)}") from error
@@ -350,7 +355,8 @@ def load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerB
     if args.compute_type and args.backend != "ctranslate2":
         raise InputError("`--compute_type` goes together with `--backend ctranslate2`.")
     if args.backend is None:
-        return load_model(args.model, device=args.device, dtype=args.dtype)
+        half = _half_weights(args)
+        return load_model(args.model, device=args.device, dtype=args.dtype, quantization_config=half)
     if args.dtype != "auto":
         instead = "; use `--compute_type`" if args.backend == "ctranslate2" else ""
         raise InputError(f"`--dtype` is not available with `--backend {args.backend}`{instead}.")
@@ -365,6 +371,15 @@ def load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerB
         return model, AutoTokenizer.from_pretrained(args.model)
     except Exception as error:  # what a damaged folder raises is of many kinds
         raise InputError(f"the tokenizer in `{args.model}` cannot be loaded: {first_line(error)}") from None
+
+
+def _half_weights(args: argparse.Namespace) -> Any:
+    """What keeps weights in float16 where that is asked for on a CPU, whose arithmetic in it is slow."""
+    if args.dtype != "float16" or _device(args.device).type != "cpu":
+        return None
+    from vanilla_transformer.modeling.half_weights import HalfWeightsConfig, half_weights_run_here
+
+    return HalfWeightsConfig() if half_weights_run_here() else None
 
 
 def _device(name: str) -> Any:

@@ -29,6 +29,7 @@ from .modeling.saving_vanilla_transformer import auto_classes
 from .tokenization import FairseqTokenizer, FsmtTokenizer, VanillaTransformerTokenizer
 
 if TYPE_CHECKING:
+    from .modeling.half_weights import HalfWeightsConfig
     from .modeling.pipeline_vanilla_transformer import TranslationPipeline
     from .modeling.pipelines import pipeline
     from .modeling.translation_vanilla_transformer import translate
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "HalfWeightsConfig": ".modeling.half_weights",
     "TranslationPipeline": ".modeling.pipeline_vanilla_transformer",
     "pipeline": ".modeling.pipelines",
     "translate": ".modeling.translation_vanilla_transformer",
@@ -78,6 +80,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "FairseqTokenizer",
     "FsmtTokenizer",
+    "HalfWeightsConfig",
     "InputError",
     "PAPER_DECODING",
     "TranslationCollator",

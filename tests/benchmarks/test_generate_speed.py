@@ -16,12 +16,12 @@ def test_speed_at_toy_size(
 ) -> None:
     monkeypatch.setitem(generate_speed.SHAPES, "tiny", (16, 32, 2, 1))
     words = ["--shape", "tiny", "--vocabulary", "60", "--batches", "3", "--rounds", "1", "--ends", ends]
-    words += ["--systems", "fast", "plain", "ct2 int8", "--threads", str(torch.get_num_threads())]
+    words += ["--systems", "fast", "half", "plain", "ct2 int8", "--threads", str(torch.get_num_threads())]
     files = ["--json", str(tmp_path / "speed.json"), "--figure", str(tmp_path / "speed.png")]
     assert generate_speed.main([*words, *files]) == 0
     results = json.loads((tmp_path / "speed.json").read_text("utf-8"))["figures"]
     assert set(results) == {"beam 1, batch 3", "beam 4, batch 3"}
-    systems = {"fast", "plain", "marian", *(["ct2 int8"] if ends == "together" else [])}
+    systems = {"fast", "half", "plain", "marian", *(["ct2 int8"] if ends == "together" else [])}
     for row in results.values():
         others = systems - {"marian"}
         assert set(row) == {"limit", *systems, *(f"{name} / marian" for name in others)}

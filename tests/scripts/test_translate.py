@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 import pytest
 from helpers import parallel_sentences
 
+from vanilla_transformer import HalfWeightsConfig
+from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
 from vanilla_transformer.modeling.translation_vanilla_transformer import translate as translate_in_python
-from vanilla_transformer.scripts import load_model, translate
+from vanilla_transformer.scripts import load_model, load_translator, translate
 
 SENTENCES = [source for source, _ in parallel_sentences(9)]
 OPTIONS = ["--num_beams", "1", "--max_length", "6"]
@@ -38,6 +40,18 @@ def test_sentences_as_arguments(
     shown = capsys.readouterr()
     assert shown.out.splitlines() == expected
     assert shown.err == ""
+
+
+@pytest.mark.skipif(not half_weights_run_here(), reason="this PyTorch has no kernels for them")
+def test_float16_on_a_cpu_is_of_weights_alone(model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    half = HalfWeightsConfig()
+    model, tokenizer = load_model(model_folder, device="cpu", quantization_config=half)
+    assert run(model_folder, "--dtype", "float16", *SENTENCES) == 0
+    expected = list(translate_in_python(model, tokenizer, SENTENCES, num_beams=1, max_length=6))
+    assert capsys.readouterr().out.splitlines() == expected
+    args = translate.parser().parse_args(["--model", model_folder, "--device", "cpu", "--dtype", "float16"])
+    loaded, _ = load_translator(args)
+    assert type(loaded.lm_head) is HalfWeightsLinear
 
 
 def test_files_in_their_order_with_empty_lines(

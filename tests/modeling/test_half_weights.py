@@ -1,0 +1,156 @@
+"""Weights in float16 and arithmetic in float32 on a CPU, asked for at loading."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    MarianConfig,
+    MarianMTModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from vanilla_transformer import HalfWeightsConfig, VanillaTransformerForConditionalGeneration, pipeline
+from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
+
+from .toy import padded_batch, toy_model
+
+if not half_weights_run_here():
+    pytest.skip("this PyTorch has no kernels for half-precision weights", allow_module_level=True)
+
+Model = VanillaTransformerForConditionalGeneration
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a toy model whose embeddings are all one matrix."""
+    folder = tmp_path_factory.mktemp("whole")
+    toy_model(dtype=torch.float32, d_model=64).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def half(saved: Path) -> Any:
+    return Model.from_pretrained(saved, quantization_config=HalfWeightsConfig()).eval()
+
+
+def with_rounded_weights(model: Any) -> Any:
+    """Return a copy in float32 whose linear layers hold what float16 leaves of their weights."""
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight = nn.Parameter(module.weight.detach().half().float())
+    return model
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (5,), (2, 3), (70,), (0,)])
+def test_the_product_is_that_of_rounded_weights(bias: bool, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    linear = nn.Linear(48, 33, bias=bias)
+    states = torch.randn(*shape, 48)
+    expected = with_rounded_weights(linear)(states)
+    torch.testing.assert_close(HalfWeightsLinear(linear)(states), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_columns_of_a_turned_matrix_are_read_as_they_are() -> None:
+    linear, turned = nn.Linear(48, 33), torch.randn(48, 5).t()
+    expected = with_rounded_weights(linear)(turned)
+    torch.testing.assert_close(HalfWeightsLinear(linear)(turned), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_projection_is_packed_and_nothing_else_changes(saved: Path, half: Any) -> None:
+    whole = Model.from_pretrained(saved)
+    linear = {name for name, module in whole.named_modules() if isinstance(module, nn.Linear)}
+    assert linear == {name for name, module in half.named_modules() if type(module) is HalfWeightsLinear}
+    assert "lm_head" in linear
+    kept = dict(half.named_parameters())
+    assert kept.keys() == {
+        name for name, _ in whole.named_parameters() if name.rpartition(".")[0] not in linear
+    }
+    for name, parameter in kept.items():
+        assert torch.equal(parameter, whole.get_parameter(name)), name
+    assert half.dtype == torch.float32
+
+
+def test_it_predicts_what_rounded_weights_predict(saved: Path, half: Any) -> None:
+    rounded, batch = with_rounded_weights(Model.from_pretrained(saved)), padded_batch()
+    with torch.no_grad():
+        torch.testing.assert_close(half(**batch).logits, rounded(**batch).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_fast_loop_gives_what_transformers_gives(half: Any, rows: int, beams: int) -> None:
+    batch = padded_batch()
+    sources = {name: batch[name][:rows] for name in ("input_ids", "attention_mask")}
+    settings: dict[str, Any] = {"num_beams": beams, "min_new_tokens": 3, "max_new_tokens": 6}
+    details = {"return_dict_in_generate": True, "output_scores": True}
+    plain = half.generate(**sources, **settings, **details, fast=False)
+    fast = half.generate(**sources, **settings, **details)
+    assert torch.equal(fast.sequences, plain.sequences)
+    for ours, theirs in zip(fast.scores, plain.scores, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["auto", torch.float16, torch.bfloat16])
+def test_all_else_is_float32_whatever_type_is_asked_for(saved: Path, half: Any, dtype: Any) -> None:
+    other = Model.from_pretrained(saved, dtype=dtype, quantization_config=HalfWeightsConfig()).eval()
+    assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
+    with torch.no_grad():
+        assert torch.equal(other(**padded_batch()).logits, half(**padded_batch()).logits)
+
+
+def test_pipelines_load_them(saved: Path, tiny_tokenizer: Any) -> None:
+    tiny_tokenizer.save_pretrained(saved)
+    found = pipeline("translation", str(saved), quantization_config=HalfWeightsConfig())
+    assert type(found.model.lm_head) is HalfWeightsLinear
+
+
+def foreign_model(kind: str) -> Any:
+    shared: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "decoder_start_token_id": 0}
+    if kind == "t5":
+        return T5ForConditionalGeneration(T5Config(**shared, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    sizes = {"layers": 1, "ffn_dim": 32, "attention_heads": 2}
+    fields: dict[str, Any] = {
+        f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in sizes.items()
+    }
+    return MarianMTModel(MarianConfig(**shared, **fields, pad_token_id=0))
+
+
+@pytest.mark.parametrize("kind", ["marian", "t5"])
+def test_other_models_of_transformers_have_them_too(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    whole = foreign_model(kind)
+    whole.save_pretrained(tmp_path)
+    half = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, quantization_config=HalfWeightsConfig()).eval()
+    assert any(type(module) is HalfWeightsLinear for module in half.modules())
+    ids = torch.tensor([[5, 6, 7, 1]])
+    with torch.no_grad():
+        found = half(input_ids=ids, decoder_input_ids=ids).logits
+        expected = with_rounded_weights(whole)(input_ids=ids, decoder_input_ids=ids).logits
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
+
+
+def test_it_is_neither_saved_nor_trained_nor_moved(saved: Path, half: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not serializable"):
+        half.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        half(**padded_batch(), labels=padded_batch()["input_ids"]).loss.backward()
+    with pytest.raises(ValueError, match="`device_map` must be 'cpu'"):
+        Model.from_pretrained(saved, quantization_config=HalfWeightsConfig(), device_map="meta")
+
+
+def test_without_the_kernels_it_is_refused_in_a_line(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise RuntimeError("Didn't find engine for operation quantized::linear_prepack_fp16 NoQEngine")
+
+    monkeypatch.setattr(torch.ops.quantized, "linear_prepack_fp16", refuse)
+    assert not half_weights_run_here()
+    with pytest.raises(ValueError, match="need the x86 build of PyTorch"):
+        Model.from_pretrained(saved, quantization_config=HalfWeightsConfig())
