@@ -73,7 +73,7 @@ AXES = {
     "vocabulary": Axis("vocabulary", COST, (1000, 4000, 16_000, 64_000), (1000, 8000, 32_000)),
     "depth": Axis("layers of each stack", COST, (1, 2, 4, 8, 16), (1, 2, 4)),
     "memory": Axis("tokens of a sentence", "MiB", (250, 500, 1000, 2000, 4000), (500, 1000, 2000)),
-    "lines": Axis("lines of a file", "MiB", (2000, 20_000, 200_000), (2000, 8000)),
+    "lines": Axis("lines of a file", "MiB", (2000, 20_000, 200_000, 1_000_000), (2000, 8000)),
 }
 MEMORY_CURVES = {
     f"{model}, {attention}": (model, attention) for attention in ("sdpa", "eager") for model in MODELS

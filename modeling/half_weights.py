@@ -44,7 +44,8 @@ class HalfWeightsLinear(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in the type of `states`."""
-        return torch.ops.quantized.linear_dynamic_fp16(states.float(), self.packed).to(states.dtype)
+        product = torch.ops.quantized.linear_dynamic_fp16(states.float(), self.packed)
+        return product if product.dtype == states.dtype else product.to(states.dtype)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows of it."""
