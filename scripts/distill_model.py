@@ -69,22 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Translate, train and compare; each step that is done already is passed over."""
+    from vanilla_transformer.training.distillation import student_recipe
     from vanilla_transformer.training.recipe import load_recipe
+    from vanilla_transformer.training.run import train, write_text
 
     recipe = load_recipe(args.recipe, overrides)
     recipe.require_trainable()
-    test_files = comparison_files(args, recipe)
+    student = student_recipe(recipe, args.teacher)
+    # What the table needs is looked at first: the student may take days.
+    texts = read_aligned(comparison_files(args, recipe))
+    for folder in args.beside:
+        if not Path(folder, "config.json").is_file():
+            raise InputError(f"`--beside`: `{folder}` is not a folder with a model.")
     say("The teacher translates the training text")
     count = translate_training_data(args, recipe)
     print(f"{count:,} sentences translated now")
     say("The student learns from it")
-    from vanilla_transformer.training.distillation import student_recipe
-    from vanilla_transformer.training.run import train, write_text
-
-    train(student_recipe(recipe, args.teacher))
+    train(student)
     say("Before and after")
     folders = [args.teacher, *args.beside, recipe.output_dir]
-    rows = [measure(folder, test_files, recipe.target_lang, args) for folder in folders]
+    rows = [measure(folder, texts, recipe.target_lang, args) for folder in folders]
     write_text(Path(recipe.output_dir, COMPARISON_FILE), json.dumps(rows, indent=2))
     print(render_table(TITLES, [[_cell(row[title]) for title in TITLES] for row in rows]))
 
@@ -124,13 +128,13 @@ def translate_training_data(args: argparse.Namespace, recipe: TrainRecipe) -> in
 
 
 def measure(
-    name: str, files: Sequence[str], language: str | None, args: argparse.Namespace
+    name: str, texts: Sequence[Sequence[str]], language: str | None, args: argparse.Namespace
 ) -> dict[str, Any]:
     """A row of the table: what the model is, how fast it translates as it was saved, and how well."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
     from vanilla_transformer.training.metrics import score
 
-    sources, references = read_aligned(files)
+    sources, references = texts
     model, tokenizer = load_model(name, device=args.device)
     options = {"tokens_per_batch": args.tokens_per_batch}
     list(translate(model, tokenizer, sources[:8], **options))  # what happens only once is not timed
