@@ -87,8 +87,9 @@ def run(args: argparse.Namespace) -> None:
     _check_options(args)
     hypotheses, *references = read_aligned([args.source or args.hypotheses, *args.references])
     if args.model:
-        # Read first: a damaged recipe is told before the work of translating.
+        # A damaged recipe, and what cannot be scored, are told before the work of translating.
         args.target_lang = args.target_lang or _target_language(args.model)
+        _scores(args, ["."], [["."]] * len(references))
         hypotheses = _translated(args, hypotheses)
     scores = _scores(args, hypotheses, references)
     print(json.dumps(scores, ensure_ascii=False, indent=2) if args.json else render(scores))

@@ -72,7 +72,8 @@ def score(
         bleu, bleu_signature, chrf, chrf_signature, ter, ter_signature, as far as asked for.
 
     Raises:
-        InputError: nothing to score, lists of unequal length, or an unknown word splitter.
+        InputError: nothing to score, lists of unequal length, or a word splitter that is unknown or lacks
+            what it needs.
     """
     _check_lengths(hypotheses, references)
     splitter = tokenize or bleu_tokenizer(language)
@@ -90,7 +91,11 @@ def score(
 
 def _sacrebleu_metric(name: str, splitter: str, *, lowercase: bool, by_characters: bool) -> Any:
     if name == "bleu":
-        return BLEU(lowercase=lowercase, tokenize=splitter)
+        try:
+            return BLEU(lowercase=lowercase, tokenize=splitter)
+        except (RuntimeError, OSError) as error:  # a library or a file from the network is missing
+            reason = " ".join(str(error).split())
+            raise InputError(f"`tokenize` {splitter!r} cannot be used here: {reason}") from None
     if name == "chrf":
         return CHRF(lowercase=lowercase)
     if name == "ter":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,22 @@ def test_files_of_unequal_length(
     words = ["--hypotheses", files[0], "--references", files[1], str(tmp_path / "short")]
     assert evaluate_model.main(words) == 2
     assert "short` must have equally many lines, but have 2 and 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tokenize", ["words", "ja-mecab"])
+def test_a_word_splitter_that_is_not_there_stops_before_translating(
+    tokenize: str,
+    model_folder: str,
+    files: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "MeCab", None)  # as where it is not installed
+    monkeypatch.delattr(evaluate_model, "_translated")
+    words = ["--model", model_folder, "--source", files[0], "--references", files[1], "--tokenize", tokenize]
+    assert evaluate_model.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: `tokenize` ") and tokenize in error and error.count("\n") == 1
 
 
 def test_an_unknown_word_splitter(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
