@@ -18,7 +18,7 @@ from transformers import (
 from vanilla_transformer import HalfWeightsConfig, VanillaTransformerForConditionalGeneration, pipeline
 from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
 
-from .toy import padded_batch, toy_model
+from .toy import assert_fast_is_plain, padded_batch, saved_float32_model
 
 if not half_weights_run_here():
     pytest.skip("this PyTorch has no kernels for half-precision weights", allow_module_level=True)
@@ -28,10 +28,7 @@ Model = VanillaTransformerForConditionalGeneration
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a toy model whose embeddings are all one matrix."""
-    folder = tmp_path_factory.mktemp("whole")
-    toy_model(dtype=torch.float32, d_model=64).save_pretrained(folder)
-    return folder
+    return saved_float32_model(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +84,7 @@ def test_it_predicts_what_rounded_weights_predict(saved: Path, half: Any) -> Non
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_fast_loop_gives_what_transformers_gives(half: Any, rows: int, beams: int) -> None:
-    batch = padded_batch()
-    sources = {name: batch[name][:rows] for name in ("input_ids", "attention_mask")}
-    settings: dict[str, Any] = {"num_beams": beams, "min_new_tokens": 3, "max_new_tokens": 6}
-    details = {"return_dict_in_generate": True, "output_scores": True}
-    plain = half.generate(**sources, **settings, **details, fast=False)
-    fast = half.generate(**sources, **settings, **details)
-    assert torch.equal(fast.sequences, plain.sequences)
-    for ours, theirs in zip(fast.scores, plain.scores, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert_fast_is_plain(half, rows, beams)
 
 
 @pytest.mark.parametrize("dtype", ["auto", torch.float16, torch.bfloat16])

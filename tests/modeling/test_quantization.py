@@ -9,7 +9,7 @@ from transformers import TorchAoConfig
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
-from .toy import padded_batch, toy_model
+from .toy import assert_fast_is_plain, padded_batch, saved_float32_model
 
 # Where torchao is installed, every import of a model loads it and tells on stderr what it could not load, so
 # it is not among the requirements of development.
@@ -19,10 +19,7 @@ Model = VanillaTransformerForConditionalGeneration
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a toy model whose embeddings are all one matrix."""
-    folder = tmp_path_factory.mktemp("whole")
-    toy_model(dtype=torch.float32, d_model=64).save_pretrained(folder)
-    return folder
+    return saved_float32_model(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +67,7 @@ def test_it_predicts_and_generates_nearly_as_before(saved: Path, quantized: Any)
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_fast_loop_gives_what_transformers_gives(quantized: Any, rows: int, beams: int) -> None:
-    batch = padded_batch()
-    sources = {name: batch[name][:rows] for name in ("input_ids", "attention_mask")}
-    settings: dict[str, Any] = {"num_beams": beams, "min_new_tokens": 3, "max_new_tokens": 6}
-    details = {"return_dict_in_generate": True, "output_scores": True}
-    plain = quantized.generate(**sources, **settings, **details, fast=False)
-    fast = quantized.generate(**sources, **settings, **details)
-    assert torch.equal(fast.sequences, plain.sequences)
-    for ours, theirs in zip(fast.scores, plain.scores, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert_fast_is_plain(quantized, rows, beams)
 
 
 def test_it_is_saved_small_and_loads_as_it_was(saved: Path, quantized: Any, tmp_path: Path) -> None:

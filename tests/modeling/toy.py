@@ -1,6 +1,7 @@
 """Small models with weights large enough for errors of attention to show, padded batches, and parity."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -156,3 +157,22 @@ def assert_gradients_equal(ours: dict[str, torch.Tensor], reference: dict[str, t
             assert max(gradient.abs().max(), reference[name].abs().max()) < rounding, name
         else:
             assert_parity(gradient, reference[name], name)
+
+
+def saved_float32_model(folder: Path) -> Path:
+    """Save a toy model in float32 whose embeddings are all one matrix; return its folder."""
+    toy_model(dtype=torch.float32, d_model=64).save_pretrained(folder)
+    return folder
+
+
+def assert_fast_is_plain(model: Any, rows: int, beams: int) -> None:
+    """Assert that the fast loop finds what transformers' own one finds, with the same scores."""
+    batch = padded_batch()
+    sources = {name: batch[name][:rows] for name in ("input_ids", "attention_mask")}
+    settings: dict[str, Any] = {"num_beams": beams, "min_new_tokens": 3, "max_new_tokens": 6}
+    details = {"return_dict_in_generate": True, "output_scores": True}
+    plain = model.generate(**sources, **settings, **details, fast=False)
+    fast = model.generate(**sources, **settings, **details)
+    assert torch.equal(fast.sequences, plain.sequences)
+    for ours, theirs in zip(fast.scores, plain.scores, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
