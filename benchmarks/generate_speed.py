@@ -43,7 +43,8 @@ ENGINES = {
 SYSTEMS = (*PYTORCH, *ENGINES)
 # d_model, feed-forward width, heads, layers of each stack.
 SHAPES = {"tiny": (128, 512, 4, 2), "base": (512, 2048, 8, 6)}
-BATCHES, BEAMS = (1, 16, 64), (1, 4)
+# Odd ones too: sentences that are finished leave batches of any size behind.
+BATCHES, BEAMS = (1, 3, 13, 16, 64), (1, 4)
 # Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
 LENGTH_NOISE = 0.17
 
@@ -273,7 +274,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--vocabulary", type=int, default=10_000, help="tokens of the vocabulary (default: 10000)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     add("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    add("--batches", type=int, nargs="+", default=BATCHES, help="sentences of a batch (default: 1 16 64)")
+    add("--batches", type=int, nargs="+", default=BATCHES, help="sentences (default: 1 3 13 16 64)")
     add("--beams", type=int, nargs="+", default=BEAMS, help="beams; 1 is greedy (default: 1 4)")
     add("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what is timed (default: all)")
     add("--ends", choices=("together", "apart"), default="together", help="of sentences (default: together)")

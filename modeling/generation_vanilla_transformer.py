@@ -91,8 +91,8 @@ FAST_KEYWORDS = {
 }
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
-# Up to so many rows, a product with a matrix stored [out, in] is faster on a CPU if it is turned round.
-FEW_ROWS = 64
+# Up to so many rows, a product with a matrix of so many entries is faster on a CPU if it is turned round.
+FEW_ROWS, MANY_ENTRIES = 8, 2**16
 # The loop drops finished sentences once so large a part of the batch is finished.
 LEAVING_SHARE = 0.1
 
@@ -233,13 +233,17 @@ class SlotCache(Cache):
 def project(projection: Any, states: torch.Tensor) -> torch.Tensor:
     """`projection(states)`, (N, B, in) -> (N, B, out), by whichever product is the fastest.
 
-    On a CPU, few rows times a matrix that is stored [out, in] take up to twice as long as the same product
-    turned round: then the result is a transposed view. What is more than a plain `nn.Linear` is called.
+    On a CPU, a few rows times a large matrix stored [out, in] take up to twice as long as the same product
+    turned round, whose result is a transposed view. With more rows, unless they fill whole registers, or more
+    inputs than outputs, it is the other way round. What is more than a plain `nn.Linear` is called.
     """
     rows = states.shape[:-1].numel()
     if states.device.type != "cpu" or not 1 < rows <= FEW_ROWS or not is_plain_linear(projection):
         return projection(states)
-    weight, bias, columns = projection.weight, projection.bias, states.flatten(0, -2).t()  # (in, N * B)
+    weight, bias = projection.weight, projection.bias
+    if weight.shape[0] < weight.shape[1] or weight.numel() < MANY_ENTRIES:
+        return projection(states)
+    columns = states.flatten(0, -2).t()  # (in, N * B)
     turned = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
     return turned.t().unflatten(0, states.shape[:-1])
 

@@ -24,6 +24,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
 from vanilla_transformer import pipeline, translate
+from vanilla_transformer.modeling import generation_vanilla_transformer as generation
 from vanilla_transformer.modeling.generation_vanilla_transformer import (
     FEW_ROWS,
     IncrementalDecoder,
@@ -33,7 +34,7 @@ from vanilla_transformer.modeling.generation_vanilla_transformer import (
 from vanilla_transformer.modeling.modeling_vanilla_transformer import VanillaTransformerDecoder
 from vanilla_transformer.training import VanillaTransformerTrainer, lora_config
 
-from .toy import PROMPTS, SOURCES, assert_parity, pad, toy_head, translating_model
+from .toy import PROMPTS, SOURCES, assert_parity, pad, padded_batch, toy_head, translating_model
 
 MORE_SOURCES = [*SOURCES, [6, 7, 8, 2], [12, 2], [9, 5, 19, 21, 2]]
 
@@ -416,13 +417,29 @@ def test_only_layers_that_are_watched_or_replaced_are_called(
 
 
 @pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("sizes", [(256, 300), (300, 256), (12, 20)])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (FEW_ROWS // 4, 4), (FEW_ROWS + 1, 1)])
-def test_products_turned_round_are_the_same_products(shape: tuple[int, int], bias: bool) -> None:
+def test_products_turned_round_are_the_same_products(
+    shape: tuple[int, int], sizes: tuple[int, int], bias: bool
+) -> None:
     torch.manual_seed(0)
-    projection = nn.Linear(12, 20, bias=bias)
-    states = torch.randn(*shape, 12)
-    assert_parity(project(projection, states), projection(states))
+    projection = nn.Linear(*sizes, bias=bias)
+    states = torch.randn(*shape, sizes[0])
+    found = project(projection, states)
+    assert (found.stride(-1) != 1) == (sizes == (256, 300) and 1 < shape[0] * shape[1] <= FEW_ROWS)
+    assert_parity(found, projection(states))
     assert_parity(project(projection, states.transpose(0, 1)), projection(states.transpose(0, 1)))
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_loop_goes_on_with_turned_products(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "MANY_ENTRIES", 1)
+    model, batch = translating_model(), padded_batch()
+    sources = {name: batch[name][:2] for name in ("input_ids", "attention_mask")}
+    settings: dict[str, Any] = {"num_beams": beams, "max_new_tokens": 6}
+    assert torch.equal(
+        model.generate(**sources, **settings), model.generate(**sources, **settings, fast=False)
+    )
 
 
 def test_a_projection_whose_weight_is_no_plain_parameter_is_called() -> None:
@@ -436,10 +453,10 @@ def test_a_projection_whose_weight_is_no_plain_parameter_is_called() -> None:
             result = super().__torch_function__(func, types, args, kwargs or {})
             return 2 * result.as_subclass(torch.Tensor) if func is torch.nn.functional.linear else result
 
-    projection = nn.Linear(12, 20, bias=False)
+    projection = nn.Linear(256, 300, bias=False)
     plain = projection.weight.detach().clone()
     projection.weight = nn.Parameter(plain.as_subclass(Doubled))
-    states = torch.randn(2, 2, 12)
+    states = torch.randn(2, 2, 256)
     assert_parity(project(projection, states), 2 * states @ plain.t())
 
 
