@@ -54,10 +54,14 @@ class HalfWeightsLinear(nn.Module):
 
 @register_quantization_config(METHOD)
 class HalfWeightsConfig(QuantizationConfigMixin):
-    """What to give to `from_pretrained` as `quantization_config`, for any model of transformers."""
+    """What to give to `from_pretrained` as `quantization_config`, for any model of transformers.
 
-    def __init__(self, **kwargs: Any):
-        self.quant_method = METHOD  # type: ignore[assignment]  # the library names its own methods alone
+    Args:
+        quant_method: its name, as the library passes it on from a dictionary.
+    """
+
+    def __init__(self, quant_method: str = METHOD):
+        self.quant_method = quant_method  # type: ignore[assignment]  # it knows its own methods alone
 
 
 @register_quantizer(METHOD)

@@ -101,6 +101,13 @@ def test_pipelines_load_them(saved: Path, tiny_tokenizer: Any) -> None:
     assert type(found.model.lm_head) is HalfWeightsLinear
 
 
+def test_a_dictionary_names_them_too(saved: Path) -> None:
+    found = Model.from_pretrained(saved, quantization_config=HalfWeightsConfig().to_dict())
+    assert type(found.lm_head) is HalfWeightsLinear
+    with pytest.raises(TypeError, match="bits"):
+        HalfWeightsConfig(bits=8)  # type: ignore[call-arg]
+
+
 def foreign_model(kind: str) -> Any:
     shared: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "decoder_start_token_id": 0}
     if kind == "t5":
