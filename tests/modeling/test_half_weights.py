@@ -102,7 +102,7 @@ def test_pipelines_load_them(saved: Path, tiny_tokenizer: Any) -> None:
 
 
 def test_a_dictionary_names_them_too(saved: Path) -> None:
-    found = Model.from_pretrained(saved, quantization_config=HalfWeightsConfig().to_dict())
+    found: Any = Model.from_pretrained(saved, quantization_config=HalfWeightsConfig().to_dict())
     assert type(found.lm_head) is HalfWeightsLinear
     with pytest.raises(TypeError, match="bits"):
         HalfWeightsConfig(bits=8)  # type: ignore[call-arg]
