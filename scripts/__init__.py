@@ -259,7 +259,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         choices=DTYPES,
         default="auto",
         help="arithmetic; auto is what the weights are saved in; on a CPU, float16 means weights of half the"
-        " size and arithmetic in float32, which is the fastest there; default: auto",
+        " size and arithmetic in float32, the fastest of them there; default: auto",
     )
     parser.add_argument(
         "--backend", choices=BACKENDS, help="engine that --model was exported to, by `convert --to`"
