@@ -107,20 +107,31 @@ def build_engine(model: Any, name: str) -> Generate:
 
 
 def usable(systems: Sequence[str], device: str, ends: str) -> list[str]:
-    """Return the systems that can run here, Marian among them; say which are left out."""
-    from vanilla_transformer.modeling.half_weights import half_weights_run_here
-
-    def runs(name: str) -> bool:
-        if name in ENGINES:
-            return device == "cpu" and ends == "together" and find_spec(ENGINES[name][1]) is not None
-        return name != "half" or (device == "cpu" and half_weights_run_here())
-
-    found = [name for name in dict.fromkeys([*systems, "marian"]) if runs(name)]
-    for name in systems:
-        if name not in found:
-            reason = f"not installed, or not for {device} with sentences that end {ends}"
+    """Return the systems that can run here, Marian among them; say which are left out, and why."""
+    found = []
+    for name in dict.fromkeys([*systems, "marian"]):
+        reason = _obstacle(name, device, ends)
+        if reason is None:
+            found.append(name)
+        else:
             print(f"left out: {name}, {reason}", file=sys.stderr)
     return found
+
+
+def _obstacle(name: str, device: str, ends: str) -> str | None:
+    """Return why a system cannot be measured here, or `None` where it can."""
+    from vanilla_transformer.modeling.half_weights import half_weights_run_here
+
+    if name in ("marian", "fast", "plain"):
+        return None
+    if device != "cpu":
+        return "which runs on a CPU here"
+    if name == "half":
+        return None if half_weights_run_here() else "as PyTorch has no kernels for it on this machine"
+    if ends != "together":
+        return "which cannot stop each sentence at a length of its own"
+    library = ENGINES[name][1]
+    return None if find_spec(library) is not None else f"as {library} is not installed"
 
 
 def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tensor]:

@@ -120,12 +120,14 @@ def _model_values(config: dict[str, Any], generation: dict[str, Any]) -> dict[st
     whole = VanillaTransformerConfig.from_dict(config)
     architecture = _architecture(config)
     translates = architecture == "VanillaTransformerForConditionalGeneration"
+    # The sizes of a decoder that stands alone are the encoder's too.
+    second_stack = f" + {whole.decoder_layers}" if whole.is_encoder_decoder else ""
     return {
         "architecture": architecture,
         "translates": translates,
         "parameters": f"{whole.num_parameters:,}" if translates else None,
         "shape": (
-            f"{whole.encoder_layers} + {whole.decoder_layers} layers, width {whole.d_model},"
+            f"{whole.encoder_layers}{second_stack} layers, width {whole.d_model},"
             f" {whole.encoder_attention_heads} heads, feed-forward width {whole.encoder_ffn_dim},"
             f" {whole.norm_position}-norm"
         ),

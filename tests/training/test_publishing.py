@@ -122,7 +122,8 @@ def test_what_was_not_measured_is_not_in_the_card(tmp_path: Path) -> None:
 
 def make_text_run(run: Path, recipe: RunRecipe, model_class: Any, scores: dict[str, float]) -> Path:
     tokenizer = VanillaTransformerTokenizer.train_from_iterator(["a cat sleeps"] * 3, vocab_size=276)
-    model_class(toy_model(vocab_size=len(tokenizer)).config).save_pretrained(run)
+    config = toy_model(vocab_size=len(tokenizer), encoder_layers=2, decoder_layers=2).config
+    model_class(config).save_pretrained(run)
     tokenizer.save_pretrained(run)
     (run / "recipe.yaml").write_text(recipe.to_yaml())
     results = RESULTS | {"scores": {"final": scores}, "signatures": {}}
@@ -154,6 +155,7 @@ def test_a_language_model_is_published_with_its_card(
     assert "**Data**: book.txt, 24,000 pieces of text\n" in card
     assert "| end.txt | loss per token (nats) | 3.5 |" in card
     assert "word_vectors: glove.txt" in card
+    assert "| Shape | 2 layers, width" in card
     assert str(tmp_path) not in card
 
 
