@@ -1,6 +1,7 @@
 """Speed of `generate()`: ours, fast and plain, against transformers' MarianMTModel and our engines.
 
 "half" is ours, fast, with weights in float16 and arithmetic in float32 (`HalfWeightsConfig`), on a CPU.
+"static" is ours over a cache of fixed size, whose steps transformers compiles, with CUDA graphs, on a GPU.
 
 All translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily and
 with a beam of 4; they take turns (fast, plain, Marian, ..., fast), so that a busy machine hits all alike.
@@ -33,7 +34,7 @@ from typing import Any
 import torch
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
-PYTORCH = ("fast", "half", "plain", "marian")
+PYTORCH = ("fast", "half", "static", "plain", "marian")
 # Name: engine, library, and how weights are stored and computed with.
 ENGINES = {
     "ct2 f32": ("ctranslate2", "ctranslate2", "float32"),
@@ -74,6 +75,7 @@ def build_models(
     marian = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None)).eval().to(device)
     models: dict[str, Generate] = {
         "fast": ours.generate,
+        "static": lambda *args, **kwargs: ours.generate(*args, cache_implementation="static", **kwargs),
         "plain": lambda *args, **kwargs: ours.generate(*args, fast=False, **kwargs),
         "marian": marian.generate,
     }
@@ -124,6 +126,8 @@ def _obstacle(name: str, device: str, ends: str) -> str | None:
 
     if name in ("marian", "fast", "plain"):
         return None
+    if name == "static":
+        return None if device == "cuda" else "as its steps are compiled on a GPU alone"
     if device != "cpu":
         return "which runs on a CPU here"
     if name == "half":

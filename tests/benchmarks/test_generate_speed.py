@@ -16,7 +16,8 @@ def test_speed_at_toy_size(
 ) -> None:
     monkeypatch.setitem(generate_speed.SHAPES, "tiny", (16, 32, 2, 1))
     words = ["--shape", "tiny", "--vocabulary", "60", "--batches", "3", "--rounds", "1", "--ends", ends]
-    words += ["--systems", "fast", "half", "plain", "ct2 int8", "--threads", str(torch.get_num_threads())]
+    words += ["--systems", "fast", "half", "static", "plain", "ct2 int8"]
+    words += ["--threads", str(torch.get_num_threads())]
     files = ["--json", str(tmp_path / "speed.json"), "--figure", str(tmp_path / "speed.png")]
     assert generate_speed.main([*words, *files]) == 0
     results = json.loads((tmp_path / "speed.json").read_text("utf-8"))["figures"]
@@ -29,6 +30,7 @@ def test_speed_at_toy_size(
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr()
     assert "beam 4, batch 3" in printed.out
+    assert "left out: static, as its steps are compiled on a GPU alone" in printed.err
     assert ("left out: ct2 int8" in printed.err) == (ends == "apart")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import CompileConfig
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache, StaticCache
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
@@ -156,6 +157,24 @@ def test_translations_do_not_depend_on_the_cache(side: str, positions: str, beam
     assert len({tuple(row) for row in expected.tolist()}) > 1
     assert torch.equal(model.generate(ids, use_cache=True, **settings), expected)
     assert torch.equal(model.generate(ids, cache_implementation="static", **settings), expected)
+
+
+def test_decoding_compiles_as_a_whole_and_four_times_at_most() -> None:
+    """transformers compiles the steps over a static cache on a GPU, and elsewhere when it is told to.
+
+    One graph for the first shape, one for each size that is found to change, one for a single row.
+    """
+    model = translating_model(encoder_layers=1, decoder_layers=1)
+    compilation = CompileConfig(backend="eager", mode=None, fullgraph=True)
+    compilation._compile_all_devices = True
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    for rows, extra, beams in ((3, 0, 1), (3, 2, 1), (2, 4, 1), (3, 5, 1), (1, 0, 1), (3, 1, 4)):
+        ids, mask = pad(SOURCES[:rows], extra=extra)
+        settings = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 10}
+        found = model.generate(ids, cache_implementation="static", compile_config=compilation, **settings)
+        assert torch.equal(found, model.generate(ids, **settings))
+    assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
