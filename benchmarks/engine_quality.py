@@ -143,8 +143,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     model, tokenizer = load_model(str(arguments.model), device="cpu", dtype="float32")
 
+    options: dict[str, Any] = {"language": arguments.target_lang, "lowercase": metrics.lower_cases(tokenizer)}
+
     def bleu(found: Sequence[str]) -> float:
-        scores = metrics.score(found, [references], language=arguments.target_lang, metrics=("bleu",))
+        scores = metrics.score(found, [references], metrics=("bleu",), **options)
         return float(scores["bleu"])
 
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ cannot be stopped so, and are left out there.
 
 Limits stand beside the figures: tokens per second if nothing but matrix products were computed, at the rate
 that this machine reaches in a large one, or nothing but weights read, at its bandwidth, whichever is lower.
+Both are of float32; smaller weights may exceed them.
 fairseq, JoeyNMT and OpenNMT-py are left out: they run other files than these models. So is an engine that is
 not installed, which is then named.
 """
@@ -242,7 +243,7 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
 
 def table_titles(results: Rows) -> list[str]:
     """Return the titles: what Marian writes a second, and how many times as much the others do."""
-    return ["Search", "Marian, tokens/s", *_compared(results), "Limit"]
+    return ["Search", "Marian, tokens/s", *_compared(results), "Limit, float32"]
 
 
 def table_rows(results: Rows) -> list[list[str]]:

@@ -58,12 +58,13 @@ def bytes_on_disk(model: Any) -> int:
 def measure(model: Any, tokenizer: Any, sources: Sequence[str], references: Sequence[str], lang: str) -> Any:
     """Return the figures of `COLUMNS` for one model."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
-    from vanilla_transformer.training.metrics import score
+    from vanilla_transformer.training.metrics import lower_cases, score
 
     start = time.perf_counter()
     hypotheses = list(translate(model, tokenizer, sources))
     seconds = time.perf_counter() - start
-    scores = score(hypotheses, [references], language=lang, metrics=("bleu", "chrf"))
+    options: dict[str, Any] = {"language": lang, "lowercase": lower_cases(tokenizer)}
+    scores = score(hypotheses, [references], metrics=("bleu", "chrf"), **options)
     sizes = (bytes_on_disk(model) / MEGABYTE, bytes_in_memory(model) / MEGABYTE)
     return dict(zip(COLUMNS, (*sizes, seconds, scores["bleu"], scores["chrf"]), strict=True))
 

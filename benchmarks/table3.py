@@ -1,8 +1,9 @@
 """The paper's Table 3 at a small scale: variations A-E with several seeds, beside the paper's figures.
 
 Every width of the paper (d_model, d_ff, d_k, d_v) is multiplied by `--d_model` / 512; heads, layers,
-dropout, label smoothing and positions are the paper's. As there, scores are those of the development set
-with beam 4 and alpha 0.6, perplexities are per piece, and no checkpoints are averaged.
+dropout, label smoothing and positions are the paper's, and `big` trains three times as long. As there, scores
+are those of the development set with beam 4 and alpha 0.6, perplexities are per piece, and no checkpoints are
+averaged.
 
     python benchmarks/table3.py                                  # the embedded corpus, all rows, three seeds
     python benchmarks/table3.py --rows base A1 C1 --seeds 1
@@ -105,6 +106,7 @@ def scaled_fields(row: str, d_model: int) -> dict[str, Any]:
 
 def recipe_of(row: str, seed: int, args: argparse.Namespace, files: Mapping[str, Any]) -> TrainRecipe:
     """One run: a row with a seed."""
+    steps = args.max_steps * PRESETS[row].train_steps // PRESETS["base"].train_steps
     return TrainRecipe(
         **files,
         source_lang=args.source_lang,
@@ -115,13 +117,13 @@ def recipe_of(row: str, seed: int, args: argparse.Namespace, files: Mapping[str,
         model=scaled_fields(row, args.d_model),
         label_smoothing=PRESETS[row].label_smoothing,
         tokens_per_update=args.tokens_per_update,
-        max_steps=args.max_steps,
+        max_steps=steps,
         warmup_steps=args.warmup_steps,
         learning_rate_scale=args.learning_rate_scale,
         precision=args.precision,
-        eval_steps=args.max_steps,
+        eval_steps=steps,
         eval_batch_size=128,
-        save_steps=args.max_steps,
+        save_steps=steps,
         final_model="last",
         tensorboard=False,
         seed=seed,
@@ -254,7 +256,8 @@ def parser() -> argparse.ArgumentParser:
     add("--target_lang", default="en", help="decides how BLEU splits words; default: %(default)s")
     add("--vocab_size", type=positive, default=2000, help="entries of the vocabulary; default: %(default)s")
     add("--tokens_per_update", type=positive, default=1024, help="default: %(default)s")
-    add("--max_steps", type=positive, default=4000, help="updates of each run; default: %(default)s")
+    steps = "updates of each run, `big` has three times as many; default: %(default)s"
+    add("--max_steps", type=positive, default=4000, help=steps)
     add("--warmup_steps", type=positive, default=1000, help="default: %(default)s")
     # At 1 and a warm-up of 300, post-norm models of six layers hardly begin to learn.
     add("--learning_rate_scale", type=float, default=0.5, help="default: %(default)s")

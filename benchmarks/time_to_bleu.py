@@ -66,7 +66,13 @@ def train_together(recipe: TrainRecipe, processes: int) -> None:
 
 def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     """Train transformers' Marian of the recipe's shape with its own trainer."""
-    from transformers import DataCollatorForSeq2Seq, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
+    from transformers import (
+        DataCollatorForSeq2Seq,
+        MarianMTModel,
+        Seq2SeqTrainer,
+        Seq2SeqTrainingArguments,
+        set_seed,
+    )
 
     from vanilla_transformer import VanillaTransformerTokenizer
     from vanilla_transformer.training.corpus import Texts
@@ -80,6 +86,7 @@ def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     names = ("max_source_length", "max_target_length", "long_sentences", "max_length_ratio")
     limits: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     prepared, _ = prepare_pairs(pairs, tokenizer, **limits)
+    set_seed(recipe.seed)
     model = MarianMTModel(marian_config(recipe, len(tokenizer)))
     trainer = Seq2SeqTrainer(
         model=model,
@@ -153,7 +160,7 @@ def measure(name: str, recipe: TrainRecipe, args: argparse.Namespace) -> dict[st
 
     import vanilla_transformer.training.run  # noqa: F401
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
-    from vanilla_transformer.training.metrics import score, score_lowercased_tokenized
+    from vanilla_transformer.training.metrics import lower_cases, score, score_lowercased_tokenized
 
     started = time.perf_counter()
     with nothing_prepared():
@@ -165,7 +172,8 @@ def measure(name: str, recipe: TrainRecipe, args: argparse.Namespace) -> dict[st
     translations = list(translate(model, tokenizer, sources, **search))
     paper = score_lowercased_tokenized(translations, [references], recipe.target_lang or "en")
     in_all = time.perf_counter() - started
-    plain = score(translations, [references], language=recipe.target_lang, metrics=("bleu",))
+    options: dict[str, Any] = {"language": recipe.target_lang, "lowercase": lower_cases(tokenizer)}
+    plain = score(translations, [references], metrics=("bleu",), **options)
     return trained | {
         "parameters": model.num_parameters(),
         "seconds_until_trained": until_trained,

@@ -45,7 +45,9 @@ class RecurrentTranslator(LineagePreTrainedModel):
     """A bidirectional encoder and a decoder that sees its summary, or attends to it anew for each word.
 
     The context c goes into every step beside the word before it, and into the output: s_i = f(s_{i-1},
-    [y_{i-1}; c_i]), P = softmax(W [s_i; c_i]). Without attention, c is the encoder's last state.
+    [y_{i-1}; c_i]), P = softmax(W [s_i; c_i]). Without attention, c is the encoder's last state, as in
+    Cho et al. With LSTM cells that stays so: Sutskever et al. instead give the decoder hidden state and
+    memory of a one-way encoder, which reads the source backwards, and show it no context.
     """
 
     def __init__(self, config: LineageConfig):

@@ -1,4 +1,9 @@
-"""word2vec (Mikolov, Chen, Corrado and Dean, 2013, arXiv:1301.3781) through gensim, and how to look at it."""
+"""word2vec through gensim, and how to look at it.
+
+CBOW and skip-gram are of Mikolov, Chen, Corrado and Dean (2013, arXiv:1301.3781), which trained them with a
+hierarchical softmax; negative sampling is of Mikolov, Sutskever, Chen, Corrado and Dean (2013,
+arXiv:1310.4546).
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,8 +29,8 @@ def train_word_vectors(
 ) -> Any:
     """Vectors that predict a word from its neighbours' mean (CBOW), or the neighbours from it (skip-gram).
 
-    Both with negative sampling: log s(v_o . v_i) + sum_k log s(-v_k . v_i). One thread, so that the same
-    sentences give the same vectors.
+    Both with negative sampling, log s(v_o . v_i) + sum_k log s(-v_k . v_i) (arXiv:1310.4546, equation 4). One
+    thread, so that the same sentences give the same vectors.
 
     Args:
         sentences: words of each sentence.

@@ -45,6 +45,7 @@ from .loss_vanilla_transformer import is_called_as_it_is, is_plain_linear
 MAX_LENGTH_BEYOND_SOURCE = 50
 
 # Section 6.1: a beam of 4, alpha 0.6 in the form of Wu et al. (2016), and stopping when nothing can improve.
+# A model whose generation config has `patience` needs `patience=None` beside these.
 PAPER_DECODING: dict[str, Any] = {
     "num_beams": 4,
     "length_penalty": 0.6,
@@ -556,8 +557,9 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
       them all. A limit that the caller gives (`max_new_tokens`, `max_length`) replaces one of the model's
       generation config, and the other way round; limits given together all hold. Where there is none at all,
       it is 50.
-    - `patience`: a beam search is over for a sentence as `Patience` says, whatever `early_stopping` is. With
-      `CTRANSLATE2_DECODING` the translations and their scores are those of CTranslate2.
+    - `patience`: a beam search is over for a sentence as `Patience` says, whatever `early_stopping` is;
+      `None` switches that off. With `CTRANSLATE2_DECODING` the translations and their scores are those of
+      CTranslate2.
 
     Greedy and beam search run in the fast loop of this file, unless `fast=False` is given, with the same
     tokens and scores; beam search returns no keys and values of the target. Sampling, processors and stopping
@@ -577,10 +579,13 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         """Lets the own fields in, which transformers refuses if the model's config has none of them."""
         given = {} if generation_config is None else _present(vars(generation_config))
         given |= _present(kwargs)
+        without_patience = "patience" in kwargs and kwargs["patience"] is None
         kwargs = {name: value for name, value in kwargs.items() if name not in OWN_FIELDS}
         config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         for name, default in OWN_FIELDS.items():
             setattr(config, name, given.get(name, getattr(config, name, default)))
+        if without_patience:  # nothing else switches off what the generation config says
+            config.patience = None
         limited = "max_length" in given or "max_new_tokens" in given
         if "max_length" in given and "max_new_tokens" not in given:
             config.max_new_tokens = None
@@ -658,6 +663,30 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             generation_config.early_stopping = False
         return super()._beam_search(
             input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
+        )
+
+    def _assisted_decoding(
+        self,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        inputs_tensor: torch.Tensor | None = None,  # transformers looks for this name
+        **kwargs: Any,
+    ) -> Any:
+        """Decoding of one sentence with guesses by another model or from the source, up to its limit."""
+        limits = row_limits(input_ids, generation_config, kwargs, stopping_criteria)
+        generation_config = copy.copy(generation_config)
+        # Guesses of several tokens end here, too.
+        generation_config.max_length = input_ids.shape[1] + int(limits.min())
+        stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
+        return super()._assisted_decoding(
+            input_ids,
+            logits_processor,
+            stopping_criteria,
+            generation_config,
+            inputs_tensor=inputs_tensor,
+            **kwargs,
         )
 
     def _runs_fast(
@@ -887,7 +916,7 @@ def row_limits(
     model_kwargs: Mapping[str, Any],
     criteria: Sequence[StoppingCriteria] = (),
 ) -> torch.Tensor:
-    """How many tokens each row of `input_ids` (N * B, S) may gain: (N * B,)."""
+    """How many tokens each row of `input_ids` (N * B, S) may gain, one at least: (N * B,)."""
     rows, length = input_ids.shape
     limits = input_ids.new_full((rows,), generation_config.max_length - length)
     if generation_config.max_length_beyond_source is not None:
@@ -897,7 +926,7 @@ def row_limits(
         if isinstance(one, RowLengthCriteria):
             own = one.lengths.to(limits).repeat_interleave(rows // len(one.lengths))
             limits = limits.minimum(own - length)
-    return limits
+    return limits.clamp(min=1)
 
 
 def _source_lengths(input_ids: torch.Tensor, model_kwargs: Mapping[str, Any]) -> torch.Tensor:

@@ -118,7 +118,8 @@ def sequence_loss(
         logits: (N, C).
         labels: (N,) classes for `"single_label_classification"`; (N, C) zeros and ones for
             `"multi_label_classification"`; (N, C), or (N,) where C is 1, for `"regression"`.
-        num_items_in_batch: divisor of the summed loss; by default the number of labels.
+        num_items_in_batch: divisor of the summed loss; by default the number of labels, of classes those that
+            are not -100.
         label_smoothing: as in `cross_entropy_loss`; of `"single_label_classification"` alone.
     """
     if problem_type == "single_label_classification":
@@ -128,7 +129,7 @@ def sequence_loss(
         labels = labels.reshape(logits.shape)
     loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
     total = loss(logits, labels.to(logits), reduction="sum")
-    return total / _divisor(labels, num_items_in_batch)
+    return total / _divisor(labels, labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
 
 def _divisor(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:

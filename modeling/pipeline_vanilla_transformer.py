@@ -21,10 +21,10 @@ _COPIES = 8
 class TranslationPipeline(SharedOnHub, Pipeline):
     """Translates sentences: `pipe("我有一只猫。")` gives `[{"translation_text": "I have a cat."}]`.
 
-    A string gives a list of its translations. A list gives a list with a dictionary for each sentence, or
-    with a list of dictionaries where `num_return_sequences` asks for several. Anything else that can be
-    iterated over, a generator or a data set, gives an iterator of the same, which reads `window` sentences
-    ahead. Blank sentences are translated to the empty string.
+    A string, or a dictionary with one, gives a list of its translations. A list gives a list with a
+    dictionary for each sentence, or with a list of them where `num_return_sequences` asks for several.
+    Anything else that can be iterated over, a generator or a data set, gives an iterator of the same, which
+    reads `window` sentences ahead. Blank sentences are translated to the empty string.
 
     Args (of the pipeline, or of one call):
         column (`str`): the sentence's key where the input's elements are dictionaries.
@@ -60,8 +60,15 @@ class TranslationPipeline(SharedOnHub, Pipeline):
             "batch_size": self._batch_size,
             **self._sanitize_parameters(**options)[1],
         }
-        if isinstance(inputs, str):
+        if isinstance(inputs, (str, Mapping)):
             return next(self._records([inputs], 1, options))
+        if isinstance(inputs, bytes) or not any(
+            hasattr(inputs, name) for name in ("__iter__", "__getitem__")
+        ):
+            raise ValueError(
+                "the input must be a string, or something that gives strings or dictionaries, but is of type"
+                f" {type(inputs).__name__} instead."
+            )
         total = len(inputs) if hasattr(inputs, "__len__") else None
         records = self._records(inputs, total, options)
         single = (one[0] if len(one) == 1 else one for one in records)
@@ -105,8 +112,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         """The translations of each sentence."""
         given = self._languages(src_lang=src_lang, tgt_lang=tgt_lang)
         if "tgt_lang" in given:
-            target = self.tokenizer.convert_tokens_to_ids(given["tgt_lang"])  # type: ignore[union-attr]
-            options = {"forced_bos_token_id": target, **options}
+            options = {"forced_bos_token_id": self._language_id(given["tgt_lang"]), **options}
         tokenizer = self._tokenizer_in(given) if given else self.tokenizer
         return translations(self.model, tokenizer, sentences, **options)  # type: ignore[arg-type]
 
@@ -114,13 +120,21 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         """The languages that are given, all known to the tokenizer."""
         given = {name: language for name, language in languages.items() if language is not None}
         for name, language in given.items():
-            known = self.tokenizer.convert_tokens_to_ids(language) not in (None, self.tokenizer.unk_token_id)  # type: ignore[union-attr]
-            if not hasattr(self.tokenizer, name) or not known:
+            if not hasattr(self.tokenizer, name) or self._language_id(language) is None:
                 raise ValueError(
                     f"`{name}` must be a language of the tokenizer, but {type(self.tokenizer).__name__} does"
                     f" not know {language!r}."
                 )
         return given
+
+    def _language_id(self, language: str) -> int | None:
+        """The id of a language's token, or `None` for a language that the tokenizer does not know."""
+        tokenizer: Any = self.tokenizer
+        # M2M100 writes its languages otherwise than their tokens: a piece of text may be spelled like one.
+        tokens = getattr(tokenizer, "lang_code_to_token", None)
+        token = language if tokens is None else tokens.get(language)
+        found = None if token is None else tokenizer.convert_tokens_to_ids(token)
+        return None if found == tokenizer.unk_token_id else found
 
     def _tokenizer_in(self, given: dict[str, str]) -> Any:
         """A copy of the tokenizer that is set to the languages.

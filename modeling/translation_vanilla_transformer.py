@@ -4,7 +4,7 @@ Shapes in trailing comments: N sentences, R translations of each, S target lengt
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -324,31 +324,34 @@ class _Translator:
         sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}  # (N, T)
         limit = _length_limit(self.model, inputs["input_ids"].shape[1], self.generate_kwargs)
         options = limit | self.generate_kwargs
-        if self.scores:
-            options |= {"return_dict_in_generate": True, "output_scores": True}
+        if self.scores or self.attention:
+            options |= {"return_dict_in_generate": True, "output_scores": self.scores}
         generated = self.model.generate(**sources, **options)  # type: ignore[operator]
         # A checkpoint's generation config may ask for more than the tokens, too.
         tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences  # (N * R, S)
         found = [Translation(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
         if self.scores:
-            found = [
-                replace(one, score=score)
-                for one, score in zip(found, sequence_scores(self.model, generated), strict=True)
-            ]
+            scores = sequence_scores(self.model, generated, self.generate_kwargs)
+            found = [replace(one, score=score) for one, score in zip(found, scores, strict=True)]
         each = len(found) // len(encoded)
         if self.attention:
-            found = self._with_attention(found, sources, tokens, each)
+            lengths = translation_lengths(self.model, generated, self.generate_kwargs)
+            found = self._with_attention(found, sources, tokens, lengths)
         return [found[k : k + each] for k in range(0, len(found), each)]
 
     def _with_attention(
-        self, found: list[Translation], sources: dict[str, torch.Tensor], tokens: torch.Tensor, each: int
+        self,
+        found: list[Translation],
+        sources: dict[str, torch.Tensor],
+        tokens: torch.Tensor,
+        lengths: list[int],
     ) -> list[Translation]:
+        each = len(found) // len(sources["input_ids"])
         sources = {name: values.repeat_interleave(each, dim=0) for name, values in sources.items()}
         weights = cross_attention(self.model, sources, tokens)
-        ends = _lengths(self.model, tokens)
         completed = []
         for row, one in enumerate(found):
-            target = tokens[row, 1 : ends[row] + 1]
+            target = tokens[row, 1 : lengths[row] + 1]
             real = sources["attention_mask"][row].bool()
             completed.append(
                 replace(
@@ -391,12 +394,9 @@ def source_names(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[int]]
     return named
 
 
-def returned_sequences(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:
+def returned_sequences(model: PreTrainedModel, generate_kwargs: Mapping[str, Any]) -> int:
     """How many translations of a sentence `generate()` gives."""
-    configs = (generate_kwargs.get("generation_config"), getattr(model, "generation_config", None))
-    asked = [generate_kwargs.get("num_return_sequences")]
-    asked += [getattr(config, "num_return_sequences", None) for config in configs]
-    return next((number for number in asked if number is not None), 1)
+    return int(_setting(model, generate_kwargs, "num_return_sequences", 1))
 
 
 def _join_parts(parts: Sequence[Translation]) -> Translation:
@@ -404,19 +404,46 @@ def _join_parts(parts: Sequence[Translation]) -> Translation:
     return Translation(joined([part.text for part in parts]), score=sum(scores) if scores else None)
 
 
-def _lengths(model: PreTrainedModel, tokens: torch.Tensor) -> list[int]:
-    """How many tokens of each row (N, S) are of the translation, end token counted, start token not."""
-    ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [-1 if ends is None else ends]
-    is_end = torch.isin(tokens[:, 1:], torch.tensor(ends, device=tokens.device))
+def translation_lengths(
+    model: PreTrainedModel, generated: Any, generate_kwargs: Mapping[str, Any]
+) -> list[int]:
+    """How many tokens of each row are of the translation, end token counted, start token and filling not.
+
+    Args:
+        generated: what `generate` returned with `return_dict_in_generate`, sequences (N * R, S).
+        generate_kwargs: what it was called with: they may name other tokens that end and fill up.
+    """
+    tokens = generated.sequences
+    beams = getattr(generated, "beam_indices", None)  # (N * R, S - prompt), -1 behind the end
+    if beams is not None:
+        written = tokens.shape[1] - beams.shape[1] + beams.ge(0).sum(-1)
+        return (written - 1).tolist()
+    ends = torch.as_tensor(_setting(model, generate_kwargs, "eos_token_id", -1), device=tokens.device)
+    is_end = torch.isin(tokens[:, 1:], ends)
+    pad = _setting(model, generate_kwargs, "pad_token_id", -1)
+    filling = tokens[:, 1:].eq(pad).flip(-1).cumprod(-1).flip(-1)  # the run of padding at the end
     before = is_end.long().cumsum(-1) - is_end.long()  # 0 up to the first end token
-    return before.eq(0).sum(-1).tolist()
+    up_to_end, up_to_filling = before.eq(0).sum(-1), filling.eq(0).sum(-1)
+    # What a row's own length ended has no end token.
+    return torch.where(is_end.any(-1), up_to_end, up_to_filling).tolist()
 
 
-def sequence_scores(model: PreTrainedModel, generated: Any) -> list[float]:
+def _setting(model: PreTrainedModel, generate_kwargs: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A setting as `generate` finds it: given by name, or in a given generation config, or in the model's."""
+    configs = (generate_kwargs.get("generation_config"), getattr(model, "generation_config", None))
+    found = [generate_kwargs.get(name), *(getattr(config, name, None) for config in configs)]
+    return next((value for value in found if value is not None), default)
+
+
+def sequence_scores(
+    model: PreTrainedModel, generated: Any, generate_kwargs: Mapping[str, Any]
+) -> list[float]:
     """The score of each sequence that `generate` returned together with its scores.
 
     That of a beam search where there was one, else the log-probability of the sequence in nats.
+
+    Args:
+        generated, generate_kwargs: as in `translation_lengths`.
     """
     ranked = getattr(generated, "sequences_scores", None)
     if ranked is not None:
@@ -424,7 +451,7 @@ def sequence_scores(model: PreTrainedModel, generated: Any) -> list[float]:
     steps = model.compute_transition_scores(  # type: ignore[operator]
         generated.sequences, generated.scores, normalize_logits=True
     )  # (N * R, S - 1)
-    lengths = _lengths(model, generated.sequences)
+    lengths = translation_lengths(model, generated, generate_kwargs)
     # A prefix that was given has no scores: they belong to the last tokens.
     given = generated.sequences.shape[1] - 1 - steps.shape[1]
     return [row[: length - given].sum().item() for row, length in zip(steps, lengths, strict=True)]

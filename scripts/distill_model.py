@@ -132,16 +132,17 @@ def measure(
 ) -> dict[str, Any]:
     """A row of the table: what the model is, how fast it translates as it was saved, and how well."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
-    from vanilla_transformer.training.metrics import score
+    from vanilla_transformer.training.metrics import lower_cases, score
 
     sources, references = texts
     model, tokenizer = load_model(name, device=args.device)
-    options = {"tokens_per_batch": args.tokens_per_batch}
-    list(translate(model, tokenizer, sources[:8], **options))  # what happens only once is not timed
+    batches = {"tokens_per_batch": args.tokens_per_batch}
+    list(translate(model, tokenizer, sources[:8], **batches))  # what happens only once is not timed
     started = time.perf_counter()
-    translations = list(translate(model, tokenizer, sources, **options))
+    translations = list(translate(model, tokenizer, sources, **batches))
     seconds = time.perf_counter() - started
-    scores = score(translations, [references], language=language, metrics=("bleu", "chrf"))
+    options: dict[str, Any] = {"language": language, "lowercase": lower_cases(tokenizer)}
+    scores = score(translations, [references], metrics=("bleu", "chrf"), **options)
     return {
         "model": name,
         "parameters": model.num_parameters(),

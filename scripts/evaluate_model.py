@@ -58,7 +58,11 @@ def parser() -> argparse.ArgumentParser:
         " recipe; with none it is 13a, which is wrong for zh, ja and ko",
     )
     options.add_argument("--tokenize", help="sacreBLEU's word splitter (13a, zh, char, none, ...) by name")
-    options.add_argument("--lowercase", action="store_true", help="ignore case")
+    options.add_argument(
+        "--lowercase",
+        action="store_true",
+        help="ignore case; always so for a model whose tokenizer lower-cases",
+    )
     options.add_argument(
         "--lowercased_tokenized",
         "--lowercase_tokenized",
@@ -117,8 +121,10 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
+    from vanilla_transformer.training.metrics import lower_cases
 
     model, tokenizer = load_translator(args)
+    args.lowercase = args.lowercase or lower_cases(tokenizer)
     translations = [
         one_line(text)
         for text in translate(

@@ -48,6 +48,11 @@ def _short_code(language: str | None) -> str:
     return _SAME_SPLITTER.get(code, code)
 
 
+def lower_cases(tokenizer: Any) -> bool:
+    """Whether a tokenizer lower-cases all text: no translation has capitals then, and case is not scored."""
+    return str(tokenizer.decode(tokenizer("A").input_ids, skip_special_tokens=True)).strip() == "a"
+
+
 def score(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],

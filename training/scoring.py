@@ -12,6 +12,8 @@ from transformers import EvalPrediction
 class TranslationScores:
     """BLEU and chrF of generated translations, as `compute_metrics` of the Trainer.
 
+    They ignore case where the tokenizer lower-cases, as the signatures then say.
+
     Args:
         tokenizer: turns the generated ids, and the labels, into text.
         language: target language (BCP-47); Chinese and Japanese need a word splitter of their own.
@@ -21,10 +23,11 @@ class TranslationScores:
     """
 
     def __init__(self, tokenizer: Any, *, language: str | None = None):
-        from .metrics import TranslationMetric
+        from .metrics import TranslationMetric, lower_cases
 
         self.tokenizer = tokenizer
         self.language = language
+        self.lowercase = lower_cases(tokenizer)
         self.signatures: dict[str, str] = {}
         self.metric = TranslationMetric(keep_in_memory=True)
 
@@ -33,6 +36,7 @@ class TranslationScores:
             predictions=self._decode(prediction.predictions),
             references=self._decode(prediction.label_ids),
             language=self.language,
+            lowercase=self.lowercase,
         )
         self.signatures = {name: scores[f"{name}_signature"] for name in ("bleu", "chrf")}
         return {name: float(scores[name]) for name in self.signatures}

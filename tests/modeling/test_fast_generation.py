@@ -170,6 +170,17 @@ def test_sentences_that_end_at_lengths_of_their_own(beams: int, steps: list[int]
 
 
 @pytest.mark.parametrize("beams", [1, 4])
+def test_a_length_that_is_reached_at_once_leaves_one_token(beams: int) -> None:
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    criteria = StoppingCriteriaList([RowLengthCriteria(torch.tensor([1, 0, 1]))])
+    settings = {"attention_mask": mask, "num_beams": beams, "stopping_criteria": criteria}
+    plain = model.generate(ids, fast=False, **settings)
+    assert plain.shape == (3, 2)
+    assert torch.equal(model.generate(ids, **settings), plain)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
 def test_finished_sentences_leave_the_batch(beams: int, steps: list[int]) -> None:
     ids, mask = pad(MORE_SOURCES)
     translating_model().generate(ids, attention_mask=mask, num_beams=beams)

@@ -51,6 +51,18 @@ def test_prompt_lookup_is_greedy(model: Any) -> None:
     assert torch.equal(model.generate(**given, prompt_lookup_num_tokens=3, **GREEDY), expected)
 
 
+@pytest.mark.parametrize("guesses", ["assistant", "source"])
+def test_guesses_end_at_the_limit_of_the_sentence(guesses: str) -> None:
+    """The padding of the source is not counted."""
+    model = toy_head(HEADS[0], dtype=torch.float32, tie_word_embeddings=False)
+    ids, mask = pad([SOURCES[0][:3] * 2], extra=4)
+    settings: dict[str, Any] = {"attention_mask": mask, "max_length_beyond_source": 3, "suppress_tokens": [2]}
+    options = {"assistant_model": model} if guesses == "assistant" else {"prompt_lookup_num_tokens": 3}
+    expected = model.generate(ids, **settings)
+    assert expected.shape[1] == 1 + 6 + 3
+    assert torch.equal(model.generate(ids, **settings, **options), expected)
+
+
 def test_a_text_goes_on_from_its_cache(model: Any) -> None:
     given = inputs(model)
     expected = model.generate(**given, **GREEDY)

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
 from vanilla_transformer.modeling.generation_vanilla_transformer import (
+    CTRANSLATE2_DECODING,
     PAPER_DECODING,
     LengthPenalty,
     set_decoding,
@@ -258,6 +259,13 @@ def test_sampled_sequences_have_the_limit_of_their_source(silent: Model) -> None
 def test_which_limit_counts(silent: Model, own: dict[str, Any], asked: dict[str, Any], length: int) -> None:
     silent.generation_config.update(**own)
     assert silent.generate(torch.tensor([SOURCES[0]]), num_beams=1, **asked).shape[1] == 1 + length
+
+
+def test_patience_is_switched_off_by_name(silent: Model) -> None:
+    set_decoding(silent.generation_config, **CTRANSLATE2_DECODING)
+    for options, patience in (({}, 1.0), ({"patience": None}, None), ({"patience": 2.0}, 2.0)):
+        config, _ = silent._prepare_generation_config(None, **PAPER_DECODING, **options)
+        assert config.patience == patience
 
 
 def test_learned_positions_bound_the_limit() -> None:

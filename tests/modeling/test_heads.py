@@ -296,6 +296,14 @@ def test_the_losses_of_a_classifier_of_sequences(problem: str) -> None:
     assert_parity(counted[None], expected[None] / 2)
 
 
+def test_a_number_of_minus_hundred_is_a_number_like_any_other() -> None:
+    model = toy_head(VanillaTransformerForSequenceClassification, num_labels=1)
+    ids, mask = pad(SOURCES)
+    labels = torch.tensor([-100.0, 1.0, 2.0], dtype=torch.float64)
+    outputs = model(ids, mask, labels=labels)
+    assert_parity(outputs.loss[None], ((outputs.logits.squeeze(-1) - labels) ** 2).mean()[None])
+
+
 @pytest.mark.parametrize("problem", SEQUENCE_LABELS)
 def test_a_classifier_of_sequences_learns_alike_from_accumulated_batches(problem: str) -> None:
     classes, labels = SEQUENCE_LABELS[problem]

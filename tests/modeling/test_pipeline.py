@@ -1,5 +1,6 @@
 """The translation pipeline: what goes in and out, long sentences, languages, and which call works where."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import torch
 import transformers
 from datasets import Dataset
 from helpers import parallel_sentences
+from sentencepiece import SentencePieceTrainer
 from transformers import (
+    M2M100Tokenizer,
     MarianConfig,
     MarianMTModel,
     MBart50Tokenizer,
@@ -115,6 +118,16 @@ def test_an_endless_stream_is_read_a_window_ahead(pipe: Any, expected: list[str]
     assert 6 <= len(read) <= 9  # the third window may be read while the second is in use
 
 
+def test_a_dictionary_is_one_sentence(pipe: Any, expected: list[str]) -> None:
+    assert pipe({"en": SENTENCES[0]}, column="en") == [{"translation_text": expected[0]}]
+
+
+@pytest.mark.parametrize("nothing", [None, 3, b"a b"])
+def test_what_gives_no_sentences_is_told_at_the_call(pipe: Any, nothing: Any) -> None:
+    with pytest.raises(ValueError, match="the input must be a string, or something that gives strings"):
+        pipe(nothing)
+
+
 def test_blank_sentences_and_progress(pipe: Any, expected: list[str], capsys: Any) -> None:
     assert pipe("") == [{"translation_text": ""}]
     assert texts(pipe(["", SENTENCES[0], " \t"], progress=True)) == ["", expected[0], ""]
@@ -148,6 +161,29 @@ def test_the_score_of_greedy_search_is_the_log_probability(
             logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
         chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
         assert record["score"] == pytest.approx(chosen.sum().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_beams": 1, "max_length_beyond_source": 0, "suppress_tokens": [2]},
+        {"num_beams": 1, "max_length_beyond_source": 9, "eos_token_id": [2, 7, 8, 9]},
+        {"num_beams": 3, "max_length_beyond_source": 0, "suppress_tokens": [2]},
+    ],
+    ids=["own-limit", "own-end", "beams"],
+)
+def test_scores_and_tokens_do_not_depend_on_the_batch(
+    pipe: Any, model: Any, tiny_tokenizer: Any, options: dict[str, Any]
+) -> None:
+    pipe = pipeline("translation", model, tiny_tokenizer, device="cpu")
+    sentences = [SENTENCES[0].split()[0], *SENTENCES[1:4]]
+    options = options | {"return_scores": True, "return_alignment": True}
+    together = pipe(sentences, **options)
+    assert len({len(record["target_tokens"]) for record in together}) > 1
+    for sentence, record in zip(sentences, together, strict=True):
+        (alone,) = pipe(sentence, **options)
+        assert record["target_tokens"] == alone["target_tokens"]
+        assert record["score"] == pytest.approx(alone["score"], rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["model", "marian"])
@@ -217,6 +253,35 @@ def test_parts_are_joined_as_their_script_is_written() -> None:
     assert joined(["I am.", "", "You are."]) == "I am. You are."
     assert joined(["我有猫。", "你呢？"]) == "我有猫。你呢？"
     assert joined(["나는 간다.", "너는?"]) == "나는 간다. 너는?"
+
+
+def test_languages_that_are_written_otherwise_than_their_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M2M100 calls French "fr", and its token "__fr__"; here a piece of text is "fr", too."""
+    lines = tmp_path / "lines"
+    lines.write_text("".join(f"{text}\n" for text in ("fr a b", "en a fr", "a b en") * 20))
+    SentencePieceTrainer.train(
+        input=str(lines), model_prefix=str(tmp_path / "pieces"), vocab_size=20, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    names = ["<s>", "<pad>", "</s>", "<unk>", "fr", "en", "▁a", "▁b"]
+    (tmp_path / "vocab.json").write_text(json.dumps({name: k for k, name in enumerate(names)}))
+    tokenizer = M2M100Tokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "pieces.model"))
+    model, _ = mbart()
+    model.resize_token_embeddings(len(tokenizer))
+    forced = []
+
+    def noted(input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        forced.append(kwargs["forced_bos_token_id"])
+        return input_ids
+
+    monkeypatch.setattr(model, "generate", noted)
+    pipe = pipeline("translation", model, tokenizer, device="cpu")
+    pipe("a b", src_lang="en", tgt_lang="fr")
+    assert forced == [tokenizer.get_lang_id("fr")] != [tokenizer.convert_tokens_to_ids("fr")]
+    with pytest.raises(ValueError, match="`tgt_lang` must be a language of the tokenizer"):
+        pipe("a b", tgt_lang="__fr__")
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,16 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import parallel_sentences
 
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
+)
 from vanilla_transformer.scripts import evaluate_model, translate
 from vanilla_transformer.training.metrics import score, score_as_paper, score_lowercased_tokenized
 
@@ -98,6 +104,28 @@ def test_the_recipe_of_a_model_tells_the_language(
     for options, splitter in (([], "zh"), (["--target_lang", "en"], "13a")):
         assert evaluate_model.main([*words, *options]) == 0
         assert f"|tok:{splitter}|" in json.loads(capsys.readouterr().out)["bleu_signature"]
+
+
+@pytest.mark.parametrize(("lowercase", "case"), [(False, "mixed"), (True, "lc")])
+def test_case_is_ignored_for_a_model_that_knows_none(
+    lowercase: bool,
+    case: str,
+    tiny_config_kwargs: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+        REFERENCES[0], vocab_size=290, lowercase=lowercase
+    )
+    config = VanillaTransformerConfig(**tiny_config_kwargs | {"vocab_size": len(tokenizer)})
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "text").write_text("A dog\n")
+    text = str(tmp_path / "text")
+    words = ["--device", "cpu", "--num_beams", "1", "--max_length", "9", "--json"]
+    words += ["--source", text, "--reference", text]
+    assert evaluate_model.main(["--model", str(tmp_path), *words]) == 0
+    assert f"|case:{case}|" in json.loads(capsys.readouterr().out)["bleu_signature"]
 
 
 @pytest.mark.parametrize(

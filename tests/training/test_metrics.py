@@ -8,20 +8,25 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import sacrebleu
 from helpers import require_corpus
 from sacremoses import MosesTokenizer
+from transformers import EvalPrediction
 
+from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training.metrics import (
     TranslationMetric,
     bleu_tokenizer,
+    lower_cases,
     score,
     score_as_paper,
     score_lowercased_tokenized,
     split_compounds,
 )
+from vanilla_transformer.training.scoring import TranslationScores
 
 HYPOTHESES = ["The small dog runs through a park.", "Two men don't play chess.", "it is late"]
 REFERENCES = [
@@ -225,3 +230,23 @@ def test_the_metric_works_where_the_libraries_are_told_to_stay_offline(tmp_path:
     }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_validation_ignores_case_where_the_tokenizer_knows_none(lowercase: bool) -> None:
+    """Then `evaluate` on the files gives the same figures under the same signature."""
+    references = ["The old cat sees a Dog near the house.", "I have a Cat."]
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+        references, vocab_size=300, lowercase=lowercase
+    )
+    assert lower_cases(tokenizer) == lowercase
+    labels = np.array(tokenizer(references, padding=True).input_ids)
+    written = np.array(tokenizer([text.lower() for text in references], padding=True).input_ids)
+    scores = TranslationScores(tokenizer)
+    found = scores(EvalPrediction(written, labels))
+    expected = score(
+        tokenizer.batch_decode(written, skip_special_tokens=True), [references], lowercase=lowercase
+    )
+    assert found["bleu"] == pytest.approx(expected["bleu"])
+    assert (found["bleu"] == pytest.approx(100)) == lowercase
+    assert scores.signatures["bleu"] == expected["bleu_signature"]
