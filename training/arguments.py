@@ -33,6 +33,10 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
             on the learning rate of its parameters, whatever the schedule; 1 for all others.
         bpe_dropout: share of merges left out at random, anew in each epoch; the training data set must hold
             the text columns `source` and `target`.
+        bpe_dropout_max_source_length: most tokens of a source, </s> counted, that `bpe_dropout` may make; a
+            pair that would be longer keeps its usual segmentation. `None` leaves it to the tokens of a batch
+            and the learned positions of the model, which limit it in any case.
+        bpe_dropout_max_target_length: the same for a target.
         streaming_window: pairs that a stream holds at once, to shuffle them and sort them by length.
         keep_best_checkpoints: how many checkpoints with the best `metric_for_best_model` are kept besides the
             last `save_total_limit`.
@@ -63,6 +67,12 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
     )
     bpe_dropout: float = field(
         default=0.0, metadata={"help": "Share of byte-pair merges left out at random, anew in each epoch."}
+    )
+    bpe_dropout_max_source_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of a source that bpe_dropout may make."}
+    )
+    bpe_dropout_max_target_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of a target that bpe_dropout may make."}
     )
     streaming_window: int = field(
         default=100_000, metadata={"help": "Pairs that a stream holds at once to shuffle and sort by length."}
@@ -117,7 +127,8 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
             self._n_gpu = min(self.n_gpu, 1)
 
     def _check_limits(self) -> None:
-        for name in ("tokens_per_update", "tokens_per_device", "streaming_window"):
+        lengths = ("bpe_dropout_max_source_length", "bpe_dropout_max_target_length")
+        for name in ("tokens_per_update", "tokens_per_device", "streaming_window", *lengths):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be positive, but is {value} instead.")

@@ -185,10 +185,13 @@ def written_whole(
 
 @contextmanager
 def readable_write_errors(path: str | Path) -> Iterator[None]:
-    """Turn what the operating system, torch and safetensors raise on a failed write into one `InputError`."""
+    """Turn what the operating system, torch and safetensors raise on a failed write into one `InputError`.
+
+    Not the error of a print that nobody reads, which no file raises.
+    """
     try:
         yield
-    except InputError:
+    except (InputError, BrokenPipeError):
         raise
     except Exception as error:
         reason = _write_failure(error, Path(path))

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from . import checkpoints
 from .parallel_files import file_digest
+from .recipe import TrainRecipe
 from .reports import check_settings
 from .run import write_text
 from .tasks import TranslationTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from .recipe import TrainRecipe
 
 SOURCE_FILE, TARGET_FILE = "source.txt", "target.txt"
 ORIGIN_FILE = "teacher.json"
@@ -57,7 +56,7 @@ def _in_one_line(text: str) -> str:
 def student_recipe(recipe: TrainRecipe, teacher: str) -> TrainRecipe:
     """The recipe of the student's run: the teacher's translations as targets, and its tokenizer.
 
-    A tokenizer that the recipe names is left as it is.
+    A tokenizer that the recipe names is left as it is, and so is a split of a data set to validate on.
     """
     folder = distillation_folder(recipe)
     return dataclasses.replace(
@@ -66,6 +65,7 @@ def student_recipe(recipe: TrainRecipe, teacher: str) -> TrainRecipe:
         train_target=str(folder / TARGET_FILE),
         train_file=None,
         dataset=recipe.dataset if recipe.valid_split is not None else None,
+        train_split=TrainRecipe.train_split,
         tokenizer=recipe.tokenizer or teacher,
     )
 

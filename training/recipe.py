@@ -187,16 +187,26 @@ class RunRecipe(Recipe):
 
     def check(self) -> None:
         """Check what concerns several keys."""
-        check_at_most_one(self, self.training_keys)
-        check_at_most_one(self, self.validation_keys)
+        self._check_data()
         self._check_tokenizer()
         self._check_schedule()
         self._check_model()
 
+    def _check_data(self) -> None:
+        check_at_most_one(self, self.training_keys)
+        check_at_most_one(self, self.validation_keys)
+
     def _check_tokenizer(self) -> None:
+        from ..tokenization.tokenization_vanilla_transformer import SMALLEST_VOCABULARY
+
         for key in ("tokenizer", "init_from"):
             if self.lowercase and getattr(self, key):
                 raise InputError(f"`lowercase` is for a tokenizer that is trained, but `{key}` gives one.")
+        trained = self.tokenizer is None and self.init_from is None
+        if trained and self.vocab_size < SMALLEST_VOCABULARY:
+            raise InputError(
+                f"`vocab_size` must be at least {SMALLEST_VOCABULARY}, but is {self.vocab_size} instead."
+            )
 
     def _check_schedule(self) -> None:
         if self.max_steps is not None and self.num_train_epochs is not None:
@@ -376,14 +386,32 @@ class TrainRecipe(RunRecipe, _TranslationData):
 
     def check(self) -> None:
         """Check what concerns several keys."""
-        check_pair(self, "train_source", "train_target")
-        check_pair(self, "valid_source", "valid_target")
         super().check()
-        if self.valid_split is not None and self.dataset is None:
-            raise InputError("`valid_split` names a split of `dataset`, but `dataset` is null.")
         if self.streaming and self.max_steps is None:
             raise InputError("`streaming` needs `max_steps`: the length of a stream is not known ahead.")
+        if self.streaming and self.bpe_dropout:
+            raise InputError("`bpe_dropout` must be 0 for a stream: set it so, or `streaming` to false.")
         self._check_generation(self.generation)
+
+    def _check_data(self) -> None:
+        check_pair(self, "train_source", "train_target")
+        check_pair(self, "valid_source", "valid_target")
+        if self.valid_split is None:
+            super()._check_data()
+            return
+        if self.dataset is None:
+            raise InputError("`valid_split` names a split of `dataset`, but `dataset` is null.")
+        # Beside training files, `dataset` is there for its `valid_split` alone.
+        files = ("train_source", "train_file")
+        check_at_most_one(self, files)
+        check_at_most_one(self, self.validation_keys)
+        given = [key for key in files if getattr(self, key) is not None]
+        default = default_of("train_split", type(self))
+        if given and self.train_split != default:
+            raise InputError(
+                f"`{given[0]}` and `train_split` must not both say what to train on: set `{given[0]}` to"
+                f" null, or `train_split` to {default}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -110,9 +111,14 @@ def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> None:
             key for key in recipe.differences(load_recipe(path, (), type(recipe))) if key != "output_dir"
         ]
         if changed:
+            hint = (
+                ""
+                if _has_trained(output_dir)
+                else f"; if no run goes on there, delete `{path}` to begin anew"
+            )
             raise InputError(
                 f"`{output_dir}` holds a run with another recipe; these keys differ: {', '.join(changed)}."
-                " Give the same values, or another `output_dir`."
+                f" Give the same values, or another `output_dir`{hint}."
             )
         return
     foreign = [name for name in ("config.json", "model.safetensors") if (output_dir / name).exists()]
@@ -121,6 +127,12 @@ def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> None:
         raise InputError(
             f"`{output_dir}` holds {foreign[0]} but no {RECIPE_FILE}: give another `output_dir`."
         )
+
+
+def _has_trained(output_dir: Path) -> bool:
+    """Whether a run left anything that took training."""
+    made = (output_dir / name for name in (RESULTS_FILE, checkpoints.WEIGHTS_FILE))
+    return bool(checkpoints.list_checkpoints(output_dir)) or any(path.exists() for path in made)
 
 
 def check_processes(world_size: int) -> None:
@@ -201,6 +213,8 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     output_dir = Path(recipe.output_dir)
     _check_folders(recipe)
     task.check_lengths()
+    task.check_batches(args.tokens_per_batch or 0)
+    _check_attention(task, args.device)
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
         data = task.training_data()
         tokenizer = _tokenizer(task, data, main=main)
@@ -259,6 +273,27 @@ def _check_folders(recipe: RunRecipe) -> None:
         is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
         if is_path and not Path(name).is_dir():
             raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
+
+
+def _check_attention(task: Task[Any], device: torch.device) -> None:
+    """Refuse a kernel that is not installed here, or that does not train on `device`.
+
+    Raises:
+        InputError: names the kernel and what it lacks.
+    """
+    kernel = task.recipe.attn_implementation
+    if kernel in ("eager", "sdpa"):
+        return
+    if kernel == "flex_attention" and device.type == "cpu":
+        raise InputError("`attn_implementation`: flex_attention does not train on a CPU; use sdpa.")
+    config = copy.deepcopy(task.config)
+    config._attn_implementation = kernel
+    try:
+        # transformers looks for the kernel when it makes a model, and here no weight takes memory.
+        with torch.device("meta"):
+            task.model_class(config)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"`attn_implementation`: {kernel} cannot be used: {first_line(error)}") from None
 
 
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:

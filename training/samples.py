@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..errors import InputError
+from .filtering import learned_positions
+
 
 class PrintSamples(TrainerCallback):
     """Prints samples of a language model with each evaluation; the training's random numbers are left alone.
 
-    A causal model continues the prompts in turn, as its generation config says. A masked one fills what is
-    hidden in given rows: "the [cat] sat", or "the [dog, not cat] sat" where it is wrong.
+    A causal model continues the prompts in turn, as its generation config says, up to the last of its learned
+    positions if it has such. A masked one fills what is hidden in given rows: "the [cat] sat", or "the [dog,
+    not cat] sat" where it is wrong.
 
     Args:
         tokenizer: that of the model.
@@ -38,6 +42,20 @@ class PrintSamples(TrainerCallback):
         self.rows = rows
         self.seed = seed
 
+    def check_prompts(self, positions: int | None) -> None:
+        """Refuse a prompt after which nothing can be written; `positions` limit what the model reads.
+
+        Raises:
+            InputError: names the prompt and its length.
+        """
+        for prompt in self.prompts:
+            length = len(self._prompt_ids(prompt))
+            if positions is not None and length >= positions:
+                raise InputError(
+                    f"each of `prompts` must be shorter than `max_position_embeddings` ({positions}) for"
+                    f" learned positions, but {prompt!r} has {length} tokens, <s> counted."
+                )
+
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -58,11 +76,14 @@ class PrintSamples(TrainerCallback):
         return [self._filled(model, self.rows[k]) for k in range(min(self.count, len(self.rows)))]
 
     def _continued(self, model: Any, prompt: str) -> str:
-        ids = [self.tokenizer.bos_token_id]
-        ids += self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-        inputs = torch.tensor([ids], device=model.device)
-        output = model.generate(inputs, attention_mask=torch.ones_like(inputs), use_cache=True)
+        inputs = torch.tensor([self._prompt_ids(prompt)], device=model.device)
+        limit = _within_positions(model, inputs.shape[1])
+        output = model.generate(inputs, attention_mask=torch.ones_like(inputs), use_cache=True, **limit)
         return str(self.tokenizer.decode(output[0], skip_special_tokens=True))
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        words = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
+        return [self.tokenizer.bos_token_id, *words]
 
     def _filled(self, model: Any, row: Any) -> str:
         inputs = torch.tensor([row["input_ids"]], device=model.device)
@@ -76,3 +97,14 @@ class PrintSamples(TrainerCallback):
             else:
                 parts.append(f"[{self.tokenizer.decode([guess])}, not {self.tokenizer.decode([right])}]")
         return "".join(parts)
+
+
+def _within_positions(model: Any, length: int) -> dict[str, int]:
+    """Keyword of `generate()` that ends what follows a prompt of `length` tokens at the learned positions."""
+    positions, config = learned_positions(model.config), model.generation_config
+    if positions is None:
+        return {}
+    if config.max_new_tokens is not None:
+        return {"max_new_tokens": min(config.max_new_tokens, positions - length)}
+    # Without either limit, transformers minds the positions itself.
+    return {} if config.max_length is None else {"max_length": min(config.max_length, positions)}

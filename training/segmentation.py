@@ -32,8 +32,8 @@ class EpochSegmentation:
         tokenizer: has `bpe_dropout`.
         dropout: share of merges left out.
         run_dir: folder of the run.
-        longest: most tokens a side may have; a pair that dropout makes longer keeps its usual segmentation,
-            and so do pairs as long as the longest, which may have been cut.
+        limits: most tokens that a source and a target may have; a pair of which dropout makes a side longer
+            keeps its usual segmentation, and so do pairs as long as the longest, which may have been cut.
         main: whether this process writes.
         wait: blocks until all processes are here.
     """
@@ -45,7 +45,7 @@ class EpochSegmentation:
         *,
         dropout: float,
         run_dir: str | Path,
-        longest: int,
+        limits: tuple[int, int],
         main: bool = True,
         wait: Callable[[], None] = lambda: None,
     ):
@@ -56,7 +56,7 @@ class EpochSegmentation:
             raise InputError(f"`bpe_dropout` cannot be used with a {type(tokenizer).__name__}.")
         self._pairs, self._tokenizer, self._dropout = pairs, tokenizer, dropout
         self._folder = Path(run_dir) / FOLDER
-        self._longest = longest
+        self._limits = limits
         self._cut_at = tuple(_largest(pairs, name) for name in ("source_length", "target_length"))
         self._main, self._wait = main, wait
 
@@ -123,7 +123,7 @@ class EpochSegmentation:
         }
 
     def _fits(self, new: tuple[list[int], list[int]], old: tuple[list[int], list[int]]) -> bool:
-        short = all(len(side) <= self._longest for side in new)
+        short = all(len(side) <= limit for side, limit in zip(new, self._limits, strict=True))
         return short and all(len(side) < limit for side, limit in zip(old, self._cut_at, strict=True))
 
 

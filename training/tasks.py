@@ -20,7 +20,7 @@ from ..modeling import (
 )
 from .classification import ClassificationScores
 from .corpus import Texts, load_labelled_texts, load_pairs, load_texts
-from .filtering import LongSentences, prepare_pairs
+from .filtering import LongSentences, learned_positions, prepare_pairs
 from .recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe, TrainRecipe
 from .recipe_values import one_line_errors
 from .samples import PrintSamples
@@ -77,10 +77,23 @@ class Task(ABC, Generic[R]):
         """What makes batches of rows; `None` for the Trainer's own."""
 
     @cached_property
+    def config(self) -> VanillaTransformerConfig:
+        """The configuration of the model to train, but for what follows from tokenizer and data."""
+        recipe = self.recipe
+        with one_line_errors():
+            if recipe.init_from is None:
+                fields = {"vocab_size": recipe.vocab_size, **recipe.model}
+                return VanillaTransformerConfig.from_preset(recipe.preset, **fields)
+            try:
+                return VanillaTransformerConfig.from_pretrained(recipe.init_from, **recipe.model)
+            except OSError as error:
+                reason = first_line(error)
+                raise InputError(f"model `{recipe.init_from}` cannot be loaded: {reason}") from None
+
+    @cached_property
     def positions(self) -> int | None:
         """How many tokens the model can read at most: those of its learned positions; `None` for no limit."""
-        config = _config_of(self.recipe)
-        return config.max_position_embeddings if config.position_embedding == "learned" else None
+        return learned_positions(self.config)
 
     def check_lengths(self) -> None:
         """Refuse a limit of length above the learned positions, at which training would stop.
@@ -95,6 +108,13 @@ class Task(ABC, Generic[R]):
                     f"`{key}` must be at most `max_position_embeddings` ({self.positions}) for learned"
                     f" positions, but is {length} instead."
                 )
+
+    def check_batches(self, tokens_per_batch: int) -> None:
+        """Refuse batches of so many tokens that cannot hold what may come, where no plan would find it.
+
+        Raises:
+            InputError: names the key of the length that does not fit.
+        """
 
     def texts(self, data: Any) -> Iterable[str]:
         """What the tokenizer is trained on."""
@@ -123,18 +143,6 @@ class Task(ABC, Generic[R]):
     def generation(self) -> dict[str, Any]:
         """Decoding defaults that are saved with the model."""
         return {}
-
-
-def _config_of(recipe: RunRecipe) -> VanillaTransformerConfig:
-    """The configuration of the model to train, but for what follows from tokenizer and data."""
-    with one_line_errors():
-        if recipe.init_from is None:
-            fields = {"vocab_size": recipe.vocab_size, **recipe.model}
-            return VanillaTransformerConfig.from_preset(recipe.preset, **fields)
-        try:
-            return VanillaTransformerConfig.from_pretrained(recipe.init_from, **recipe.model)
-        except OSError as error:
-            raise InputError(f"model `{recipe.init_from}` cannot be loaded: {first_line(error)}") from None
 
 
 class TranslationTask(Task[TrainRecipe]):
@@ -194,6 +202,23 @@ class TranslationTask(Task[TrainRecipe]):
         limits = dict.fromkeys(self.length_keys, self.positions)
         return dataclasses.replace(recipe, long_sentences="cut", **cast(Any, limits))
 
+    def check_batches(self, tokens_per_batch: int) -> None:
+        """Refuse a stream that may hold a longer sentence than a batch: it would stop training at that one.
+
+        Raises:
+            InputError: names the key of the length that does not fit.
+        """
+        recipe = self._within_positions(self.recipe)
+        if not self.streaming or recipe.long_sentences == "keep":
+            return
+        for key in self.length_keys:
+            length = getattr(recipe, key)
+            if length > tokens_per_batch:
+                raise InputError(
+                    f"`{key}` of a stream must be at most the tokens of a batch ({tokens_per_batch}), but is"
+                    f" {length} instead: lower it, or raise `tokens_per_device` and `tokens_per_update`."
+                )
+
     @staticmethod
     def _prepare(recipe: TrainRecipe, pairs: Any, tokenizer: Any) -> tuple[Any, object]:
         return prepare_pairs(
@@ -211,11 +236,15 @@ class TranslationTask(Task[TrainRecipe]):
 
     def arguments(self) -> dict[str, Any]:
         """Streams, BPE-dropout, and how validation decodes."""
+        recipe = self.recipe
+        limited = recipe.long_sentences != "keep"
         return {
-            "bpe_dropout": self.recipe.bpe_dropout,
-            "streaming_window": self.recipe.streaming_window,
-            "predict_with_generate": self.recipe.metric != "loss",
-            "generation_num_beams": self.recipe.eval_num_beams,
+            "bpe_dropout": recipe.bpe_dropout,
+            "bpe_dropout_max_source_length": recipe.max_source_length if limited else None,
+            "bpe_dropout_max_target_length": recipe.max_target_length if limited else None,
+            "streaming_window": recipe.streaming_window,
+            "predict_with_generate": recipe.metric != "loss",
+            "generation_num_beams": recipe.eval_num_beams,
         }
 
     def scores(self, tokenizer: Any) -> Any:
@@ -272,9 +301,12 @@ class LanguageModelTask(Task[LanguageModelRecipe]):
         if not recipe.samples:
             return []
         rows = eval_rows if self.masked else None
-        return [
-            PrintSamples(tokenizer, count=recipe.samples, prompts=recipe.prompts, rows=rows, seed=recipe.seed)
-        ]
+        samples = PrintSamples(
+            tokenizer, count=recipe.samples, prompts=recipe.prompts, rows=rows, seed=recipe.seed
+        )
+        if not self.masked:
+            samples.check_prompts(self.positions)
+        return [samples]
 
     def _masking(self, tokenizer: Any) -> Masking:
         return Masking(tokenizer, probability=self.recipe.mask_probability, seed=self.recipe.seed)

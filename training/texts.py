@@ -86,7 +86,7 @@ def prepare_causal_texts(
 def prepare_masked_texts(
     texts: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 256, join_lines: bool = False
 ) -> tuple[Dataset, TextReport]:
-    """Rows for a masked language model: the text and `</s>`, as an encoder reads it; `MaskedCollator` hides.
+    """Rows for a masked language model: the text and `</s>`, as an encoder reads it; `TextCollator` hides.
 
     Args and errors as for `prepare_causal_texts`, without the `<s>`.
     """

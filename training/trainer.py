@@ -29,6 +29,7 @@ from .arguments import VanillaTransformerTrainingArguments
 from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
+from .filtering import learned_positions
 from .parts import learning_rate_factors_of, scale_learning_rates
 from .schedule import get_paper_schedule
 from .scoring import EvaluationTally, TranslationScores
@@ -204,12 +205,22 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             self.processing_class,
             dropout=self.args.bpe_dropout,
             run_dir=self.args.output_dir,
-            longest=self._tokens_per_batch or 0,
+            limits=self._dropout_limits(),
             main=self.args.should_save,
             wait=self.accelerator.wait_for_everyone,
         )
         segmentation.start(anew=not checkpoints.list_checkpoints(self.args.output_dir))
         return segmentation
+
+    def _dropout_limits(self) -> tuple[int, int]:
+        """Most tokens of a source and of a target that BPE-dropout may make: as many as can be trained on."""
+        args = self.args
+        positions = learned_positions(getattr(self.accelerator.unwrap_model(self.model), "config", None))
+        source, target = (
+            min(limit for limit in (length, positions, self._tokens_per_batch or 0) if limit is not None)
+            for length in (args.bpe_dropout_max_source_length, args.bpe_dropout_max_target_length)
+        )
+        return source, target
 
     def _data_loader(self, dataset: Any, **settings: Any) -> DataLoader:
         settings["pin_memory"] = self.args.dataloader_pin_memory

@@ -42,6 +42,11 @@ def test_without_a_token_limit_accumulation_is_the_users(tmp_path: Path) -> None
         ("tokens_per_device", -1, "`tokens_per_device` must be positive, but is -1 instead."),
         ("warmup_steps", 0, "`warmup_steps` must be positive, but is 0 instead."),
         ("streaming_window", 0, "`streaming_window` must be positive, but is 0 instead."),
+        (
+            "bpe_dropout_max_target_length",
+            0,
+            "`bpe_dropout_max_target_length` must be positive, but is 0 instead.",
+        ),
         ("bpe_dropout", 1.0, "`bpe_dropout` must be at least 0 and below 1, but is 1.0 instead."),
         ("learning_rate_scale", -1.0, "`learning_rate_scale` must not be negative, but is -1.0 instead."),
         ("keep_best_checkpoints", -1, "`keep_best_checkpoints` must not be negative, but is -1 instead."),

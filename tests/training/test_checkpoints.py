@@ -163,3 +163,10 @@ def test_best_steps_prefer_the_earlier_of_equals() -> None:
     ]
     assert checkpoints.best_steps(log, "bleu", greater_is_better=True, count=2) == [2, 3]
     assert checkpoints.best_steps(log, "eval_bleu", greater_is_better=False) == [4, 1, 2, 3]
+
+
+def test_a_print_that_nobody_reads_is_not_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), checkpoints.readable_write_errors(tmp_path):
+        raise BrokenPipeError
+    with pytest.raises(InputError, match="cannot be written"), checkpoints.readable_write_errors(tmp_path):
+        raise PermissionError(13, "Permission denied")

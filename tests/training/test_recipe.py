@@ -147,6 +147,22 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         (["--valid_split", "dev", "--valid_source", "null", "--valid_target", "null"], "`dataset` is null"),
         (["--max_steps", "null", "--streaming", "true"], "`streaming` needs `max_steps`"),
         (
+            ["--max_steps", "5", "--streaming", "true", "--bpe_dropout", "0.1"],
+            "`bpe_dropout` must be 0 for a stream: set it so, or `streaming` to false.",
+        ),
+        (["--vocab_size", "261"], "`vocab_size` must be at least 262, but is 261 instead."),
+        (
+            ["--dataset", "some", "--train_split", "train[:9%]", "--valid_split", "dev"]
+            + ["--valid_source", "null", "--valid_target", "null"],
+            "`train_source` and `train_split` must not both say what to train on: set `train_source` to null",
+        ),
+        (
+            ["--dataset", "some", "--train_file", "x.tsv", "--valid_split", "dev"]
+            + ["--valid_source", "null", "--valid_target", "null"],
+            "`train_source` and `train_file` must not both be given",
+        ),
+        (["--dataset", "some"], "`train_source` and `dataset` must not both be given"),
+        (
             ["--eval_steps", "30", "--save_steps", "50"],
             "`save_steps` must be null or a multiple of `eval_steps`",
         ),
@@ -157,6 +173,10 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
 def test_what_cannot_be_is_an_error(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message.replace("?", r"\?").replace("[", r"\[")):
         load_recipe("demo", words)
+
+
+def test_a_given_tokenizer_has_a_vocabulary_of_its_own() -> None:
+    assert TrainRecipe(tokenizer="folder", vocab_size=9).vocab_size == 9
 
 
 def test_nothing_may_stand_for_a_number_of_the_search() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import parallel_sentences
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     TrainerCallback,
 )
+from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import TrainRecipe, TrainResult, load_recipe, train
@@ -31,6 +33,9 @@ FINISHED: dict[str, Any] = {
         "num_beams": 2, "length_penalty": 0.6, "length_penalty_type": "power", "max_length_beyond_source": 7
     },
 }  # fmt: skip
+
+SHORT: dict[str, Any] = {"max_source_length": 9, "max_target_length": 9}
+LEARNED: dict[str, Any] = {"position_embedding": "learned", "max_position_embeddings": 140}
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +112,26 @@ def test_a_changed_recipe_is_refused_with_the_keys_that_differ(finished: TrainRe
         again(finished, seed=7, warmup_steps=3)
 
 
+def test_a_run_that_trained_nothing_says_how_to_begin_anew(
+    finished: TrainResult, tmp_path: Path, monkeypatch: Any
+) -> None:
+    with pytest.raises(InputError, match=r"or another `output_dir`\.$"):
+        again(finished, seed=7)
+
+    def dies(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("vanilla_transformer.training.run.VanillaTransformerTrainer.train", dies)
+        train(load_recipe(write_recipe(tmp_path)))
+    changed = load_recipe(write_recipe(tmp_path, max_steps=1, save_steps=1, eval_steps=1, vocab_size=270))
+    claim = tmp_path / "run" / "recipe.yaml"
+    with pytest.raises(InputError, match=f"if no run goes on there, delete `{claim}` to begin anew"):
+        train(changed)
+    claim.unlink()
+    assert len(AutoTokenizer.from_pretrained(train(changed).output_dir)) == 270
+
+
 def test_a_run_that_died_while_finishing_is_finished_without_training(finished: TrainResult) -> None:
     for name in ("results.json", "model.safetensors"):
         (finished.output_dir / name).unlink()
@@ -134,6 +159,26 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"tokenizer": "./absent"}, r"`tokenizer` names the folder `\./absent`, which does not exist\."),
         ({"init_from": "/absent/model"}, "`init_from` names the folder `/absent/model`, which does not"),
         ({"tokens_per_update": 20, "tokens_per_device": 20}, "a batch may hold 20"),
+        (
+            {"streaming": True, "max_source_length": 130, "max_target_length": 131},
+            r"`max_target_length` of a stream must be at most the tokens of a batch \(130\), but is 131",
+        ),
+        (
+            {"streaming": True, "long_sentences": "keep", "model": LEARNED, **SHORT},
+            r"`max_source_length` of a stream must be at most the tokens of a batch \(130\), but is 140",
+        ),
+        pytest.param(
+            {"attn_implementation": "flash_attention_2", "train_source": "absent.txt"},
+            "`attn_implementation`: flash_attention_2 cannot be used: .*installed",
+            marks=pytest.mark.skipif(
+                is_flash_attn_2_available() or is_kernels_available(), reason="it can be used here"
+            ),
+        ),
+        pytest.param(
+            {"attn_implementation": "flex_attention", "train_source": "absent.txt"},
+            "`attn_implementation`: flex_attention does not train on a CPU; use sdpa",
+            marks=pytest.mark.skipif(torch.accelerator.is_available(), reason="trains on no CPU here"),
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line_and_starts_no_run(tmp_path: Path, changes: dict, message: str) -> None:
@@ -276,6 +321,7 @@ def test_a_stream_trains_and_tells_what_was_dropped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes: dict[str, Any] = {"streaming": True, "streaming_window": 20, "max_steps": 4}
+    changes |= {"max_source_length": 130, "max_target_length": 130}
     changes |= {"eval_steps": 2, "save_steps": 2, "dataloader_workers": 1}
     recipe = load_recipe(write_recipe(tmp_path, **changes))
     with open(str(recipe.train_source), "a") as source, open(str(recipe.train_target), "a") as target:
@@ -354,3 +400,21 @@ def test_bpe_dropout_draws_anew_in_each_epoch_and_a_resumed_run_keeps_its_own(
     tokenizer = json.loads((result.output_dir / "tokenizer.json").read_text())
     assert not tokenizer["model"].get("dropout")
     assert [step for step, _ in step_losses(result.output_dir)] == list(range(1, 14))
+
+
+@pytest.mark.parametrize(
+    ("positions", "lengths", "how", "longest"),
+    [(64, (28, 24), "drop", (28, 24)), (26, (26, 24), "cut", (26, 24)), (26, (9, 9), "keep", (26, 26))],
+)
+def test_bpe_dropout_makes_no_sentence_longer_than_allowed(
+    tmp_path: Path, positions: int, lengths: tuple[int, int], how: str, longest: tuple[int, int]
+) -> None:
+    learned = {"position_embedding": "learned", "max_position_embeddings": positions}
+    changes: dict[str, Any] = {
+        "bpe_dropout": 0.9, "vocab_size": 500, "max_steps": 1, "eval_steps": 1, "save_steps": 1,
+        "model": load_recipe(write_recipe(tmp_path)).model | learned, "long_sentences": how,
+        "max_source_length": lengths[0], "max_target_length": lengths[1],
+    }  # fmt: skip
+    result = train(load_recipe(write_recipe(tmp_path, **changes)))
+    drawn = np.load(result.output_dir / "segmentation" / "lengths.npy")
+    assert all(drawn[side].max() <= limit for side, limit in enumerate(longest))

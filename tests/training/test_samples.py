@@ -12,6 +12,7 @@ from training_toy import quiet_environment, toy_model, write_recipe
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from vanilla_transformer import VanillaTransformerForCausalLM, VanillaTransformerForMaskedLM
+from vanilla_transformer.errors import InputError
 from vanilla_transformer.training.samples import PrintSamples
 
 FSDP_CHILD = Path(__file__).with_name("fsdp_texts_on_cpu.py")
@@ -57,6 +58,26 @@ def test_every_process_computes_the_same_samples_and_one_prints_them(
     assert torch.equal(torch.get_rng_state(), before)
     evaluated(PrintSamples(tiny_tokenizer, **settings), model, step=6, process=0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("limit", ["max_new_tokens", "max_length"])
+def test_samples_end_with_the_learned_positions(tiny_tokenizer: Any, limit: str) -> None:
+    model: Any = VanillaTransformerForCausalLM(
+        toy_model(
+            position_embedding="learned", max_position_embeddings=8, vocab_size=len(tiny_tokenizer)
+        ).config
+    )
+    # No sample ends by itself.
+    model.generation_config.update(do_sample=False, eos_token_id=None, **{limit: 40})
+    samples = PrintSamples(tiny_tokenizer, count=2, prompts=["w1 w2", "w1 w2 w3 w4 w5 w6"])
+    samples.check_prompts(8)
+    assert [
+        len(tiny_tokenizer(text, add_special_tokens=False).input_ids) for text in samples.samples(model)
+    ] == [7, 7]
+    with pytest.raises(
+        InputError, match=r"shorter than .* \(7\) for .*, but 'w1 w2 w3 w4 w5 w6' has 7 tokens"
+    ):
+        samples.check_prompts(7)
 
 
 @pytest.mark.slow

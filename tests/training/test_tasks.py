@@ -215,6 +215,19 @@ def test_learned_positions_limit_texts(
     assert "Validation data: 2 pieces of 2 texts; 1 cut" in capsys.readouterr().out
 
 
+def test_samples_of_learned_positions_end_with_them(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = SMALL["model"] | {"position_embedding": "learned", "max_position_embeddings": 12}
+    changes: dict[str, Any] = {"model": learned, "max_length": 12, "max_steps": 1, "eval_steps": 1}
+    changes |= {"save_steps": 1, "samples": 1}
+    with pytest.raises(InputError, match=r"each of `prompts` must be shorter than .*\(12\)"):
+        train(language_model(data, tmp_path / "run", prompts=["w1 " * 12], **changes))
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+    train(language_model(data, tmp_path / "run", prompts=["w1 w2"], **changes))
+    assert "step 1: w1 w2" in capsys.readouterr().out
+
+
 def test_what_cannot_be_trained_on_is_one_line_and_starts_no_run(data: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("text,label\nw1,square\n")
     for recipe, message in (
