@@ -217,15 +217,15 @@ def explain(
     The stages are then read from one pass over source and translation, as in training (teacher forcing).
 
     Args:
-        model: the model; it is left as it was found.
+        model: the model, adapted by PEFT or not; it is left as it was found.
         tokenizer: its tokenizer.
         source: one sentence.
         target: a translation to follow instead of the model's own.
         max_new_tokens: most pieces to decode; default: the source's + 50 (section 6.1).
 
     Raises:
-        InputError: the sentence is empty, `max_new_tokens` is not positive, or the model is of another kind
-            or has a stack without layers.
+        InputError: the sentence is empty, `max_new_tokens` is not positive, or the model is of another kind,
+            has a stack without layers, or learned a prefix or a prompt by PEFT.
         ValueError: the sentence is longer than a model with learned positions takes.
 
     Example:
@@ -275,6 +275,7 @@ def explain(
 
 
 def _checked(model: Any, source: str, target: str | None) -> VanillaTransformerForConditionalGeneration:
+    model = _without_wrapper(model)
     if getattr(model.config, "model_type", None) != "vanilla_transformer":
         raise InputError(
             f"only a `vanilla_transformer` can be explained, but the model is a `{model.config.model_type}`."
@@ -288,6 +289,17 @@ def _checked(model: Any, source: str, target: str | None) -> VanillaTransformerF
             raise InputError(f"`{name}` must be a sentence, but is empty.")
     # Not told by its class: it may come from code beside its weights.
     return cast(VanillaTransformerForConditionalGeneration, model)
+
+
+def _without_wrapper(model: Any) -> Any:
+    """The model in a `PeftModel`, whose adapters are layers of its own and stay active."""
+    if not hasattr(model, "get_base_model"):
+        return model
+    config = getattr(model, "active_peft_config", None)
+    if getattr(config, "is_prompt_learning", False):
+        kind = type(config).__name__.removesuffix("Config")
+        raise InputError(f"a model with {kind} cannot be explained: no layer of it holds what was learned.")
+    return model.get_base_model()
 
 
 def decode_step_by_step(

@@ -45,11 +45,13 @@ def describe(explanation: Explanation, *, layer: int = 0, head: int = 0) -> str:
     stages = [
         f"{explanation.source} -> {explanation.translation}",
         _describe_embedding("Encoder input", explanation.source_embedding),
-        *_describe_layer("Encoder", encoder, source, source, explanation, layer, head),
+        *_describe_layer(_layer_title("Encoder", explanation.encoder, layer), encoder, source, source,
+                         explanation, head),
         matrix("Encoder output, which becomes K and V of the decoder's cross-attention", explanation.memory,
                source),
         _describe_embedding("Decoder input", explanation.target_embedding),
-        *_describe_layer("Decoder", decoder, target, source, explanation, layer, head),
+        *_describe_layer(_layer_title("Decoder", explanation.decoder, layer), decoder, target, source,
+                         explanation, head),
         _describe_decoding(explanation),
     ]  # fmt: skip
     return "\n\n".join(stages)
@@ -120,17 +122,20 @@ def _describe_embedding(name: str, embedding: Embedding) -> str:
     return "\n\n".join(parts)
 
 
+def _layer_title(stack: str, layers: Sequence[Layer], index: int) -> str:
+    """Names the layer that `pick` shows, counted from 1."""
+    return f"{stack} layer {pick(range(len(layers)), index) + 1}"
+
+
 def _describe_layer(
-    stack: str,
+    title: str,
     layer: Layer,
     pieces: Sequence[str],
     memory: Sequence[str],
     explanation: Explanation,
-    number: int,
     head: int,
 ) -> list[str]:
     residuals = iter(layer.residuals)
-    title = f"{stack} layer {number + 1}" if number >= 0 else f"{stack} layer {number}"
     masked = " (masked)" if layer.cross_attention is not None else ""
     parts = [
         _describe_attention(f"{title}, self-attention{masked}", layer.self_attention, pieces, pieces, head)
@@ -160,7 +165,7 @@ def _describe_attention(
 ) -> str:
     heads, _, width = attention.query.shape
     parts = [
-        f"{title}: head {range(heads)[pick(range(heads), head)] + 1} of {heads}",
+        f"{title}: head {pick(range(heads), head) + 1} of {heads}",
         matrix("Q", pick(attention.query, head), queries),
         matrix("K", pick(attention.key, head), keys),
         matrix("V", pick(attention.value, head), keys),

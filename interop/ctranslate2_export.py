@@ -25,6 +25,7 @@ from ..modeling.modeling_vanilla_transformer import (
     VanillaTransformerStack,
 )
 from ..modeling.translation_vanilla_transformer import side_vocabulary
+from .adapters import plain_model
 from .weights import STACKS, copy_generation_config, hub_fields_removed, plain_tokenizer
 
 logger = logging.get_logger(__name__)
@@ -65,15 +66,17 @@ def to_ctranslate2(
     for any length: tensor2tensor's that begin at 1, as OpenNMT's do.
 
     Args:
-        model: ours.
+        model: ours, adapted by PEFT or not, see `plain_model`.
         tokenizer: gives the tokens of the vocabulary their names; without one they are called by number.
         positions: rows of the table of positions; a longer source or translation is refused when it comes.
             Learned positions keep their own number.
 
     Raises:
-        InputError: CTranslate2 has no such architecture, the message names the field; or is not installed.
+        InputError: CTranslate2 has no such architecture or layer, the message names the field or the layer;
+            or is not installed.
     """
     specs = import_extra("ctranslate2", "ctranslate2").specs
+    model = plain_model(model)
     config = model.config
     _check_exportable(config, model.generation_config)
     spec = specs.TransformerSpec(

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import OWN_FIELDS
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
+from .adapters import plain_model
 from .weights import (
     STACKS,
     build_model,
@@ -130,11 +131,13 @@ def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTMode
     """A `MarianMTModel` that computes the same function.
 
     Interleaved sinusoids, the paper's, become Marian's split ones: the entries of the residual stream are
-    brought into another order, which nothing else can see. Absent biases become zeros.
+    brought into another order, which nothing else can see. Absent biases become zeros. Adapters of PEFT are
+    merged, see `plain_model`.
 
     Raises:
-        InputError: Marian has no such architecture; the message names the field.
+        InputError: Marian has no such architecture or layer; the message names the field or the layer.
     """
+    model = plain_model(model)
     config = model.config
     _check_exportable(config)
     order = torch.arange(config.d_model)

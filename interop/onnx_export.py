@@ -23,6 +23,7 @@ from ..modeling.onnx_engine import (
     ENCODER_INPUTS,
     ENCODER_OUTPUTS,
 )
+from .adapters import plain_model
 from .weights import copy_generation_config, hub_fields_removed, plain_tokenizer
 
 # The first but one with a layer norm in one piece.
@@ -107,16 +108,17 @@ def save_onnx(
     """Writes `encoder.onnx` and `decoder.onnx` in float32, the configurations, and the tokenizer.
 
     Batch and lengths are free. Sinusoids are computed in the graph, for any length. A tokenizer of ours is
-    saved as one of transformers' own class, so that the folder serves where this package is not.
+    saved as one of transformers' own class, so that the folder serves where this package is not. Adapters of
+    PEFT are merged, see `plain_model`.
 
     Raises:
-        InputError: ONNX has no such architecture, the message names the field; or the package onnx is not
-            installed.
+        InputError: ONNX has no such architecture or layer, the message names the field or the layer; or the
+            package onnx is not installed.
     """
     import_extra("onnx", "onnx")
     if not model.config.decoder_layers:
         raise InputError("`decoder_layers` must be positive for ONNX, but is 0 instead.")
-    plain: Any = copy.deepcopy(model).float().cpu().eval()
+    plain: Any = copy.deepcopy(plain_model(model)).float().cpu().eval()
     plain.set_attn_implementation("eager")
     config = plain.config
     stacked = config.decoder_layers * config.decoder_attention_heads

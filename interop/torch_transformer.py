@@ -17,6 +17,7 @@ from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 from ..training.checkpoints import read_json
+from .adapters import plain_model
 from .weights import (
     STACKS,
     Weights,
@@ -55,11 +56,14 @@ def to_torch(model: VanillaTransformerForConditionalGeneration) -> Weights:
     `source_embedding.weight`, `target_embedding.weight`, `projection.weight` and `projection.bias`, and of
     learned positions `source_positions.weight` and `target_positions.weight`.
 
-    `torch_transformer(config)` makes the module that the first go into.
+    `torch_transformer(config)` makes the module that the first go into. Adapters of PEFT are merged, see
+    `plain_model`.
 
     Raises:
-        InputError: `torch.nn.Transformer` has no such architecture; the message names the field.
+        InputError: `torch.nn.Transformer` has no such architecture or layer; the message names the field or
+            the layer.
     """
+    model = plain_model(model)
     config = model.config
     check_head_dims(config, "torch.nn.Transformer")
     ours = {name: tensor.clone() for name, tensor in model.state_dict().items()}

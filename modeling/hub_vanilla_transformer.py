@@ -1,6 +1,7 @@
 """What may go to the Hub, and how: one list of files, one commit, one clear line on a failure."""
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import PushToHubMixin
 
-from .saving_vanilla_transformer import files_written_whole, source_files, write_code
+from .saving_vanilla_transformer import auto_classes, files_written_whole, source_files, write_code
 
 CARD_FILE = "README.md"
 # Beside our own code nothing else is ever sent: no optimizer state, no log, no cache, nothing pickled.
@@ -24,11 +25,16 @@ SENT_FILES = (
     "model.safetensors",
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",
+    # Of a `variant`, "fp16" for instance, whole or in shards.
+    "model.*.safetensors",
+    "model.safetensors.index.*.json",
     "adapter_config.json",
     "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
     # Of the tokenizers that converted models come with: ours for fairseq's, Marian's and FSMT's.
     "vocab.json",
     "target_vocab.json",
@@ -37,6 +43,15 @@ SENT_FILES = (
     "target.spm",
     "vocab-src.json",
     "vocab-tgt.json",
+    # Of the tokenizers of transformers' other models: M2M100's, T5's, ProphetNet's ...
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "spiece.model",
+    "spm.model",
+    "spm_char.model",
+    "tokenizer.model",
+    "prophetnet.tokenizer",
+    "vocab.txt",
     "training_curves.png",
     CARD_FILE,
 )
@@ -48,6 +63,14 @@ SPACE_FILES = (
     "vanilla_transformer/*.py",
     CARD_FILE,
 )
+# The Hub's name of what the models do that an Auto class loads.
+_TASKS = {
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForSeq2SeqLM": "translation",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+}
 _HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 _REASONS = {
@@ -82,11 +105,15 @@ def files_to_send(folder: str | Path, repo_type: str = "model") -> list[str]:
         folder: a saved model, or what a Space is to hold.
         repo_type: "model" or "space".
     """
-    is_space = repo_type == "space"
-    allowed = SPACE_FILES if is_space else (*SENT_FILES, *(path.name for path in source_files()))
-    found = Path(folder).rglob("*") if is_space else Path(folder).iterdir()
+    found = Path(folder).rglob("*") if repo_type == "space" else Path(folder).iterdir()
     names = [path.relative_to(folder).as_posix() for path in found if path.is_file()]
-    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in allowed))
+    return sorted(_listed(names, repo_type))
+
+
+def _listed(names: Sequence[str], repo_type: str = "model") -> list[str]:
+    """Those that are on the list of what may be sent."""
+    allowed = SPACE_FILES if repo_type == "space" else (*SENT_FILES, *(path.name for path in source_files()))
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in allowed)]
 
 
 def check_contents(folder: str | Path, names: Sequence[str]) -> None:
@@ -100,7 +127,7 @@ def check_contents(folder: str | Path, names: Sequence[str]) -> None:
         path = Path(folder) / name
         if path.suffix == ".safetensors":
             _check_safetensors(path)
-        elif path.suffix not in (".png", ".spm"):
+        elif path.suffix not in (".png", ".spm", ".model"):
             text = path.read_text("utf-8")
             if _TOKEN.search(text):
                 raise ValueError(f"`{name}` holds an access token and is not sent.")
@@ -144,7 +171,7 @@ def upload(
         folder: a saved model, tokenizer or both; or what a Space is to hold.
         repo_id: `owner/name`, or `name` in your own account.
         repo_type: "model" or "space" (one of Gradio).
-        names: only these of its files.
+        names: these of its files, each of which must be on the list; by default all that are.
         path_in_repo: folder in the repository; by default its root.
         card: text of a model card for a repository that has none, where `folder` has none either.
         commit_message, commit_description: of the commit.
@@ -154,11 +181,17 @@ def upload(
         create_pr: open a pull request instead.
 
     Raises:
-        ValueError: a name or a file that is refused, see `check_repo_id` and `check_contents`.
+        ValueError: a name or a file that is refused, see `check_repo_id` and `check_contents`; or one of
+            `names` is not on the list.
         OSError: the Hub refused, or could not be reached; the message is one line.
     """
     check_repo_id(repo_id)
-    names = [name for name in files_to_send(folder, repo_type) if names is None or name in names]
+    names = files_to_send(folder, repo_type) if names is None else sorted(names)
+    if unlisted := sorted(set(names) - set(_listed(names, repo_type))):
+        raise ValueError(
+            f"`{unlisted[0]}` is not on the list of files that may be sent, and without it the {repo_type} is"
+            " not whole: nothing is sent."
+        )
     check_contents(folder, names)
     prefix = f"{path_in_repo}/" if path_in_repo else ""
     operations = [CommitOperationAdd(f"{prefix}{name}", str(Path(folder) / name)) for name in names]
@@ -282,6 +315,7 @@ class SharedOnHub(PushToHubMixin):
             return upload(
                 folder,
                 repo_id,
+                names=os.listdir(folder),
                 card=self._card(repo_id, tags or []),
                 commit_message=commit_message,
                 commit_description=commit_description,
@@ -304,14 +338,15 @@ def short_card(model: Any, repo_id: str, tags: Sequence[str] = ()) -> str:
         repo_id: the repository, as it is to be loaded from.
         tags: further tags.
     """
-    translates = model.config.is_encoder_decoder and model.can_generate()
+    auto_class = _auto_class(model)
+    task = _TASKS.get(auto_class)
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag="translation" if translates else None,
+        pipeline_tag=task,
         tags=[model.config.model_type, *tags],
     )
-    use = f'AutoModel.from_pretrained("{repo_id}", trust_remote_code=True)'
-    if translates:
+    use = f'{auto_class}.from_pretrained("{repo_id}", trust_remote_code=True)'
+    if task == "translation":
         use = f'pipeline("translation", model="{repo_id}", trust_remote_code=True)'
     return f"""---
 {data.to_yaml()}
@@ -328,3 +363,12 @@ from transformers import {use.partition(".")[0].partition("(")[0]}
 {use}
 ```
 """
+
+
+def _auto_class(model: Any) -> str:
+    """The Auto class that loads a model with its head; told by names, as a class may be of another copy."""
+    if model.config.is_encoder_decoder and model.can_generate():
+        return "AutoModelForSeq2SeqLM"
+    names = {cls.__name__ for cls in type(model).__mro__}
+    own = auto_classes().items()
+    return next((auto for auto, classes in own if names & {cls.__name__ for cls in classes}), "AutoModel")

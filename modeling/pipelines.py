@@ -59,7 +59,8 @@ def pipeline(
     if "backend" in options:
         model, options = _exported(model, options | loading)
     if tokenizer is None:
-        tokenizer = model.name_or_path if isinstance(model, PreTrainedModel) else model
+        # By its attribute and not its class: PEFT wraps models in one of its own.
+        tokenizer = model if isinstance(model, (str, Path)) else getattr(model, "name_or_path", "")
     if tokenizer == "":
         raise ValueError("`tokenizer` must be given, as the model was not loaded from a folder or the Hub.")
     if isinstance(tokenizer, (str, Path)):

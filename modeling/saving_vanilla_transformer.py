@@ -17,7 +17,10 @@ from typing import Any
 
 # An import of another file of ours: the dots, and the dotted path behind them, whose last name is the file's.
 _OUR_IMPORT = re.compile(r"^(\s*from )(\.+)((?:\w+\.)*(\w+_vanilla_transformer))( import\b)", re.MULTILINE)
-_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_WEIGHTS = re.compile(
+    r"model(?:\.(?P<file>.+?))?(?:-\d{5}-of-\d{5})?\.safetensors"
+    r"|model\.safetensors\.index(?:\.(?P<index>.+))?\.json"
+)
 
 
 def auto_classes() -> dict[str, tuple[type, ...]]:
@@ -134,8 +137,8 @@ def files_written_whole(folder: str | Path) -> Iterator[Path]:
     """A folder to write into, whose files take their places in `folder` when the block ends without an error.
 
     A new `folder` appears as a whole. In one that exists each file is exchanged by a rename, weights last and
-    all put back if one rename fails; weights of an earlier model that new ones do not replace are removed.
-    Whatever else is there stays.
+    all put back if one rename fails; weights of an earlier model that new ones do not replace are removed,
+    those of another `variant` excepted. Whatever else is there stays.
 
     Args:
         folder: where the files are to be.
@@ -173,7 +176,7 @@ def flush(folder: Path) -> None:
 def _exchange(beside: Path, final: Path) -> None:
     """Move the files of `beside` over those of `final`, or leave `final` as it was."""
     new = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
-    new.sort(key=lambda path: (_WEIGHTS.fullmatch(path.name) is not None, path))
+    new.sort(key=lambda path: (_variant(path.name) is not None, path))
     kept = beside / ".earlier"
     kept.mkdir()
     moved: list[Path] = []
@@ -187,10 +190,16 @@ def _exchange(beside: Path, final: Path) -> None:
         for number, path in enumerate(moved):
             _put_back(kept / str(number), final / path)
         raise
-    if any(_WEIGHTS.fullmatch(path.name) for path in new):
-        for path in final.iterdir():
-            if _WEIGHTS.fullmatch(path.name) and Path(path.name) not in new:
-                path.unlink()
+    variants = {_variant(path.name) for path in new} - {None}
+    for path in final.iterdir():
+        if _variant(path.name) in variants and Path(path.name) not in new:
+            path.unlink()
+
+
+def _variant(name: str) -> str | None:
+    """The `variant` that a file of weights is of, "" for none; `None` for a file of another kind."""
+    match = _WEIGHTS.fullmatch(name)
+    return None if match is None else match["file"] or match["index"] or ""
 
 
 def _keep(path: Path, link: Path) -> None:

@@ -1,5 +1,6 @@
 """Every number of an explanation, against the formulas in plain numpy and against the model's own outputs."""
 
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import parallel_sentences, word_tokenizer
+from peft import PrefixTuningConfig, get_peft_model
 
 from vanilla_transformer import (
     FairseqTokenizer,
@@ -18,6 +20,7 @@ from vanilla_transformer import (
 from vanilla_transformer.inspection import Explanation, explain
 from vanilla_transformer.inspection.explanation import Attention, Layer
 from vanilla_transformer.inspection.recording import record
+from vanilla_transformer.training import lora_config
 
 from ..modeling.numpy_transformer import SINUSOIDS, feed_forward, layer_norm, linear, softmax
 from ..modeling.toy import assert_parity, toy_model
@@ -208,8 +211,8 @@ def test_the_text_names_every_stage(explained: tuple[Any, Explanation]) -> None:
     text = explanation.text(layer=-1, head=1)
     for part in (
         "sqrt(12) = 3.46",
-        "Encoder layer -1, self-attention: head 2 of 4",
-        "Decoder layer -1, self-attention (masked): head 2 of 2",
+        "Encoder layer 2, self-attention: head 2 of 4",
+        "Decoder layer 3, self-attention (masked): head 2 of 2",
         "attention to the encoder's output",
         "Mask (1: visible)",
         "Scaled scores",
@@ -225,6 +228,33 @@ def test_the_text_names_every_stage(explained: tuple[Any, Explanation]) -> None:
     weights = explanation.encoder[-1].self_attention.weights[1, 0]
     assert f"{float(weights[1]):6.2f}" in text
     assert str(explanation) == explanation.text()
+
+
+def test_the_text_counts_the_layers_that_it_shows(explained: tuple[Any, Explanation]) -> None:
+    """Two in the encoder, three in the decoder; a stack with fewer than asked for shows its last."""
+    for layer, encoder, decoder in ((0, 1, 1), (2, 2, 3), (9, 2, 3), (-1, 2, 3), (-2, 1, 2), (-9, 1, 1)):
+        text = explained[1].text(layer=layer)
+        assert f"Encoder layer {encoder}, self-attention" in text
+        assert f"Encoder layer {encoder}, feed-forward" in text
+        assert f"Decoder layer {decoder}, self-attention" in text
+        assert f"Decoder layer {decoder}, attention to the encoder" in text
+        assert set(re.findall(r"layer (-?\d+)", text)) == {str(encoder), str(decoder)}
+
+
+def test_a_model_in_the_wrapper_of_peft_is_explained_with_its_adapter(tokenizer: Any) -> None:
+    model = model_for(tokenizer)
+    plain = explain(model, tokenizer, SOURCE, target=TARGET)
+    adapted: Any = get_peft_model(model, lora_config(model, r=4, init_lora_weights=False)).eval()
+    explanation = explain(adapted, tokenizer, SOURCE, target=TARGET)
+    inputs = tokenizer(SOURCE, text_target=TARGET, return_tensors="pt")
+    with torch.no_grad():
+        logits = adapted(**inputs).logits
+    parity(explanation.decoding.forced, logits[0].softmax(dim=-1))
+    assert not torch.allclose(explanation.decoding.forced, plain.decoding.forced, atol=1e-3)
+    prefix = PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=2)
+    prefixed: Any = get_peft_model(model_for(tokenizer, decoder_attention_heads=4), prefix)
+    with pytest.raises(InputError, match="a model with PrefixTuning cannot be explained"):
+        explain(prefixed, tokenizer, SOURCE)
 
 
 def test_nothing_of_the_model_is_changed(tokenizer: Any) -> None:

@@ -6,20 +6,24 @@ from typing import Any
 import pytest
 import torch
 from helpers import parallel_sentences
+from peft import get_peft_model
 from transformers import pipeline
 
 from vanilla_transformer import (
     VanillaTransformerDecoderModel,
     VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
     VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.modeling.pipelines import pipeline as own_pipeline
+from vanilla_transformer.training import lora_config
 
-from .toy import assert_parity, toy_head
+from .toy import assert_parity, toy_head, translating_model
 
 TEXTS = [source for source, _ in parallel_sentences(40)]
 PAIR = [TEXTS[0], TEXTS[1]]
@@ -117,3 +121,23 @@ def test_text_generation(tokenizer: Any, tmp_path: Path) -> None:
         assert [token for token in result["generated_token_ids"] if token != 0] == alone
     (result,) = found(TEXTS[0], **settings)
     assert result["generated_text"].startswith(TEXTS[0])
+
+
+def test_an_adapted_model_has_the_tokenizer_of_its_folder(tokenizer: Any, tmp_path: Path) -> None:
+    """In PEFT's wrapper, which is no class of transformers."""
+    translating_model(dtype=torch.float32, vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    kind: Any = VanillaTransformerForConditionalGeneration
+    base = kind.from_pretrained(tmp_path)
+    before: Any = own_pipeline("translation", base, device="cpu")(TEXTS[:4], max_new_tokens=6)
+    torch.manual_seed(0)
+    adapted: Any = get_peft_model(base, lora_config(base, r=4, init_lora_weights=False)).eval()
+    found: Any = own_pipeline("translation", adapted, device="cpu")
+    assert type(found.tokenizer) is VanillaTransformerTokenizer
+    after: Any = found(TEXTS[:4], max_new_tokens=6)
+    assert len(after) == 4 and after != before
+    base.name_or_path = ""
+    anything: Any = object()
+    for model in (base, adapted, anything):
+        with pytest.raises(ValueError, match="`tokenizer` must be given, as the model was not loaded"):
+            own_pipeline("translation", model)

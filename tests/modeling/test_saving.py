@@ -129,6 +129,18 @@ def test_new_shards_replace_old_weights(model: Any, tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_shards_of_a_variant_replace_those_of_the_same(model: Any, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    plain = {path.name for path in tmp_path.iterdir()}
+    for size, shards in (("5KB", True), ("50GB", False), ("5KB", True)):
+        model.save_pretrained(tmp_path, max_shard_size=size, variant="fp16")
+        names = {path.name for path in tmp_path.iterdir()}
+        assert plain < names
+        assert ("model.safetensors.index.fp16.json" in names) is shards
+        assert ("model.fp16.safetensors" in names) is not shards
+        assert any(re.fullmatch(r"model\.fp16-\d{5}-of-\d{5}\.safetensors", name) for name in names) is shards
+
+
 class Crash(BaseException):
     """What no code expects."""
 

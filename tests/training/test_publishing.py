@@ -8,21 +8,33 @@ from typing import Any
 
 import jinja2.meta
 import pytest
+import sentencepiece
 import torch
+import transformers
+from helpers import parallel_sentences
 from hub_client import hub_client
 from hub_server import TOKEN, Hub, running_hub
 from huggingface_hub import ModelCard
 from training_toy import collate, copy_dataset, toy_arguments, toy_model, write_recipe
+from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerDecoderModel,
+    VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
+    VanillaTransformerModel,
     VanillaTransformerTokenizer,
     VanillaTransformerTrainer,
     pipeline,
 )
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.modeling.hub_vanilla_transformer import SENT_FILES, files_to_send, short_card
 from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
 from vanilla_transformer.scripts import cli
 from vanilla_transformer.training import load_recipe
@@ -287,6 +299,111 @@ def test_a_pipeline_sends_model_tokenizer_and_code(hub: Hub) -> None:
     assert (
         "TranslationPipeline" in json.loads(files["config.json"])["custom_pipelines"]["translation"]["impl"]
     )
+
+
+def test_the_tokenizer_of_another_model_is_sent_whole(hub: Hub, tmp_path: Path) -> None:
+    """Loaded from what was sent, it is what it was."""
+    texts = iter([text for pair in parallel_sentences(200) for text in pair])
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts, model_prefix=str(tmp_path / "sp"), vocab_size=60, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sp.model"))
+    names = ["<s>", "<pad>", "</s>", "<unk>", *(pieces.id_to_piece(k) for k in range(3, len(pieces)))]
+    (tmp_path / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
+    tokenizer: Any = M2M100Tokenizer(
+        str(tmp_path / "vocab.json"), str(tmp_path / "sp.model"), src_lang="en", tgt_lang="fr"
+    )
+    sizes: dict[str, Any] = {
+        f"{stack}_{name}": size
+        for stack in ("encoder", "decoder")
+        for name, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 8))
+    }
+    model = M2M100ForConditionalGeneration(M2M100Config(vocab_size=len(tokenizer), d_model=8, **sizes))
+    pipeline("translation", model, tokenizer, device="cpu").push_to_hub("me/x", token=TOKEN)
+    sent = hub.repositories["me/x"].files()
+    assert {"sentencepiece.bpe.model", "vocab.json", "model.safetensors"} <= set(sent)
+    (tmp_path / "again").mkdir()
+    for name, content in sent.items():
+        (tmp_path / "again" / name).write_bytes(content)
+    again: Any = M2M100Tokenizer.from_pretrained(tmp_path / "again")
+    assert again("w1 w2").input_ids == tokenizer("w1 w2").input_ids
+
+
+def test_every_translating_tokenizer_of_transformers_is_on_the_list() -> None:
+    names = {TOKENIZER_MAPPING_NAMES.get(kind) for kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
+    classes = [getattr(transformers, str(name), None) for name in sorted(map(str, names))]
+    files = {file for cls in classes for file in getattr(cls, "vocab_files_names", {}).values()}
+    assert {"sentencepiece.bpe.model", "spiece.model", "prophetnet.tokenizer"} <= files <= set(SENT_FILES)
+
+
+@pytest.mark.parametrize("size", ["50GB", "5KB"])
+def test_weights_of_a_variant_are_sent(hub: Hub, tmp_path: Path, size: str) -> None:
+    options: dict[str, Any] = {"variant": "fp16", "max_shard_size": size, "token": TOKEN}
+    toy_model().save_pretrained(tmp_path / "x", push_to_hub=True, repo_id="me/x", **options)
+    weights = {path.name for path in (tmp_path / "x").iterdir() if "fp16" in path.name}
+    sent = set(hub.repositories["me/x"].files())
+    assert weights <= sent and "model.safetensors" not in sent
+    assert ("model.safetensors.index.fp16.json" in sent) is (size == "5KB")
+
+
+def test_what_was_saved_and_may_not_be_sent_is_named(hub: Hub, tmp_path: Path) -> None:
+    """Neither left out without a word nor sent."""
+    tokenizer: Any = VanillaTransformerTokenizer()
+    options: Any = {"filename_prefix": "my", "repo_id": "me/x", "token": TOKEN}
+    with pytest.raises(ValueError, match=r"`my-tokenizer.json` is not on the list .* nothing is") as caught:
+        tokenizer.save_pretrained(tmp_path / "x", push_to_hub=True, **options)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "x" / "my-tokenizer.json").is_file()
+    tokenizer.chat_template = {"default": "{{ messages }}", "tools": "{{ tools }}"}
+    with pytest.raises(ValueError, match=r"`additional_chat_templates` is not on the list"):
+        tokenizer.push_to_hub("me/x", token=TOKEN)
+    assert not hub.requests
+    tokenizer.chat_template = "{{ messages }}"
+    tokenizer.push_to_hub("me/x", token=TOKEN)
+    assert "chat_template.jinja" in hub.repositories["me/x"].files()
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "optimizer.safetensors", "train.txt", "run.log", "recipe.yaml", "model.pt",
+             "training_args.bin", "trainer_state.json", "random.model", "model.safetensors.tmp"],
+)  # fmt: skip
+def test_what_is_never_sent(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert files_to_send(tmp_path) == []
+
+
+CARDS: list[tuple[Any, str, str | None]] = [
+    (VanillaTransformerModel, "AutoModel", None),
+    (VanillaTransformerEncoderModel, "AutoModel", None),
+    (VanillaTransformerDecoderModel, "AutoModel", None),
+    (VanillaTransformerForCausalLM, "AutoModelForCausalLM", "text-generation"),
+    (VanillaTransformerForMaskedLM, "AutoModelForMaskedLM", "fill-mask"),
+    (
+        VanillaTransformerForSequenceClassification,
+        "AutoModelForSequenceClassification",
+        "text-classification",
+    ),
+    (VanillaTransformerForTokenClassification, "AutoModelForTokenClassification", "token-classification"),
+]
+
+
+@pytest.mark.parametrize(("kind", "auto", "task"), CARDS)
+def test_the_short_card_loads_a_model_with_its_head(
+    kind: Any, auto: str, task: str | None, tmp_path: Path
+) -> None:
+    class Derived(kind):
+        pass
+
+    config = toy_model().config
+    model = kind(VanillaTransformerConfig(**config.to_diff_dict()))
+    for one in (model, Derived(model.config)):
+        card = short_card(one, "me/x")
+        assert f'\n{auto}.from_pretrained("me/x", trust_remote_code=True)\n' in card
+        assert f"from transformers import {auto}\n" in card
+        assert metadata_of(card).get("pipeline_tag") == task
+    model.save_pretrained(tmp_path)
+    assert type(getattr(transformers, auto).from_pretrained(tmp_path)) is kind
 
 
 def test_saving_with_push_keeps_what_was_saved_when_the_push_fails(hub: Hub, tmp_path: Path) -> None:
