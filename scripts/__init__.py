@@ -6,14 +6,12 @@ Nothing heavy is imported before it is needed, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,33 +29,60 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 def run_script(body: Callable[[], int | None]) -> int:
     """Run the body of a script and turn what the user can mend into one line on standard error.
 
+    Standard streams that the caller closed hold nothing and take everything. What `body` prints is written
+    when this returns or raises.
+
     Returns:
         The exit status: 0, or what `body` returns; 2 for wrong input and files that cannot be read or
-        written; 130 after Ctrl-C; 141 when the reader of standard output went away.
+        written; 130 after Ctrl-C; 141 when the reader of the output went away.
     """
+    _open_absent_streams()
     try:
-        status = body() or 0
-        sys.stdout.flush()
-        return status
+        try:
+            return body() or 0
+        finally:
+            sys.stdout.flush()
     except InputError as error:
         return fail(str(error))
     except BrokenPipeError:
-        # Python would try to flush once more at exit, and complain.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return 130
+    finally:
+        _close_broken_streams()
+
+
+def _open_absent_streams() -> None:
+    # In the order of their numbers: each gets its own back, which no file that is opened later then takes.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for good)
+
+
+def _close_broken_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # Python would try to flush once more at exit, and complain.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(message: str) -> int:
     """Print `error: ` and the message, in one line, on standard error; the exit status 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    _tell("error: " + " ".join(message.split()))
     return 2
+
+
+def _tell(line: str) -> None:
+    # Where nobody reads the errors, the exit status tells.
+    with suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def parser_of(doc: str | None, **options: Any) -> argparse.ArgumentParser:
@@ -78,41 +103,53 @@ def positive(text: str) -> int:
     return number
 
 
-def read_lines(path: str) -> Iterator[str]:
-    r"""The lines of a UTF-8 file (or of standard input, for "-") without their ends; .gz is unpacked.
+def at_least_two(text: str) -> int:
+    """A whole number above 1, for argparse."""
+    if (number := positive(text)) == 1:
+        raise argparse.ArgumentTypeError("must be 2 or more, as the token that starts a translation counts.")
+    return number
 
-    Only "\n" (or "\r\n") ends a line, so that line n stays line n whatever else a sentence holds.
+
+def sentence(text: str) -> str:
+    """Text of the command line, for argparse; Python hands on bytes that are not UTF-8 as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"must be UTF-8, but is {text!r} instead.") from None
+    return text
+
+
+def is_stream(path: str) -> bool:
+    """Whether a pipe, a device or the like has that name: it hands on what it is given, and holds nothing."""
+    place = Path(path)
+    return place.exists() and not (place.is_file() or place.is_dir())
+
+
+def read_only_once(path: str) -> bool:
+    """Whether `read_lines` finds the lines no second time: in standard input and in a named pipe."""
+    return path == STANDARD_INPUT or is_stream(path)
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """The lines of a UTF-8 file, as training reads them, or of standard input, for "-", without their ends.
+
+    A file named .gz, .bz2 or .xz is unpacked. Only a line feed (or carriage return and line feed) ends a
+    line, so that line n stays line n whatever else a sentence holds.
 
     Raises:
         InputError: the file cannot be read, or a line is not UTF-8; the message names file and line.
     """
+    from vanilla_transformer.training import parallel_files
+
+    if not read_only_once(path):
+        yield from parallel_files.read_lines(Path(path))
+        return
     name = "standard input" if path == STANDARD_INPUT else path
     try:
-        with _opened(path) as file:
-            for number, line in enumerate(file, start=1):
-                yield _decoded(line, name, number)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"`{name}` is not a whole .gz file: {error}.") from None
+        with nullcontext(sys.stdin.buffer) if path == STANDARD_INPUT else open(path, "rb") as file:
+            yield from parallel_files.decoded_lines(file, name)  # each line as soon as it comes
     except OSError as error:
         raise InputError(f"`{name}` cannot be read: {error.strerror or error}.") from None
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
-    if path == STANDARD_INPUT:
-        yield sys.stdin.buffer
-        return
-    with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
-        yield file  # type: ignore[misc]
-
-
-def _decoded(line: bytes, name: str, number: int) -> str:
-    if number == 1:
-        line = line.removeprefix(b"\xef\xbb\xbf")
-    try:
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"`{name}` must be UTF-8, but line {number} is not: {error.reason}.") from None
 
 
 def read_aligned(paths: Sequence[str]) -> list[list[str]]:
@@ -138,18 +175,52 @@ def one_line(text: str) -> str:
     return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
-def write_lines(lines: Iterable[str], path: str | None) -> None:
-    """Write one line for each text to a file, or to standard output, where each is seen at once.
+def check_output(path: str | None) -> None:
+    """Refuse, before any work is done, a file that could not be written.
 
-    A file is written beside and renamed when it is complete.
+    Raises:
+        InputError: `path` is a folder, no file can be made in its own folder, or its name promises a packed
+            file.
+    """
+    if path is None or is_stream(path):
+        return
+    from vanilla_transformer.training.parallel_files import compression
+
+    if packed := compression(Path(path)):
+        raise InputError(f"`{path}` must not end in {packed}: what is written is plain text.")
+    if Path(path).is_dir():
+        raise InputError(f"`{path}` is a folder, not a file.")
+    try:
+        tempfile.TemporaryFile(dir=_behind_link(path).parent).close()
+    except OSError as error:
+        raise InputError(f"`{path}` cannot be written: {error.strerror or error}.") from None
+
+
+def write_lines(lines: Iterable[str], path: str | None) -> None:
+    """Write one line for each text to a file, or to standard output.
+
+    A file is written beside and renamed when it is complete. Standard output and pipes show each line at
+    once.
     """
     if path is None:
-        for line in lines:
-            sys.stdout.buffer.write(f"{one_line(line)}\n".encode())
-            sys.stdout.buffer.flush()
-        return
-    with _written_whole(Path(path)) as file:
-        file.writelines(f"{one_line(line)}\n".encode() for line in lines)
+        _write_each(lines, sys.stdout.buffer)
+    elif is_stream(path):
+        with open(path, "wb") as file:
+            _write_each(lines, file)
+    else:
+        with _written_whole(_behind_link(path)) as file:
+            file.writelines(f"{one_line(line)}\n".encode() for line in lines)
+
+
+def _write_each(lines: Iterable[str], file: IO[bytes]) -> None:
+    for line in lines:
+        file.write(f"{one_line(line)}\n".encode())
+        file.flush()
+
+
+def _behind_link(path: str) -> Path:
+    """The file that a link leads to, for a file that is renamed would take the place of the link."""
+    return Path(os.path.realpath(path) if os.path.islink(path) else path)
 
 
 class PartialFile:
@@ -171,7 +242,8 @@ class PartialFile:
     """
 
     def __init__(self, path: str, job: dict[str, Any], step: int):
-        self.path, self.lines, self.note = Path(path), Path(f"{path}.partial"), Path(f"{path}.partial.json")
+        self.path = _behind_link(path)
+        self.lines, self.note = Path(f"{self.path}.partial"), Path(f"{self.path}.partial.json")
         self.step, self.done = step, 0
         if self.lines.is_file() and self.note.is_file():
             self._check(job)
@@ -241,9 +313,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
     )
     parser.add_argument(
         "--max_length",
-        type=positive,
-        help="most tokens of a translation; default: what the model's folder says, such as 50 more than its"
-        " source has",
+        type=at_least_two,
+        help="most tokens of a translation, that of its start counted; default: what the model's folder says,"
+        " such as 50 more than its source has",
     )
     parser.add_argument(
         "--tokens_per_batch",
@@ -389,7 +461,7 @@ def _device(name: str) -> Any:
         return torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a value, which `meta` cannot give
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"`device` {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from vanilla_transformer.scripts import fail, run_script
+
 PROGRAM = "vanilla-transformer"
 
 # Command: module in this package, and what it does in one line.
@@ -43,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The command's exit status; 2 for an unknown command.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    # A command's own `run_script` begins only behind argparse, which prints its help.
+    return run_script(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -51,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command = words[0].replace("_", "-")
     if command not in COMMANDS:
-        print(f"error: {_unknown(command)}", file=sys.stderr)
-        return 2
+        return fail(_unknown(command))
     # argparse takes the program's name from here, and reports the whole command.
     sys.argv = [f"{PROGRAM} {command}", *words[1:]]
     module = importlib.import_module(f"vanilla_transformer.scripts.{COMMANDS[command][0]}")

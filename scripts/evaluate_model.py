@@ -20,6 +20,7 @@ from typing import Any
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
     add_model_options,
+    check_output,
     generate_options,
     load_translator,
     one_line,
@@ -117,6 +118,7 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("`--model` and `--source` go together.")
     if args.output and args.model is None:
         raise InputError("`--output` keeps the translations of `--model`, which is not given.")
+    check_output(args.output)
 
 
 def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:

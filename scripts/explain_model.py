@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import load_model, parser_of, positive, run_script
+from vanilla_transformer.scripts import load_model, parser_of, positive, run_script, sentence
 
 
 def parser() -> argparse.ArgumentParser:
     """The command-line options."""
     options = parser_of(__doc__)
-    options.add_argument("sentence", help="a source sentence")
+    options.add_argument("sentence", type=sentence, help="a source sentence")
     options.add_argument("--model", required=True, help="folder or Hub name of the model")
-    options.add_argument("--target", help="a translation to follow; default: the model's own")
+    options.add_argument("--target", type=sentence, help="a translation to follow; default: the model's own")
     options.add_argument("--layer", type=positive, default=1, help="layer to show; default: %(default)s")
     options.add_argument("--head", type=positive, default=1, help="head to show; default: %(default)s")
     options.add_argument("--figures", metavar="DIR", help="draw every stage into this folder, too")

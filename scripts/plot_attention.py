@@ -16,15 +16,15 @@ import argparse
 from collections.abc import Sequence
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import load_model, parser_of, positive, run_script
+from vanilla_transformer.scripts import load_model, parser_of, positive, run_script, sentence
 
 
 def parser() -> argparse.ArgumentParser:
     """The command-line options."""
     options = parser_of(__doc__)
-    options.add_argument("sentence", help="a source sentence")
+    options.add_argument("sentence", type=sentence, help="a source sentence")
     options.add_argument("--model", required=True, help="folder or Hub name of the model")
-    options.add_argument("--target", help="its translation; default: the model's own")
+    options.add_argument("--target", type=sentence, help="its translation; default: the model's own")
     options.add_argument(
         "--kind",
         choices=["encoder", "decoder", "cross", "alignment"],

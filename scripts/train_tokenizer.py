@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import parser_of, positive, read_lines, run_script
+from vanilla_transformer.scripts import parser_of, positive, read_lines, read_only_once, run_script
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="UTF-8 text of both languages; - is standard input",
+        help="UTF-8 text of both languages, plain or packed (.gz, .bz2, .xz); - is standard input",
     )
     options.add_argument("--output", required=True, metavar="DIR", help="folder of the new tokenizer")
     options.add_argument(
@@ -49,9 +49,12 @@ def run(args: argparse.Namespace) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"`{output}` is not a folder.")
     lines = lines_of(args.input)
-    tokenizer = VanillaTransformerTokenizer.train_from_iterator(
-        lines, vocab_size=args.vocab_size, lowercase=args.lowercase
-    )
+    try:
+        tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+            lines, vocab_size=args.vocab_size, lowercase=args.lowercase
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.incomplete-", dir=output.parent) as beside:
         tokenizer.save_pretrained(beside)
@@ -72,12 +75,12 @@ class Lines:
 
 
 def lines_of(paths: Sequence[str]) -> Iterable[str]:
-    """All lines, in memory only where standard input is among them, which is read once.
+    """All lines, in memory only where standard input or a pipe is among them, which are read once.
 
     Raises:
         InputError: there are none.
     """
-    lines = list(Lines(paths)) if "-" in paths else Lines(paths)
+    lines = list(Lines(paths)) if any(map(read_only_once, paths)) else Lines(paths)
     if not any(line.strip() for line in lines):
         raise InputError(f"there is no text in {', '.join(f'`{path}`' for path in paths)}.")
     return lines

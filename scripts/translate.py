@@ -28,29 +28,43 @@ from vanilla_transformer.scripts import (
     STANDARD_INPUT,
     PartialFile,
     add_model_options,
+    check_output,
     generate_options,
+    is_stream,
     load_translator,
     parser_of,
     read_lines,
+    read_only_once,
     run_script,
+    sentence,
     write_lines,
 )
 
 # From this many lines on, a progress bar is worth its line on the screen.
 LONG_INPUT = 200
+# What transformers, PEFT and the exports to engines load a model and its tokenizer from, by name.
+MODEL_FILES = (
+    *("config.json", "generation_config.json", "adapter_config.json", "*.index.json"),
+    *("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "model.bin", "*.onnx", "*.onnx[._]data"),
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "*vocab*.json", "*vocab*.txt"),
+    *("merges.txt", "*.model", "*.spm"),
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command-line options."""
     options = parser_of(__doc__)
     options.add_argument(
-        "sentences", nargs="*", help="sentences to translate; otherwise standard input is read"
+        "sentences",
+        nargs="*",
+        type=sentence,
+        help="sentences to translate; otherwise standard input is read",
     )
     options.add_argument(
         "--input",
         nargs="+",
         metavar="FILE",
-        help="UTF-8 text, one sentence a line, or .gz; - is standard input",
+        help="UTF-8 text, one sentence a line, plain or packed (.gz, .bz2, .xz); - is standard input",
     )
     options.add_argument("--output", metavar="FILE", help="where to write; default: standard output")
     add_model_options(options, required=True)
@@ -65,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
+    check_output(args.output)
     sentences, total = open_input(args)
     model, tokenizer = load_translator(args)
     from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translate
@@ -72,8 +87,9 @@ def run(args: argparse.Namespace) -> None:
     typed = total is None and sys.stdin.isatty()
     if typed:
         print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
-    # What can be read once more can be gone on with.
-    partial = PartialFile(args.output, job_of(args), WINDOW) if args.output and total is not None else None
+    # What can be read and written once more can be gone on with.
+    resumable = args.output and total is not None and not is_stream(args.output)
+    partial = PartialFile(args.output, job_of(args), WINDOW) if resumable else None
     done = partial.done if partial else 0
     if done:
         print(f"going on behind line {done}", file=sys.stderr)
@@ -96,14 +112,19 @@ def run(args: argparse.Namespace) -> None:
 
 def job_of(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
-    folder = Path(args.model)
     settings = ("tokens_per_batch", "dtype", "backend", "compute_type")
     options = {name: getattr(args, name) for name in settings}
     return {
-        "model": digests(sorted(filter(Path.is_file, folder.iterdir()))) if folder.is_dir() else args.model,
+        "model": digests(model_files(args.model)) or args.model,
         "sources": args.sentences or digests(map(Path, args.input)),
         "search": generate_options(args) | options,
     }
+
+
+def model_files(model: str) -> list[Path]:
+    """The files of a folder that decide what its model says; logs, scores and translations may lie beside."""
+    found = {path for pattern in MODEL_FILES for path in Path(model).glob(pattern)}
+    return sorted(filter(Path.is_file, found))
 
 
 def digests(paths: Iterable[Path]) -> list[str]:
@@ -125,8 +146,7 @@ def open_input(args: argparse.Namespace) -> tuple[Iterable[str], int | None]:
     if args.sentences:
         return args.sentences, len(args.sentences)
     paths = args.input or [STANDARD_INPUT]
-    # Standard input and named pipes can be read only once.
-    if any(path == STANDARD_INPUT or Path(path).is_fifo() for path in paths):
+    if any(map(read_only_once, paths)):
         return _all_lines(paths), None
     return _all_lines(paths), sum(1 for _ in _all_lines(paths))
 

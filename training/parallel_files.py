@@ -6,6 +6,8 @@ carriage return inside a sentence belong to it, so that they cannot shift two al
 other. One carriage return before the line feed and a byte order mark at the start of the file are removed.
 """
 
+from __future__ import annotations
+
 import bz2
 import csv
 import gzip
@@ -16,13 +18,15 @@ import lzma
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
-
-import pyarrow as pa
-from pyarrow import parquet
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..errors import InputError, first_line
+
+# pyarrow is imported where it is used: text is read where only translating is installed, too.
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH_SIZE = 10_000
 CHUNK_BYTES = 1 << 22
@@ -89,14 +93,28 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         InputError: for a file that cannot be opened, and for the first line that is not UTF-8.
     """
-    first_line = 1
     with open_binary(path) as handle:
-        chunk = _read_whole_lines(handle).removeprefix(BYTE_ORDER_MARK)
-        while chunk:
-            lines = _decode(chunk, path, first_line).removesuffix("\n").split("\n")
+        yield from decoded_lines(iter(partial(_read_whole_lines, handle), b""), str(path))
+
+
+def decoded_lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
+    """Yield the lines of UTF-8 text without their line ends, as the module describes.
+
+    Args:
+        chunks: whole lines, one or more in each; the last one may lack its line feed.
+        name: what messages call the text.
+
+    Raises:
+        InputError: for the first line that is not UTF-8.
+    """
+    first_line = 1
+    for chunk in chunks:
+        if first_line == 1:
+            chunk = chunk.removeprefix(BYTE_ORDER_MARK)
+        if chunk:
+            lines = _decode(chunk, name, first_line).removesuffix("\n").split("\n")
             yield from (line.removesuffix("\r") for line in lines)
             first_line += len(lines)
-            chunk = _read_whole_lines(handle)
 
 
 def _read_whole_lines(handle: IO[bytes]) -> bytes:
@@ -104,12 +122,12 @@ def _read_whole_lines(handle: IO[bytes]) -> bytes:
     return chunk if not chunk or chunk.endswith(b"\n") else chunk + handle.readline()
 
 
-def _decode(chunk: bytes, path: Path, first_line: int) -> str:
+def _decode(chunk: bytes, name: str, first_line: int) -> str:
     try:
         return chunk.decode("utf-8")
     except UnicodeDecodeError as error:
         line = first_line + chunk.count(b"\n", 0, error.start)
-        raise InputError(f"`{path}` must be UTF-8, but line {line} is not: {error.reason}.") from None
+        raise InputError(f"`{name}` must be UTF-8, but line {line} is not: {error.reason}.") from None
 
 
 def count_lines(path: Path) -> int:
@@ -207,14 +225,18 @@ def read_parquet(path: Path, columns: Columns, *, numbers: bool = False) -> Iter
     A missing value (null) is an empty sentence. With `numbers`, the second column may hold whole numbers or
     truth values, which become text as in `read_jsonl`.
     """
+    import pyarrow as pa
+    from pyarrow import parquet
+
     with open_binary(path) as handle:
         try:
             file = parquet.ParquetFile(handle)
-            names = file.schema_arrow.names
-            nested = "translation" in names and not set(columns) <= set(names)
-            if not nested:
-                _positions(path, names, columns)
-            for batch in file.iter_batches(BATCH_SIZE, columns=["translation"] if nested else list(columns)):
+            names, types = file.schema_arrow.names, file.schema_arrow.types
+            nested = not set(columns) <= set(names) and "translation" in names
+            nested = nested and pa.types.is_struct(types[names.index("translation")])
+            read = ("translation", "translation") if nested else columns
+            _positions(path, names, read)
+            for batch in file.iter_batches(BATCH_SIZE, columns=list(dict.fromkeys(read))):
                 cells = pa.RecordBatch.from_struct_array(batch.column("translation")) if nested else batch
                 yield _cells(path, cells, columns[0]), _cells(path, cells, columns[1], numbers)
         except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -222,7 +244,11 @@ def read_parquet(path: Path, columns: Columns, *, numbers: bool = False) -> Iter
 
 
 def _cells(path: Path, batch: pa.RecordBatch, column: str, numbers: bool = False) -> list[str]:
+    import pyarrow as pa
+
     cells = batch.column(_positions(path, batch.schema.names, (column, column))[0])
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
     if numbers and (pa.types.is_integer(cells.type) or pa.types.is_boolean(cells.type)):
         cells = cells.cast(pa.string())
     if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
@@ -238,6 +264,8 @@ def _parse_object(path: Path, number: int, line: str, columns: Columns) -> dict[
             f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         )
         raise InputError(f"`{path}` line {number} must be JSON, but is not: {reason}.") from None
+    except RecursionError:
+        raise InputError(f"`{path}` line {number} is nested too deeply to be read.") from None
     if not isinstance(row, dict):
         raise InputError(f"`{path}` line {number} must be a JSON object, but is {_kind(row)} instead.")
     if isinstance(row.get("translation"), dict) and not set(columns) <= set(row):
@@ -267,6 +295,8 @@ def _positions(path: Path, names: Sequence[str], columns: Columns) -> tuple[int,
     for column in columns:
         if column not in names:
             raise InputError(f"`{path}` has no column `{column}`; its columns are {_list(names)}.")
+        if names.count(column) > 1:
+            raise InputError(f"`{path}` has {names.count(column)} columns `{column}`, but must have one.")
     return names.index(columns[0]), names.index(columns[1])
 
 

@@ -1,7 +1,9 @@
-"""A small untrained model in a folder, as the scripts take it."""
+"""A small untrained model in a folder, as the scripts take it, and an output that nobody reads."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import torch
@@ -24,3 +26,12 @@ def model_folder(
     model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture
+def unread_stream() -> Iterator[TextIO]:
+    """A pipe whose reader went away."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        yield stream

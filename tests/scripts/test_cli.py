@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from typing import TextIO
 
 import pytest
 
@@ -66,6 +67,15 @@ def test_every_command_explains_itself_under_its_own_name(
     described = importlib.import_module(f"vanilla_transformer.scripts.{cli.COMMANDS[command][0]}").__doc__
     assert described
     assert described.splitlines()[0] in shown
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["recipes", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(
+    words: list[str], unread_stream: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", unread_stream)
+    assert cli.main(words) == 141
+    unread_stream.flush()  # as Python does at exit
 
 
 def test_underscores_are_taken_for_dashes(capsys: pytest.CaptureFixture[str]) -> None:

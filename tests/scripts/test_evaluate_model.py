@@ -136,7 +136,7 @@ def test_case_is_ignored_for_a_model_that_knows_none(
         (["--source", "s", "--hypotheses", "h"], "`--model` and `--source` go together"),
         (["--model", "m", "--hypotheses", "h"], "give either"),
         (["--hypotheses", "h", "--output", "o"], "`--output` keeps the translations of `--model`"),
-        (["--hypotheses", "missing"], "`missing` cannot be read"),
+        (["--hypotheses", "missing"], "`missing` does not exist"),
     ],
 )
 def test_what_does_not_go_together(
@@ -173,6 +173,17 @@ def test_a_word_splitter_that_is_not_there_stops_before_translating(
     assert evaluate_model.main(words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: `tokenize` ") and tokenize in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("output", ["no/such/folder/out", ".", "out.bz2"])
+def test_an_output_that_cannot_be_written_stops_before_translating(
+    output: str, files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(evaluate_model, "_translated")
+    words = ["--model", "m", "--source", files[0], "--references", files[1], "--output", output]
+    assert evaluate_model.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: `{output}` ") and error.count("\n") == 1
 
 
 def test_an_unknown_word_splitter(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

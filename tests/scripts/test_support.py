@@ -1,13 +1,17 @@
 """What the scripts share: errors in one line, and text files in which line k stays line k."""
 
+import bz2
 import errno
 import gzip
 import io
+import lzma
+import os
+import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import pytest
 
@@ -15,11 +19,15 @@ from vanilla_transformer import scripts
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
     CORPUS_FILES,
+    check_output,
     corpus_files,
+    fail,
     load_model,
     one_line,
+    parser_of,
     read_aligned,
     read_lines,
+    read_only_once,
     run_script,
     write_lines,
 )
@@ -62,6 +70,52 @@ def test_the_status_of_the_body_is_passed_on() -> None:
     assert run_script(lambda: 3) == 3
 
 
+def test_closed_streams_hold_nothing_and_take_everything() -> None:
+    body = """
+def body():
+    assert not sys.stdin.isatty() and list(read_lines("-")) == []
+    write_lines(["a"], None)
+    print("b")
+    assert open(os.devnull).fileno() == 3, "a file opened later must not become standard output"
+    raise InputError("that nobody sees")
+"""
+    code = f"from vanilla_transformer.scripts import *\n{body}\nraise SystemExit(run_script(body))"
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code])
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"),
+    [
+        ("stdout", lambda: print("a"), 141),
+        ("stdout", lambda: parser_of("what it does").parse_args(["--help"]), 141),
+        ("stderr", lambda: fail("wrong"), 2),
+        ("stderr", raising(KeyboardInterrupt()), 130),
+    ],
+)
+def test_a_stream_that_nobody_reads_is_no_error(
+    name: str,
+    body: Callable[[], None],
+    status: int,
+    unread_stream: TextIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, name, unread_stream)
+    assert run_script(body) == status
+    unread_stream.flush()  # as Python does at exit
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_full_standard_output_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run_script(lambda: print("a")) == 2
+    monkeypatch.undo()
+    assert capsys.readouterr().err == "error: No space left on device\n"
+
+
 def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffone\u2028two\r\n\r\nthree\x0cfour\x85\rfive\nlast".encode())
@@ -69,9 +123,12 @@ def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
 
 
 def test_packed_files_are_unpacked(tmp_path: Path) -> None:
+    for suffix, pack in ((".gz", gzip), (".bz2", bz2), (".xz", lzma)):
+        for end in (suffix, suffix.upper()):
+            path = tmp_path / f"a.txt{end}"
+            path.write_bytes(pack.compress("猫\n狗\n".encode()))
+            assert list(read_lines(str(path))) == ["猫", "狗"]
     path = tmp_path / "a.txt.gz"
-    path.write_bytes(gzip.compress("猫\n狗\n".encode()))
-    assert list(read_lines(str(path))) == ["猫", "狗"]
     path.write_bytes(path.read_bytes()[:-6])
     with pytest.raises(InputError, match=r"a.txt.gz` is not a whole .gz file"):
         list(read_lines(str(path)))
@@ -91,7 +148,7 @@ def test_broken_utf8_names_file_and_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"missing.txt` cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"missing.txt` does not exist"):
         list(read_lines(str(tmp_path / "missing.txt")))
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         list(read_lines(str(tmp_path)))
@@ -107,6 +164,19 @@ def test_aligned_files_are_equally_long(tmp_path: Path) -> None:
     Path(paths[2]).write_text("5\n")
     with pytest.raises(InputError, match=r"a` and `.*c` must have equally many lines, but have 2 and 1"):
         read_aligned(paths)
+
+
+def test_what_can_be_read_only_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    names = ("file", "link", "pipe", ".", "missing")
+    assert [name for name in names if read_only_once(str(tmp_path / name))] == ["pipe"]
+    assert read_only_once("-")
+    reader, writer = os.pipe()
+    assert read_only_once(f"/dev/fd/{reader}")
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_translation_stays_one_line() -> None:
@@ -141,6 +211,55 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["pipe", "link to a pipe", "/dev/null"])
+def test_what_is_no_file_is_written_and_stays(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link to a pipe").symlink_to("pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    check_output(str(tmp_path / name))
+    write_lines(["a\nb", "c"], str(tmp_path / name))
+    assert os.read(reader, 99) == (b"" if name == "/dev/null" else b"a b\nc\n")
+    os.close(reader)
+    assert not Path(tmp_path / name).is_file()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_to_a_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
+    for line in ("new", "again"):
+        check_output(str(tmp_path / "link"))
+        write_lines([line], str(tmp_path / "link"))
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "folder" / "file").read_text() == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("folder", "` is a folder, not a file."),
+        ("missing/out", "` cannot be written: No such file or directory."),
+        ("file/out", "` cannot be written: Not a directory."),
+        ("out.gz", "` must not end in .gz: what is written is plain text."),
+        ("out.XZ", "` must not end in .xz: what is written is plain text."),
+    ],
+)
+def test_what_cannot_be_written_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError) as caught:
+        check_output(str(tmp_path / name))
+    assert str(caught.value) == f"`{tmp_path / name}{message}"
+
+
+def test_what_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    for name in ("file", "new"):
+        check_output(str(tmp_path / name))
+    check_output(None)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model"])
 def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(InputError, match=f"`{name}` is not a folder with a model"):
@@ -153,9 +272,10 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_device_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`device` 'gpu7' cannot be used"):
-        load_model(str(tmp_path), device="gpu7")
+@pytest.mark.parametrize("device", ["gpu7", "meta"])
+def test_a_device_that_cannot_compute_is_an_error(tmp_path: Path, device: str) -> None:
+    with pytest.raises(InputError, match=f"`device` '{device}' cannot be used"):
+        load_model(str(tmp_path), device=device)
 
 
 def corpus_options(folder: Path, size: int) -> Namespace:

@@ -1,6 +1,8 @@
 """The train-tokenizer script: from files to a folder that AutoTokenizer reads."""
 
 import gzip
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ def test_files_become_a_shared_vocabulary(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), (b"", "there is no text in"), (b"\n \n", "no text"), (b"\xff\n", "UTF-8")],
+    [(None, "does not exist"), (b"", "there is no text in"), (b"\n \n", "no text"), (b"\xff\n", "UTF-8")],
 )
 def test_files_without_text_are_refused(
     content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -38,6 +40,30 @@ def test_files_without_text_are_refused(
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
     assert message in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_named_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe, file = tmp_path / "pipe", tmp_path / "file"
+    file.write_text("the cat sat on the mat\n" * 20)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(file.read_text(),))
+    writer.start()
+    for path in (pipe, file):
+        words = ["--input", str(path), "--output", str(tmp_path / f"of {path.name}"), "--vocab_size", "280"]
+        assert train_tokenizer.main(words) == 0
+    writer.join()
+    of_pipe, of_file = (
+        (tmp_path / f"of {path.name}" / "tokenizer.json").read_text() for path in (pipe, file)
+    )
+    assert of_pipe == of_file
+
+
+def test_a_vocabulary_too_small_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").write_text("text\n")
+    words = ["--input", str(tmp_path / "a"), "--output", str(tmp_path / "out"), "--vocab_size", "100"]
+    assert train_tokenizer.main(words) == 2
+    assert capsys.readouterr().err == "error: `vocab_size` must be at least 262, but is 100 instead.\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -16,7 +17,13 @@ from helpers import parallel_sentences
 from vanilla_transformer import HalfWeightsConfig
 from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
 from vanilla_transformer.modeling.translation_vanilla_transformer import translate as translate_in_python
-from vanilla_transformer.scripts import load_model, load_translator, translate
+from vanilla_transformer.scripts import (
+    explain_model,
+    load_model,
+    load_translator,
+    plot_attention,
+    translate,
+)
 
 SENTENCES = [source for source, _ in parallel_sentences(9)]
 OPTIONS = ["--num_beams", "1", "--max_length", "6"]
@@ -152,10 +159,13 @@ def test_broken_utf8_is_told_before_anything_is_written(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--input", "nowhere.txt"], "error: `nowhere.txt` cannot be read: No such file or directory"),
+        (["--input", "nowhere.txt"], "error: `nowhere.txt` does not exist."),
         (["w1", "--input", "x"], "error: give sentences as arguments or `--input`, not both."),
         (["w1", "--device", "gpu9"], "error: `device` 'gpu9' cannot be used"),
-        (["w1", "--output", "no/such/folder/out"], "No such file or directory"),
+        (["w1", "--device", "meta"], "error: `device` 'meta' cannot be used"),
+        (["w1", "--output", "no/such/folder/out"], "`no/such/folder/out` cannot be written: No such file or"),
+        (["w1", "--output", "out.gz"], "error: `out.gz` must not end in .gz"),
+        (["w1", "--output", "."], "error: `.` is a folder, not a file."),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -168,12 +178,55 @@ def test_what_cannot_be_done_is_one_line(
     assert shown.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["--num_beams", "0"], ["--tokens_per_batch", "x"], ["--dtype", "int8"]])
+def test_a_folder_as_output_is_told_before_the_model_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("./no such model", "w1", "--output", ".") == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_pipe_as_output_is_written_and_stays(
+    model_folder: str, expected: list[str], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert run(model_folder, *SENTENCES, "--output", str(tmp_path / "pipe")) == 0
+    assert os.read(reader, 1 << 16).decode().splitlines() == expected
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--num_beams", "0"],
+        ["--tokens_per_batch", "x"],
+        ["--dtype", "int8"],
+        ["--max_length", "0"],
+        ["--max_length", "1"],
+    ],
+)
 def test_options_out_of_range(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         translate.main(["--model", "m", "w1", *words])
     assert stopped.value.code == 2
     assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", [translate, explain_model, plot_attention])
+def test_a_sentence_that_is_not_utf8(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        script.main(["--model", "m", os.fsdecode(b"caf\xe9")])
+    assert stopped.value.code == 2
+    assert "must be UTF-8, but is 'caf\\udce9' instead.\n" in capsys.readouterr().err
+
+
+def test_without_standard_input_there_is_nothing_to_translate(
+    model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as after `<&-`
+    assert run(model_folder) == 0
+    sys.stdin.close()
+    assert capsys.readouterr().out == ""
 
 
 def test_a_damaged_model_is_one_line(model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,6 +278,40 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     assert "going on behind line 6\n" in capsys.readouterr().err
     assert (tmp_path / "out").read_text().splitlines() == expected
     assert not list(tmp_path.glob("*out.*"))
+
+
+def test_an_output_beside_the_model_is_not_of_the_model(
+    model_folder: str, expected: list[str], tmp_path: Path, stopping: Callable[[int], None]
+) -> None:
+    (tmp_path / "in").write_text("\n".join(SENTENCES))
+    output = Path(model_folder, "translations.en")
+    command = [model_folder, "--input", str(tmp_path / "in"), "--output", str(output)]
+    stopping(4)
+    assert run(*command) == 130
+    assert {path.name for path in output.parent.glob("*partial*")} == {
+        f"{output.name}.partial{end}" for end in ("", ".json")
+    }
+    stopping(0)
+    assert run(*command) == 0
+    assert output.read_text().splitlines() == expected
+
+
+def test_what_decides_the_translations_is_known_by_name(model_folder: str, tmp_path: Path) -> None:
+    """All that transformers saved, and no file of a training or of a translation."""
+    named = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
+    others = ["recipe.yaml", "results.json", "out.en.partial", "out.en.partial.json", "training_curves.png"]
+    for name in others:
+        Path(model_folder, name).touch()
+    found = {path.name for path in translate.model_files(model_folder)}
+    assert found == named | {"tokenizer_config.json"}
+    engines = """model.bin shared_vocabulary.json source_vocabulary.txt encoder.onnx decoder.onnx.data
+        decoder_model.onnx_data adapter_model.safetensors adapter_config.json source.spm target_vocab.json
+        model-00001-of-00002.safetensors model.safetensors.index.json vocab-src.json merges.txt vocab.txt
+        spiece.model sentencepiece.bpe.model special_tokens_map.json added_tokens.json pytorch_model.bin"""
+    (tmp_path / "all").mkdir()
+    for name in engines.split():
+        (tmp_path / "all" / name).touch()
+    assert [path.name for path in translate.model_files(str(tmp_path / "all"))] == sorted(engines.split())
 
 
 def test_another_job_does_not_go_on_with_the_lines_of_the_first(

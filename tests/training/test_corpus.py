@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pytest
 from datasets.arrow_writer import ArrowWriter
 from helpers import require_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import parallel_files
@@ -186,9 +188,9 @@ class TestAlignedFiles:
         seen: list[bytes] = []
         decode = parallel_files._decode
 
-        def noted(chunk: bytes, path: Path, first_line: int) -> str:
+        def noted(chunk: bytes, name: str, first_line: int) -> str:
             seen.append(chunk)
-            return decode(chunk, path, first_line)
+            return decode(chunk, name, first_line)
 
         monkeypatch.setattr(parallel_files, "_decode", noted)
         next(iter(load_pairs(**files, streaming=True)))
@@ -296,6 +298,11 @@ class TestTsv:
             message(file=path, **wanted) == f"`{path}` has no column `{missing}`; its columns are `{known}`."
         )
 
+    def test_a_column_that_occurs_twice(self, tmp_path: Path) -> None:
+        path = tmp_path / "pairs.tsv"
+        path.write_text("target\tsource\ttarget\na\tb\tc\n", encoding="utf-8")
+        assert message(file=path) == f"`{path}` has 2 columns `target`, but must have one."
+
 
 class TestCsv:
     @BOTH_WAYS
@@ -325,6 +332,13 @@ class TestCsv:
         path = tmp_path / "pairs.csv"
         path.write_text("source,english\na,b\n", encoding="utf-8")
         assert message(file=path) == f"`{path}` has no column `target`; its columns are `source`, `english`."
+
+    def test_a_column_that_occurs_twice(self, tmp_path: Path) -> None:
+        path = tmp_path / "pairs.csv"
+        path.write_text("source,id,target,id,source\na,1,b,2,c\n", encoding="utf-8")
+        assert message(file=path) == f"`{path}` has 2 columns `source`, but must have one."
+        path.write_text("source,id,target,id\na,1,b,2\n", encoding="utf-8")
+        assert read(file=path) == [("a", "b")], "others may occur twice"
 
     def test_a_long_cell(self, tmp_path: Path) -> None:
         path = tmp_path / "pairs.csv"
@@ -365,6 +379,7 @@ class TestJsonLines:
                 '{"source": "a", "target": "\\ud800"}',
                 "line 2: `target` holds a lone surrogate, which is no text.",
             ),
+            ("[" * 100_000, "line 2 is nested too deeply to be read."),
         ],
     )
     def test_malformed_row(self, tmp_path: Path, streaming: bool, row: str, reason: str) -> None:
@@ -402,6 +417,38 @@ class TestParquet:
         (batch,) = parallel_files.read_parquet(path, ("text", "label"), numbers=True)
         assert batch == (["a", "b", "c"], texts)
         assert list(load_labelled_texts(path)["label"]) == texts
+
+    @BOTH_WAYS
+    @pytest.mark.parametrize("text", [pa.string(), pa.large_string()])
+    def test_text_of_a_dictionary(self, tmp_path: Path, streaming: bool, text: pa.DataType) -> None:
+        """As pandas and polars write categories."""
+        path = tmp_path / "pairs.parquet"
+        columns = {
+            "source": pa.array(["a", None, "b", "a"], text).dictionary_encode(),
+            "target": pa.array(["c", "d", "", "c"], text).dictionary_encode(),
+        }
+        parquet.write_table(pa.table(columns), path)
+        assert read(file=path, streaming=streaming) == [("a", "c"), ("", "d"), ("b", ""), ("a", "c")]
+
+    def test_a_dictionary_of_other_things_than_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "pairs.parquet"
+        days = pa.array([1, 2], pa.date32()).dictionary_encode()
+        parquet.write_table(pa.table({"source": ["a", "b"], "target": days}), path)
+        assert (
+            message(file=path) == f"`{path}`: column `target` must hold text, but holds date32[day] instead."
+        )
+
+    @pytest.mark.parametrize("names", [["source", "target", "target"], ["translation", "translation", "id"]])
+    def test_a_column_that_occurs_twice(self, tmp_path: Path, names: list[str]) -> None:
+        path = tmp_path / "pairs.parquet"
+        cells = pa.array([{"source": "a", "target": "b"}]) if "id" in names else pa.array(["a"])
+        parquet.write_table(pa.Table.from_arrays([cells] * 3, names), path)
+        assert message(file=path) == f"`{path}` has 2 columns `{names[1]}`, but must have one."
+
+    def test_a_column_translation_that_is_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "pairs.parquet"
+        parquet.write_table(pa.table({"translation": ["a"]}), path)
+        assert message(file=path) == f"`{path}` has no column `source`; its columns are `translation`."
 
     def test_errors(self, tmp_path: Path) -> None:
         path = tmp_path / "pairs.parquet"
