@@ -204,6 +204,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for alias, name in self.attribute_map.items():
+            if alias in kwargs:
+                self._set_by_alias(name, kwargs.pop(alias))
         if self.decoder_vocab_size is None:
             self.decoder_vocab_size = self.vocab_size
         self._check()
@@ -212,6 +215,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 setattr(self, name, value)
         super().__post_init__(**kwargs)
         self.architectures = self._with_base_models(self.architectures or [])
+
+    def _set_by_alias(self, name: str, value: Any) -> None:
+        """Sets a field under transformers' name, before it is checked; of a lone decoder both stacks'."""
+        setattr(self, name, value)
+        if self.is_decoder and not self.is_encoder_decoder:
+            setattr(self, name.replace("encoder_", "decoder_"), value)
 
     def __setattr__(self, key: str, value: Any) -> None:
         super().__setattr__(key, value)

@@ -30,13 +30,15 @@ class Embedding:
     Attributes:
         pieces: the tokens as the vocabulary spells them.
         ids: (T,) their numbers.
-        scaled: (T, E) embeddings times sqrt(d_model).
+        factor: what embeddings are multiplied by, sqrt(d_model) in the paper; 1 where they are not.
+        scaled: (T, E) embeddings times the factor.
         positions: (T, E) positional encodings; `None` in a model without positions.
         total: (T, E) the sum, which the first layer reads.
     """
 
     pieces: tuple[str, ...]
     ids: torch.Tensor
+    factor: float
     scaled: torch.Tensor
     positions: torch.Tensor | None
     total: torch.Tensor
@@ -263,11 +265,17 @@ def explain(
         translation=str(tokenizer.decode(produced, skip_special_tokens=True)),
         pre_norm=translator.config.norm_position == "pre",
         activation=translator.config.activation_function,
-        source_embedding=_embedding(recording, "model.encoder", source_pieces, source_ids),
+        source_embedding=_embedding(
+            recording, "model.encoder", source_pieces, source_ids, translator.model.encoder.embed_scale
+        ),
         encoder=_layers(recording, "model.encoder", translator.config.encoder_layers),
         memory=recording.inputs["model.decoder.layers.0.encoder_attn.k_proj"][0],
         target_embedding=_embedding(
-            recording, "model.decoder", pieces_of(tokenizer, decoder_ids), decoder_ids
+            recording,
+            "model.decoder",
+            pieces_of(tokenizer, decoder_ids),
+            decoder_ids,
+            translator.model.decoder.embed_scale,
         ),
         decoder=_layers(recording, "model.decoder", translator.config.decoder_layers),
         decoding=decoding,
@@ -368,11 +376,14 @@ def _shown(tokens: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(token).replace(" ", "_") for token in tokens)
 
 
-def _embedding(recording: Recording, stack: str, pieces: tuple[str, ...], ids: Sequence[int]) -> Embedding:
+def _embedding(
+    recording: Recording, stack: str, pieces: tuple[str, ...], ids: Sequence[int], factor: float
+) -> Embedding:
     positions = recording.outputs.get(f"{stack}.embed_positions")
     return Embedding(
         pieces=pieces,
         ids=torch.tensor(ids),
+        factor=factor,
         scaled=recording.operations[stack, "mul"][0][0],
         positions=None if positions is None else positions.reshape(-1, positions.shape[-1]),
         total=recording.inputs[f"{stack}.layers.0"][0],

@@ -213,7 +213,8 @@ Panel = tuple[str, torch.Tensor, Sequence[str], Sequence[str] | None]
 
 def _embedding_panels(embedding: Any) -> list[Panel]:
     pieces = embedding.pieces
-    panels: list[Panel] = [("embedding * sqrt(d)", embedding.scaled, pieces, None)]
+    title = "embedding" if embedding.factor == 1 else "embedding * sqrt(d)"
+    panels: list[Panel] = [(title, embedding.scaled, pieces, None)]
     if embedding.positions is not None:
         panels.append(("positional encoding", embedding.positions, pieces, None))
         panels.append(("sum", embedding.total, pieces, None))

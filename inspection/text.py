@@ -109,10 +109,12 @@ def _describe_embedding(name: str, embedding: Embedding) -> str:
     pieces = "  ".join(
         f"{piece} {number}" for piece, number in zip(embedding.pieces, embedding.ids.tolist(), strict=True)
     )
-    width = embedding.scaled.shape[-1]
+    title = "Embedding"
+    if embedding.factor != 1:
+        title += f" times sqrt({embedding.scaled.shape[-1]}) = {embedding.factor:.2f}"
     parts = [
         f"{name}: {len(embedding.pieces)} pieces and their ids\n  {pieces}",
-        matrix(f"Embedding times sqrt({width}) = {width**0.5:.2f}", embedding.scaled, embedding.pieces),
+        matrix(title, embedding.scaled, embedding.pieces),
     ]
     if embedding.positions is not None:
         parts += [

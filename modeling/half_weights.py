@@ -42,6 +42,9 @@ class HalfWeightsLinear(nn.Module):
         bias = None if linear.bias is None else linear.bias.detach().float()
         self.packed = torch.ops.quantized.linear_prepack_fp16(linear.weight.detach().float(), bias)
 
+    # Some models look whether their layers have a tensor of that name, to take its type.
+    weight = None
+
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in the type of `states`."""
         product = torch.ops.quantized.linear_dynamic_fp16(states.float(), self.packed)

@@ -14,6 +14,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..configuration.configuration_vanilla_transformer import BASE_MODELS
+from ..errors import InputError
 from .engines import EngineModel, load_engine
 from .pipeline_vanilla_transformer import TranslationPipeline
 
@@ -49,6 +51,7 @@ def pipeline(
     Raises:
         ValueError: a model object whose tokenizer is nowhere to be found, a direction that is not among those
             of the model's config, or an option that an engine lacks.
+        InputError: the folder holds a model of ours that does not translate.
         OSError: there is no such model.
     """
     match = _TASK.fullmatch(task)
@@ -67,10 +70,32 @@ def pipeline(
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **loading)
     if isinstance(model, (str, Path)):
         placing = {name: options.pop(name) for name in _PLACING if name in options}
-        model = AutoModelForSeq2SeqLM.from_pretrained(model, **{"dtype": "auto", **placing}, **loading)
+        model = _load_translator(str(model), **{"dtype": "auto", **placing}, **loading)
     options = _options_of_task(match, model, tokenizer) | options
     whole: Any = {"model": model, "tokenizer": tokenizer}
     return TranslationPipeline(**whole, task="translation", **options)
+
+
+def _load_translator(name: str, **options: Any) -> Any:
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
+    check_translates(model.config, name)
+    return model
+
+
+def check_translates(config: Any, name: str) -> None:
+    """Refuse the folder of a model of ours with one stack: the other would have random weights.
+
+    Args:
+        config: configuration of the folder.
+        name: what the message calls it.
+
+    Raises:
+        InputError: names the class whose weights are there.
+    """
+    found = list(config.architectures or []) if config.model_type == "vanilla_transformer" else []
+    bases = {BASE_MODELS.get(architecture, architecture) for architecture in found}
+    if bases & {"VanillaTransformerEncoderModel", "VanillaTransformerDecoderModel"}:
+        raise InputError(f"`{name}` holds a {found[0]}, which does not translate.")
 
 
 def _options_of_task(match: re.Match[str], model: Any, tokenizer: Any) -> dict[str, Any]:

@@ -399,6 +399,7 @@ def load_model(
     from transformers.utils import logging
 
     import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
+    from vanilla_transformer.modeling.pipelines import check_translates
 
     if not Path(name).is_dir() and (Path(name).exists() or name.startswith((".", "/", "~"))):
         raise InputError(f"`{name}` is not a folder with a model.")
@@ -415,6 +416,7 @@ def load_model(
         raise InputError(f"`{name}` cannot be loaded: {first_line(error)}") from error
     finally:
         logging.enable_progress_bar()
+    check_translates(model.config, name)
     return model.eval().to(place), tokenizer
 
 

@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     count.add_argument("--last", type=positive, metavar="K", help="average the last K checkpoints of the run")
     count.add_argument("--best", type=positive, metavar="K", help="average its K best on validation data")
     options.add_argument(
-        "--metric", choices=("bleu", "chrf", "loss"), default="bleu", help="best in what; default: bleu"
+        "--metric",
+        choices=("bleu", "chrf", "accuracy", "f1", "loss"),
+        help="best in what; default: what the run's recipe says, else bleu",
     )
     options.add_argument("--output", required=True, metavar="DIR", help="folder of the averaged model")
     return options
@@ -46,9 +48,17 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("`--run` goes together with `--last` or `--best`.")
     paths = [Path(path) for path in args.checkpoints]
     if args.run is not None:
-        paths = find_checkpoints(args.run, last=args.last, best=args.best, metric=args.metric)
+        metric = args.metric or _metric_of(args.run)
+        paths = find_checkpoints(args.run, last=args.last, best=args.best, metric=metric)
     average_checkpoints(paths, args.output)
     print(f"averaged {len(paths)} checkpoints into {args.output}: {', '.join(path.name for path in paths)}")
+
+
+def _metric_of(run: str) -> str:
+    from vanilla_transformer.training.checkpoints import RECIPE_FILE
+    from vanilla_transformer.training.recipe import saved_recipe
+
+    return getattr(saved_recipe(Path(run, RECIPE_FILE)), "metric", "bleu")
 
 
 if __name__ == "__main__":

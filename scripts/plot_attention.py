@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> None:
     check_format(args.output)
     if args.heads and (args.layer or args.head or args.kind == "alignment"):
         raise InputError("`--heads` goes without `--layer` and `--head`, and not with alignment.")
+    if args.head and args.kind == "alignment":
+        raise InputError("`--head` does not go with alignment, which is the mean over the heads.")
     model, tokenizer = load_model(args.model, device=args.device)
     try:
         explanation = explain(model, tokenizer, args.sentence, target=args.target)

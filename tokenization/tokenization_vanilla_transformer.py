@@ -262,15 +262,14 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
     def _without_normalizer(self) -> "VanillaTransformerTokenizer":
         """Return a twin with the same model, for texts that are in NFC: to find that out again is slow."""
         backend = self.backend_tokenizer
-        if (
-            not isinstance(backend.normalizer, normalizers.NFC)
-            or len(self.added_tokens_decoder) > LARGE_BATCH
-        ):
+        added = [token for _, token in sorted(self.added_tokens_decoder.items())]
+        # Tokens are normalized by it, too.
+        in_nfc = all(unicodedata.is_normalized("NFC", token.content) for token in added)
+        if not isinstance(backend.normalizer, normalizers.NFC) or len(added) > LARGE_BATCH or not in_nfc:
             return self
         bare = Tokenizer(backend.model)
         bare.pre_tokenizer = backend.pre_tokenizer
         bare.post_processor = backend.post_processor
-        added = [token for _, token in sorted(self.added_tokens_decoder.items())]
         for special, tokens in groupby(added, key=lambda token: token.special):
             (bare.add_special_tokens if special else bare.add_tokens)(list(tokens))
         twin = copy.copy(self)

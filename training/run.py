@@ -14,6 +14,7 @@ import torch
 import transformers
 from transformers import (
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -45,6 +46,8 @@ STREAMING_INTERVAL = 1000
 # While the main process prepares a large corpus, all others wait for it; by default they give up in half an
 # hour.
 PREPARATION_SECONDS = 24 * 60 * 60
+# Fields beside the dropouts that may differ in a model to start from: its weights mean the same.
+_FREE_FIELDS = ("use_cache", "max_position_embeddings")
 
 
 @dataclass(frozen=True)
@@ -351,15 +354,30 @@ def _pretrained_model(task: Task[Any]) -> PreTrainedModel:
     if Path(name).is_dir():
         checkpoints.check_weights(name)
     try:
-        return task.model_class.from_pretrained(
+        _check_same_function(name, recipe.model)
+        config = VanillaTransformerConfig.from_pretrained(name, **task.config_fields(), **recipe.model)
+        # A copy, as some models make of it the configuration of their own stack.
+        model: PreTrainedModel = task.model_class.from_pretrained(
             name,
+            config=copy.deepcopy(config),
             attn_implementation=recipe.attn_implementation,
             dtype=torch.float32,
-            **task.config_fields(),
-            **recipe.model,
         )
     except (OSError, RuntimeError) as error:
         raise InputError(f"model `{name}` cannot be loaded: {first_line(error)}") from None
+    if model.can_generate() and task.model_class.__name__ not in (config.architectures or []):
+        # How a model of another kind searched says nothing of this one.
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+    return model
+
+
+def _check_same_function(name: str, changes: dict[str, Any]) -> None:
+    """Refuse fields under which the weights of the model to start from would compute something else."""
+    start = VanillaTransformerConfig.from_pretrained(name)
+    for key, value in changes.items():
+        before = getattr(start, key, None)
+        if value != before and "dropout" not in key and key not in _FREE_FIELDS:
+            raise InputError(f"`model.{key}` must be that of `{name}`, {before!r}, but is {value!r} instead.")
 
 
 def _callbacks(recipe: RunRecipe, *, main: bool) -> list[TrainerCallback]:

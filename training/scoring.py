@@ -67,9 +67,12 @@ class EvaluationTally:
         self._next = batch_size * process
 
     def without_repeats(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The next batch of this process, with the labels of repeated sentences set to -100."""
+        """The next batch of this process, with the labels of repeated sentences set to -100.
+
+        Numbers, as of a regression, stay: no loss leaves out one of them, and repeated ones count twice.
+        """
         first, self._next = self._next, self._next + self._stride
-        if self._limit is None or "labels" not in inputs:
+        if self._limit is None or "labels" not in inputs or inputs["labels"].is_floating_point():
             return inputs
         labels = inputs["labels"].clone()
         labels[max(self._limit - first, 0) :] = -100
@@ -79,7 +82,8 @@ class EvaluationTally:
         """Add a batch with its mean loss."""
         if loss is None or "labels" not in inputs:
             return
-        tokens = int(inputs["labels"].ne(-100).sum())
+        labels = inputs["labels"]
+        tokens = labels.numel() if labels.is_floating_point() else int(labels.ne(-100).sum())
         if tokens:
             self.loss += float(loss) * tokens
             self.tokens += tokens

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
@@ -291,7 +291,9 @@ class LanguageModelTask(Task[LanguageModelRecipe]):
     def finish_tokenizer(self, tokenizer: Any) -> None:
         """Let a prompt begin with `<s>` and not end, or `<mask>` in a text be the mask."""
         if self.masked:
-            tokenizer.add_special_tokens({"mask_token": tokenizer.mask_token})
+            # Of a word it hides the space in front, too, as in training.
+            mask = AddedToken(tokenizer.mask_token, lstrip=True, special=True)
+            tokenizer.add_special_tokens({"mask_token": mask})
         else:
             tokenizer.add_bos_token, tokenizer.add_eos_token = True, False
 

@@ -413,7 +413,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         generation_config = getattr(self.model, "generation_config", None)
         if generation_config is not None:
             self.model.generation_config = copy.deepcopy(generation_config)
-            if getattr(self.args, "generation_num_beams", None) == 1:
+            asked_for = getattr(self, "_gen_kwargs", {}).get("num_beams")
+            if (asked_for or getattr(self.args, "generation_num_beams", None)) == 1:
                 # Settings of beam search, of which greedy decoding would warn in every batch.
                 self.model.generation_config.update(num_beams=1, length_penalty=1.0, early_stopping=False)
         try:

@@ -168,7 +168,10 @@ def embed_word_vectors(
     if not matches:
         raise InputError(f"{name} has a vector for no piece of the vocabulary.")
     rows = torch.from_numpy(loaded.vectors[list(matches.values())]).to(target.weight)
-    rows *= target.embedding_dim**-0.5 / rows.square().mean().sqrt()
+    mean_square = rows.square().mean()
+    if not (mean_square.isfinite() and mean_square > 0):
+        raise InputError(f"{name} must hold finite vectors that are not all zero for the pieces.")
+    rows *= target.embedding_dim**-0.5 / mean_square.sqrt()
     target.weight[list(matches)] = rows
     return VectorReport(len(matches), len(tokenizer) - len(matches))
 

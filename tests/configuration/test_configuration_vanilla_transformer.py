@@ -157,6 +157,29 @@ def test_names_of_other_models_reach_ours() -> None:
     assert config.d_model == 128
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hidden_size", 30, "must be divisible"),
+        ("num_attention_heads", 0, "`encoder_attention_heads` must be positive"),
+        ("num_hidden_layers", -1, "`encoder_layers` must not be negative"),
+    ],
+)
+def test_they_are_checked_under_those_names_too(name: str, value: Any, message: str) -> None:
+    changes: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=message):
+        VanillaTransformerConfig(**changes)
+
+
+def test_one_stack_alone_has_its_sizes_under_those_names_too() -> None:
+    width: dict[str, Any] = {"hidden_size": 64}
+    assert VanillaTransformerConfig(is_encoder_decoder=False, **width).head_dim == 8
+    names: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    decoder: Any = VanillaTransformerConfig(is_encoder_decoder=False, is_decoder=True, **names)
+    assert (decoder.decoder_layers, decoder.decoder_attention_heads, decoder.head_dim) == (2, 4, 16)
+    assert (decoder.num_hidden_layers, decoder.num_attention_heads) == (2, 4)
+
+
 def test_a_saved_configuration_comes_back(tmp_path: Path) -> None:
     config = VanillaTransformerConfig(
         vocab_size=90,

@@ -54,6 +54,16 @@ def parity(ours: torch.Tensor, reference: Any, name: str = "") -> None:
     assert_parity(ours, torch.as_tensor(np.ascontiguousarray(reference)), name)
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_title_tells_what_embeddings_are_multiplied_by(tokenizer: Any, scaled: bool) -> None:
+    model = model_for(tokenizer, scale_embedding=scaled)
+    explanation = explain(model, tokenizer, SOURCE, target=TARGET)
+    factor = model.config.d_model**0.5 if scaled else 1.0
+    weights = model.model.shared.weight[explanation.source_embedding.ids]
+    assert_parity(explanation.source_embedding.scaled, weights * factor)
+    assert (f"Embedding times sqrt({model.config.d_model}) = {factor:.2f}" in explanation.text()) == scaled
+
+
 def check_attention(
     ours: Attention, queries: Any, memory: Any, visible: Any, weights: Any, name: str, heads: int
 ) -> Any:

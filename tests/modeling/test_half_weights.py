@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForSeq2SeqLM,
+    LongT5Config,
+    LongT5ForConditionalGeneration,
     MarianConfig,
     MarianMTModel,
     T5Config,
@@ -112,6 +114,10 @@ def foreign_model(kind: str) -> Any:
     shared: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "decoder_start_token_id": 0}
     if kind == "t5":
         return T5ForConditionalGeneration(T5Config(**shared, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    if kind == "longt5":
+        return LongT5ForConditionalGeneration(
+            LongT5Config(**shared, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+        )
     sizes = {"layers": 1, "ffn_dim": 32, "attention_heads": 2}
     fields: dict[str, Any] = {
         f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in sizes.items()
@@ -119,7 +125,7 @@ def foreign_model(kind: str) -> Any:
     return MarianMTModel(MarianConfig(**shared, **fields, pad_token_id=0))
 
 
-@pytest.mark.parametrize("kind", ["marian", "t5"])
+@pytest.mark.parametrize("kind", ["marian", "t5", "longt5"])
 def test_other_models_of_transformers_have_them_too(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     whole = foreign_model(kind)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vanilla_transformer.scripts import average_checkpoints
+from vanilla_transformer.training.recipe import ClassifierRecipe
 
 
 @pytest.fixture
@@ -31,6 +32,17 @@ def test_checkpoints_of_a_run(
     assert average_checkpoints.main(["--run", str(run_dir), *words, "--output", str(output)]) == 0
     assert load_file(output / "model.safetensors")["w"].tolist() == [mean, mean]
     assert capsys.readouterr().out.startswith(f"averaged 2 checkpoints into {output}: checkpoint-")
+
+
+def test_the_recipe_says_what_is_best(run_dir: Path, tmp_path: Path) -> None:
+    for path in run_dir.glob("*/trainer_state.json"):
+        path.write_text(path.read_text().replace("eval_bleu", "eval_f1"))
+    recipe = ClassifierRecipe(train_file="labels.csv", output_dir=str(run_dir), metric="f1")
+    (run_dir / "recipe.yaml").write_text(recipe.to_yaml())
+    words = ["--run", str(run_dir), "--best", "2", "--output", str(tmp_path / "averaged")]
+    assert average_checkpoints.main(words) == 0
+    assert load_file(tmp_path / "averaged" / "model.safetensors")["w"].tolist() == [2.0, 2.0]
+    assert average_checkpoints.main([*words, "--metric", "bleu"]) == 2
 
 
 def test_checkpoints_by_name(run_dir: Path, tmp_path: Path) -> None:

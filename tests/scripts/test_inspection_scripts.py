@@ -46,6 +46,8 @@ def test_plot_attention(
     assert capsys.readouterr().out == f"{picture}\n"
     assert b"<svg" in picture.read_bytes()
     refused([*words, "--output", str(tmp_path / "x.gif")], "must be a .png or .svg", capsys)
+    if kind == "alignment":
+        refused([*words, "--head", "1"], "`--head` does not go with alignment", capsys)
     refused([*words, "--layer", "7"], "there are 2 of `layer`, but number 7 is asked for", capsys)
 
 

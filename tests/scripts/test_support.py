@@ -11,11 +11,18 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import pytest
 
-from vanilla_transformer import scripts
+from vanilla_transformer import (
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    pipeline,
+    scripts,
+)
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
     CORPUS_FILES,
@@ -31,6 +38,25 @@ from vanilla_transformer.scripts import (
     run_script,
     write_lines,
 )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        VanillaTransformerForSequenceClassification,
+        VanillaTransformerForMaskedLM,
+        VanillaTransformerForCausalLM,
+        VanillaTransformerEncoderModel,
+    ],
+)
+def test_a_model_that_does_not_translate_is_refused(model_folder: str, kind: Any) -> None:
+    """Its other half would be random."""
+    kind.from_pretrained(model_folder).save_pretrained(model_folder)
+    message = f"{model_folder}` holds a {kind.__name__}, which does not translate"
+    with pytest.raises(InputError, match=message):
+        load_model(model_folder, device="cpu")
+    with pytest.raises(InputError, match=message):
+        pipeline("translation", model_folder)
 
 
 def raising(error: BaseException) -> Callable[[], None]:

@@ -194,6 +194,14 @@ def test_a_batch_comes_back(mixed: VanillaTransformerTokenizer) -> None:
     ]
 
 
+def test_an_added_token_that_is_not_in_nfc_is_found_in_a_large_batch() -> None:
+    tokenizer = MAKERS["mixed"]()
+    tokenizer.add_tokens([unicodedata.normalize("NFD", "Việt")])
+    text = unicodedata.normalize("NFC", "a Việt b")
+    assert len(tokenizer) - 1 in tokenizer(text)["input_ids"]
+    assert tokenizer([text] * 40)["input_ids"] == [tokenizer(text)["input_ids"]] * 40
+
+
 @pytest.mark.parametrize("name", ["mixed", "smallest"])
 def test_a_large_batch_is_encoded_as_its_texts_are(name: str) -> None:
     """Large batches of text in NFC take a way of their own."""

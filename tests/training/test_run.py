@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
+from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import TrainRecipe, TrainResult, load_recipe, train
 from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
@@ -255,6 +256,15 @@ def test_learned_positions_limit_training_and_cut_validation(
 def test_a_wrong_field_of_a_given_model_is_one_line(finished: TrainResult, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"init_from": str(finished.output_dir), "model": {"d_model": "x"}}
     with pytest.raises(InputError, match="Field 'd_model' expected int") as caught:
+        train(load_recipe(write_recipe(tmp_path, **changes)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_given_model_keeps_its_function(finished: TrainResult, tmp_path: Path) -> None:
+    start = VanillaTransformerConfig.from_pretrained(finished.output_dir)
+    other = "pre" if start.norm_position == "post" else "post"
+    changes: dict[str, Any] = {"init_from": str(finished.output_dir), "model": {"norm_position": other}}
+    with pytest.raises(InputError, match=r"`model\.norm_position` must be that of .*, but is") as caught:
         train(load_recipe(write_recipe(tmp_path, **changes)))
     assert "\n" not in str(caught.value)
 

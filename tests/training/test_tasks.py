@@ -26,6 +26,7 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
 )
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from vanilla_transformer.training import TrainResult, train
 from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe
 
@@ -129,6 +130,8 @@ def test_a_masked_model_resumes_to_the_bit(
     best, *_ = pipeline("fill-mask", str(whole.output_dir))("w1 <mask> w3")
     ids = tokenizer("w1 <mask> w3", return_tensors="pt")["input_ids"]
     assert best["token"] == model(ids).logits[ids == 4].argmax().item()
+    # The mask stands for a piece with the space in front of it.
+    assert ids.tolist() == tokenizer("w1<mask> w3", return_tensors="pt")["input_ids"].tolist()
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +163,7 @@ def test_the_parts_of_a_translation_model_are_a_start(data: Path, tmp_path: Path
     torch.manual_seed(3)
     config = VanillaTransformerConfig(**(SMALL["model"] | {"vocab_size": len(tokenizer)}))
     translation = VanillaTransformerForConditionalGeneration(config)
+    set_decoding(translation.generation_config, **PAPER_DECODING)
     for thing in (translation, tokenizer):
         thing.save_pretrained(tmp_path / "translation")
     wanted = dict(translation.named_parameters())
@@ -173,6 +177,8 @@ def test_the_parts_of_a_translation_model_are_a_start(data: Path, tmp_path: Path
         if "encoder_attn" not in name:
             assert value.equal(wanted[f"model.decoder.layers.{name}"]), name
     assert model.lm_head.weight.equal(wanted["model.shared.weight"])
+    assert (model.generation_config.num_beams or 1, model.generation_config.do_sample) == (1, True)
+    assert "d_model" not in vars(model.generation_config)
     labelled = train(
         classifier(data, tmp_path / "labelled", **{k: v for k, v in still.items() if k != "samples"})
     )

@@ -414,6 +414,29 @@ def test_evaluation_decodes_up_to_fifty_tokens_past_each_source(tmp_path: Path, 
     assert longest == sorted(longest, reverse=True)
 
 
+@pytest.mark.parametrize(("asked_for", "penalty"), [({}, 1.0), ({"num_beams": 3}, 0.6)])
+def test_a_search_that_is_asked_for_is_the_models_own(
+    asked_for: dict[str, int], penalty: float, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Greedy validation, the default, sets the settings of beam search aside, and nothing else does."""
+    model = toy_model()
+    model.generation_config.length_penalty = 0.6
+    penalties = []
+    generate: Any = model.generate
+
+    def spy(**kwargs: Any) -> Any:
+        penalties.append(model.generation_config.length_penalty)
+        return generate(**kwargs)
+
+    monkeypatch.setattr(model, "generate", spy)
+    trainer = make_trainer(
+        tmp_path, model=model, eval_dataset=copy_pairs(3), predict_with_generate=True,
+        compute_metrics=token_match,
+    )  # fmt: skip
+    trainer.evaluate(**asked_for)
+    assert set(penalties) == {penalty}
+
+
 def test_evaluation_leaves_the_generation_defaults_as_they_are(tmp_path: Path) -> None:
     model = toy_model()
     model.generation_config = GenerationConfig(

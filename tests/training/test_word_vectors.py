@@ -117,6 +117,11 @@ def test_what_cannot_be_used_is_named(tokenizer: VanillaTransformerTokenizer, tm
         with pytest.raises(InputError, match=f"{whole.name}` is not a whole file of word vectors") as caught:
             load_word_vectors(whole)
         assert "\n" not in str(caught.value)
+    for number in (0.0, float("nan")):
+        useless = KeyedVectors(16)
+        useless.add_vectors(["cat"], np.full((1, 16), number, np.float32))
+        with pytest.raises(InputError, match="must hold finite vectors that are not all zero"):
+            embed_word_vectors(model, tokenizer, useless)
     foreign = KeyedVectors(16)
     foreign.add_vectors(["xyzzy"], np.ones((1, 16), np.float32))
     with pytest.raises(InputError, match="has a vector for no piece"):
