@@ -53,6 +53,7 @@ def write_space(
     revision: str = "main",
     examples: Sequence[str] = (),
     license: str | None = None,
+    extras: Sequence[str] = ("demo",),
 ) -> None:
     """Write what a Space holds: its card, `app.py`, what is to be installed, and our code.
 
@@ -62,6 +63,7 @@ def write_space(
         revision: branch, tag or commit of the model.
         examples: sentences to click.
         license: identifier of a licence, such as "apache-2.0"; without one none is stated.
+        extras: those of our package that the page needs; a converted tokenizer needs "convert", too.
     """
     folder = Path(folder)
     name = model.rpartition("/")[2]
@@ -81,7 +83,7 @@ def write_space(
         "README.md": card,
         "app.py": app,
         "packages.txt": FONTS,
-        "requirements.txt": "\n".join(requirements()),
+        "requirements.txt": "\n".join(requirements(extras)),
     }
     for file, text in texts.items():
         (folder / file).write_text(f"{text.rstrip()}\n", "utf-8")
@@ -96,11 +98,11 @@ def _copy_package(package: str, folder: Path) -> None:
         (target / path.name).write_bytes(path.read_bytes())
 
 
-def requirements() -> list[str]:
+def requirements(extras: Sequence[str] = ("demo",)) -> list[str]:
     """What the page needs, as our package names it; Gradio itself comes with the Space."""
-    wanted = [Requirement(line) for line in metadata.requires("vanilla-transformer") or []]
-    return sorted(
-        f"{one.name}{one.specifier}"
-        for one in wanted
-        if one.name != "gradio" and (one.marker is None or one.marker.evaluate({"extra": "demo"}))
-    )
+
+    def is_wanted(one: Requirement) -> bool:
+        return one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
+
+    known = [Requirement(line) for line in metadata.requires("vanilla-transformer") or []]
+    return sorted(f"{one.name}{one.specifier}" for one in known if one.name != "gradio" and is_wanted(one))

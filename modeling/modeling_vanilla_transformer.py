@@ -481,6 +481,7 @@ class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):  # type: 
 
         See `PreTrainedModel.save_pretrained` for the arguments.
         """
+        vars(self.config).pop("custom_pipelines", None)  # of a translator that this was taken from
         self.config.update(code_references(type(self).__name__))
         super().save_pretrained(save_directory, *args, **kwargs)
 

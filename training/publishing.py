@@ -120,8 +120,23 @@ def _staged_space(
         )
     with tempfile.TemporaryDirectory() as page:
         examples = examples_for(folder)
-        write_space(page, repo_id, revision=revision or "main", examples=examples, license=license)
+        write_space(
+            page,
+            repo_id,
+            revision=revision or "main",
+            examples=examples,
+            license=license,
+            extras=_extras_for(folder),
+        )
         yield Path(page)
+
+
+def _extras_for(folder: str | Path) -> tuple[str, ...]:
+    """Extras of our package that a page needs to show the model: the tokenizers of others need libraries."""
+    path = Path(folder, "tokenizer_config.json")
+    settings = checkpoints.read_json(path) if path.is_file() else {}
+    own = ("VanillaTransformerTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", None)
+    return ("demo",) if settings.get("tokenizer_class") in own else ("demo", "convert")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -74,6 +75,14 @@ def test_a_space_is_sent_beside_the_model(
         "matplotlib>=3.8", "tokenizers>=0.22", "torch>=2.9", "transformers<6,>=5.17",
     ]  # fmt: skip
     assert sent["packages.txt"] == "fonts-noto-cjk\n"
+
+
+def test_a_space_of_a_converted_model_has_its_tokenizers_libraries(hub: Hub, run: Path) -> None:
+    settings = json.loads((run / "tokenizer_config.json").read_text())
+    (run / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "MarianTokenizer"}))
+    publish(run, "me/zh-en", space=True, token=TOKEN)
+    wanted = hub.repositories["spaces/me/zh-en"].files()["requirements.txt"].decode()
+    assert {"sacremoses", "sentencepiece"} <= set(re.findall(r"^\w+", wanted, re.MULTILINE))
 
 
 def test_a_space_needs_a_model_that_translates(hub: Hub, run: Path) -> None:

@@ -104,8 +104,14 @@ def test_the_names_in_the_folder_are_those_of_its_files(model: Any, tokenizer: A
         assert f"\nclass {name}(" in (tmp_path / f"{module}.py").read_text()
 
 
-def test_only_a_model_that_translates_has_the_pipeline(tmp_path: Path) -> None:
-    VanillaTransformerModel(toy_config()).save_pretrained(tmp_path)
+@pytest.mark.parametrize("from_translator", [False, True])
+def test_only_a_model_that_translates_has_the_pipeline(from_translator: bool, tmp_path: Path) -> None:
+    if from_translator:
+        toy_model().save_pretrained(tmp_path / "translator")
+        model = VanillaTransformerModel.from_pretrained(tmp_path / "translator")
+    else:
+        model = VanillaTransformerModel(toy_config())
+    model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert "custom_pipelines" not in config
     assert config["auto_map"]["AutoModel"].endswith(".VanillaTransformerModel")
