@@ -153,7 +153,7 @@ def test_translations_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> Non
     ("changes", "words", "message"),
     [
         ({}, ["--test_source", "a"], "`--test_source` and `--test_reference` go together"),
-        ({}, ["--test_source", "a", "--test_reference", "b"], "`a` cannot be read"),
+        ({}, ["--test_source", "a", "--test_reference", "b"], "`a` does not exist"),
         ({}, ["--beside", "elsewhere"], "`elsewhere` is not a folder with a model"),
         ({"valid_source": None, "valid_target": None}, [], "the recipe has no validation files"),
         ({}, ["--layers", "1"], "unknown key `layers`"),
