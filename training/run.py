@@ -217,6 +217,7 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     _check_folders(recipe)
     task.check_lengths()
     task.check_batches(args.tokens_per_batch or 0)
+    _check_same_function(recipe)
     _check_attention(task, args.device)
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
         data = task.training_data()
@@ -276,6 +277,19 @@ def _check_folders(recipe: RunRecipe) -> None:
         is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
         if is_path and not Path(name).is_dir():
             raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
+
+
+def _check_same_function(recipe: RunRecipe) -> None:
+    """Refuse fields under which the weights of the model to start from would compute something else."""
+    if recipe.init_from is None:
+        return
+    start = VanillaTransformerConfig.from_pretrained(recipe.init_from)
+    for key, value in recipe.model.items():
+        before = getattr(start, key, None)
+        if value != before and "dropout" not in key and key not in _FREE_FIELDS:
+            raise InputError(
+                f"`model.{key}` must be that of `{recipe.init_from}`, {before!r}, but is {value!r} instead."
+            )
 
 
 def _check_attention(task: Task[Any], device: torch.device) -> None:
@@ -354,7 +368,6 @@ def _pretrained_model(task: Task[Any]) -> PreTrainedModel:
     if Path(name).is_dir():
         checkpoints.check_weights(name)
     try:
-        _check_same_function(name, recipe.model)
         config = VanillaTransformerConfig.from_pretrained(name, **task.config_fields(), **recipe.model)
         # A copy, as some models make of it the configuration of their own stack.
         model: PreTrainedModel = task.model_class.from_pretrained(
@@ -369,15 +382,6 @@ def _pretrained_model(task: Task[Any]) -> PreTrainedModel:
         # How a model of another kind searched says nothing of this one.
         model.generation_config = GenerationConfig.from_model_config(model.config)
     return model
-
-
-def _check_same_function(name: str, changes: dict[str, Any]) -> None:
-    """Refuse fields under which the weights of the model to start from would compute something else."""
-    start = VanillaTransformerConfig.from_pretrained(name)
-    for key, value in changes.items():
-        before = getattr(start, key, None)
-        if value != before and "dropout" not in key and key not in _FREE_FIELDS:
-            raise InputError(f"`model.{key}` must be that of `{name}`, {before!r}, but is {value!r} instead.")
 
 
 def _callbacks(recipe: RunRecipe, *, main: bool) -> list[TrainerCallback]:
