@@ -17,6 +17,12 @@ from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import load_model, parser_of, positive, run_script
 
 
+def _port(text: str) -> int:
+    if (number := positive(text)) > 65_535:
+        raise argparse.ArgumentTypeError(f"must be at most 65535, but is {number} instead.")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """The command-line options."""
     options = parser_of(__doc__)
@@ -28,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         help="a sentence to click, several times for several; default: some in the language of its recipe",
     )
     options.add_argument("--host", default="127.0.0.1", help="address to listen at; default: %(default)s")
-    options.add_argument("--port", type=positive, help="port to listen at; default: the first free from 7860")
+    options.add_argument("--port", type=_port, help="port to listen at; default: the first free from 7860")
     options.add_argument("--open", action="store_true", help="open the browser, too")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; default: %(default)s")
     return options

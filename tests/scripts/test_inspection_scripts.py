@@ -88,6 +88,12 @@ def test_the_page_needs_a_model_of_ours(tmp_path: Path, capsys: pytest.CaptureFi
     refused(["demo", str(tmp_path / "nowhere")], "is not a folder with a model", capsys)
 
 
+def test_the_page_has_a_port_that_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["demo", "model", "--port", "99999"])
+    assert "must be at most 65535, but is 99999 instead" in capsys.readouterr().err
+
+
 def test_the_page_needs_gradio(
     model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
