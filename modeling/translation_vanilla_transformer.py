@@ -518,17 +518,17 @@ def _held(
 
 def _longest_source(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The most source tokens that the model takes, or None if there is no limit."""
-    limits = [_positions(model), tokenizer.model_max_length]
+    limits = [learned_positions(model.config), tokenizer.model_max_length]
     # transformers writes 1e30 for a tokenizer without a limit.
     return min((int(limit) for limit in limits if limit is not None and limit < 1e9), default=None)
 
 
-def _positions(model: PreTrainedModel) -> int | None:
-    """How many positions the model has, or None if positions are computed for any length."""
-    if getattr(model.config, "position_embedding", None) in ("sinusoidal", "none"):
+def learned_positions(config: Any) -> int | None:
+    """How many positions a model of this configuration has, or None if they are computed for any length."""
+    if getattr(config, "position_embedding", None) in ("sinusoidal", "none"):
         # An engine may have been given a table of them.
-        return getattr(model.config, "exported_positions", None)
-    return getattr(model.config, "max_position_embeddings", None)
+        return getattr(config, "exported_positions", None)
+    return getattr(config, "max_position_embeddings", None)
 
 
 def _length_limit(model: PreTrainedModel, longest: int, generate_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -550,6 +550,6 @@ def length_limit(model: PreTrainedModel, longest: int) -> dict[str, Any]:
         return {
             "max_length_beyond_source": MAX_LENGTH_BEYOND_SOURCE if set_by_model is None else set_by_model
         }
-    positions = _positions(model)
+    positions = learned_positions(model.config)
     limit = longest + MAX_LENGTH_BEYOND_SOURCE
     return {"max_length": limit if positions is None else min(limit, positions), "max_new_tokens": None}

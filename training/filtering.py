@@ -42,13 +42,6 @@ FEATURES = datasets.Features(_TEXT | _IDS | _LENGTHS)
 FEATURES_WITH_STATUS = datasets.Features(FEATURES | {"status": datasets.Value("int8")})
 
 
-def learned_positions(config: Any) -> int | None:
-    """How many tokens a model of this configuration can read; `None` if positions are computed for any."""
-    # Other models than ours do not say how they make positions; theirs may be a table.
-    is_table = getattr(config, "position_embedding", "learned") == "learned"
-    return getattr(config, "max_position_embeddings", None) if is_table else None
-
-
 @dataclass
 class FilterReport:
     """How many sentence pairs were kept, and how many were changed or dropped and why.

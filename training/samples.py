@@ -9,7 +9,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..errors import InputError
-from .filtering import learned_positions
+from ..modeling.translation_vanilla_transformer import learned_positions
 
 
 class PrintSamples(TrainerCallback):

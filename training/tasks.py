@@ -18,9 +18,10 @@ from ..modeling import (
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
 )
+from ..modeling.translation_vanilla_transformer import learned_positions
 from .classification import ClassificationScores
 from .corpus import Texts, load_labelled_texts, load_pairs, load_texts
-from .filtering import LongSentences, learned_positions, prepare_pairs
+from .filtering import LongSentences, prepare_pairs
 from .recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe, TrainRecipe
 from .recipe_values import one_line_errors
 from .samples import PrintSamples

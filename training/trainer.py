@@ -23,13 +23,12 @@ from transformers.utils import logging as hf_logging
 from ..errors import InputError
 from ..modeling.hub_vanilla_transformer import check_repo_id, clear_hub_errors
 from ..modeling.saving_vanilla_transformer import files_written_whole
-from ..modeling.translation_vanilla_transformer import length_limit
+from ..modeling.translation_vanilla_transformer import learned_positions, length_limit
 from . import checkpoints, publishing
 from .arguments import VanillaTransformerTrainingArguments
 from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
-from .filtering import learned_positions
 from .parts import learning_rate_factors_of, scale_learning_rates
 from .schedule import get_paper_schedule
 from .scoring import EvaluationTally, TranslationScores
