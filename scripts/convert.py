@@ -12,6 +12,7 @@
 `--config` of a torch.nn.Transformer is a JSON file of what no tensor tells: fields of our configuration,
 {"encoder_attention_heads": 8, "norm_position": "pre", "pad_token_id": 1, ...}, and under "names" how the
 state dict calls "source_embedding.weight", "target_embedding.weight", "projection.weight", "projection.bias".
+A tokenizer of transformers beside the state dict comes along.
 Of fairseq, the model is a checkpoint, or a folder with model.pt or checkpoint_best.pt; dict.*.txt and codes
 (bpecodes, code or sentencepiece.bpe.model) lie beside it. Its `--config` is a JSON file of settings that
 replace those of the checkpoint, under fairseq's names: {"tokenizer": "moses", "bpe": "fastbpe", "data":
@@ -143,13 +144,21 @@ def _tokenizer(args: argparse.Namespace) -> Any:
     """The tokenizer that `--tokenizer` names, or else the model's own."""
     from transformers import AutoTokenizer
 
-    name = args.tokenizer or (args.model if args.source in ("marian", "fsmt") else None)
+    name = args.tokenizer or _own_tokenizer(args)
     if name is None:
         return None
     try:
         return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # what a damaged folder raises is of many kinds
         raise InputError(f"the tokenizer `{name}` cannot be loaded: {first_line(error)}") from None
+
+
+def _own_tokenizer(args: argparse.Namespace) -> str | None:
+    """Where the tokenizer of the model lies: with it, or beside the file of a state dict."""
+    if args.source in ("marian", "fsmt"):
+        return str(args.model)
+    folder = Path(args.model).parent
+    return str(folder) if (folder / "tokenizer_config.json").is_file() else None
 
 
 @contextmanager

@@ -8,15 +8,16 @@
 RECIPE is the student's; any key of it can be replaced by `--key value`, as for `train`, whose --help
 lists them. The teacher translates on one process and may be interrupted; the student is an ordinary run. In
 the end a table sets the two side by side on the test, or else the validation files: parameters, size on the
-disk, speed and BLEU. A student on many GPUs: interrupt the command when training begins, and give `accelerate
-launch` the recipe with the files of output_dir/distilled as `--train_source` and `--train_target`, and the
-teacher as `--tokenizer`.
+disk, speed and BLEU; output_dir/distillation.json keeps it.
+
+A student on many GPUs: interrupt the command when training begins, and give `accelerate launch` the recipe
+with the files of output_dir/distilled as `--train_source` and `--train_target`, and the teacher as
+`--tokenizer`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
     from vanilla_transformer.training.recipe import TrainRecipe
 
 COMPARISON_FILE = "distillation.json"
-TITLES = ("model", "parameters", "MB", "sentences/s", "BLEU", "chrF")
+# The titles of the table, and what `measure` calls what stands below them.
+COLUMNS = {
+    "Model": "model",
+    "Parameters": "parameters",
+    "MB": "megabytes",
+    "Sentences/s": "sentences_per_second",
+    "BLEU": "bleu",
+    "chrF": "chrf",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,7 +80,8 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Translate, train and compare; each step that is done already is passed over."""
     from vanilla_transformer.training.distillation import student_recipe
     from vanilla_transformer.training.recipe import load_recipe
-    from vanilla_transformer.training.run import train, write_text
+    from vanilla_transformer.training.reports import write_report
+    from vanilla_transformer.training.run import train
 
     recipe = load_recipe(args.recipe, overrides)
     recipe.require_trainable()
@@ -88,9 +98,16 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     train(student)
     say("Before and after")
     folders = [args.teacher, *args.beside, recipe.output_dir]
-    rows = [measure(folder, texts, recipe.target_lang, args) for folder in folders]
-    write_text(Path(recipe.output_dir, COMPARISON_FILE), json.dumps(rows, indent=2))
-    print(render_table(TITLES, [[_cell(row[title]) for title in TITLES] for row in rows]))
+    models = [measure(folder, texts, recipe.target_lang, args) for folder in folders]
+    titles, rows = list(COLUMNS), [[_cell(model[key]) for key in COLUMNS.values()] for model in models]
+    write_report(
+        Path(recipe.output_dir, COMPARISON_FILE),
+        titles=titles,
+        rows=rows,
+        settings={"seed": recipe.seed, "sentences": len(texts[0])},
+        models=models,
+    )
+    print(render_table(titles, rows))
 
 
 def comparison_files(args: argparse.Namespace, recipe: TrainRecipe) -> list[str]:
@@ -146,10 +163,10 @@ def measure(
     return {
         "model": name,
         "parameters": model.num_parameters(),
-        "MB": sum(path.stat().st_size for path in Path(name).glob("*.safetensors")) / 1e6,
-        "sentences/s": len(sources) / seconds,
-        "BLEU": scores["bleu"],
-        "chrF": scores["chrf"],
+        "megabytes": sum(path.stat().st_size for path in Path(name).glob("*.safetensors")) / 1e6,
+        "sentences_per_second": len(sources) / seconds,
+        "bleu": scores["bleu"],
+        "chrf": scores["chrf"],
         "signature": scores["bleu_signature"],
         "device": str(model.device),
     }

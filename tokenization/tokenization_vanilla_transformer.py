@@ -103,6 +103,9 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             kwargs["tokenizer_object"] = _backend(special, vocab, merges or [])
         # Saved, so that a plain PreTrainedTokenizerFast returns no `token_type_ids` either.
         kwargs.setdefault("model_input_names", self.model_input_names)
+        asked = {"add_bos_token", "add_eos_token"} & kwargs.keys()
+        if asked:  # transformers would take the other one for switched off
+            kwargs = {"add_bos_token": False, "add_eos_token": True} | kwargs
         super().__init__(
             pad_token=pad_token,
             bos_token=bos_token,
@@ -111,9 +114,22 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             mask_token=mask_token,
             **kwargs,
         )
+        if not asked:  # what stands around a text is known to the backend alone
+            around = self.backend_tokenizer.encode("").ids
+            self._add_bos_token = self.bos_token_id in around
+            self._add_eos_token = self.eos_token_id in around
         # transformers would save with the tokenizer how this instance was loaded.
         for name in ("is_local", "local_files_only"):
             self.init_kwargs.pop(name, None)
+
+    @classmethod
+    def _from_pretrained(
+        cls, resolved_vocab_files: dict[str, str | None], name: Any, *args: Any, **kwargs: Any
+    ) -> "VanillaTransformerTokenizer":
+        """Refuse a folder without a tokenizer, of which one would be made that knows bytes only."""
+        if not any(resolved_vocab_files.values()):
+            raise OSError(f"`{name}` holds no tokenizer: there is no `tokenizer.json`.")
+        return super()._from_pretrained(resolved_vocab_files, name, *args, **kwargs)
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
@@ -205,14 +221,9 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         backend.normalizer = normalizer
         settings = {**self.init_kwargs, **names, "extra_special_tokens": extra}
         trained = type(self)(**settings, tokenizer_object=backend)
-        # What stands around a text is known to the backend alone: transformers saves no `add_bos_token`.
-        around = self("")["input_ids"]
-        if around != [self.eos_token_id]:
-            for name, token_id in (
-                ("add_bos_token", self.bos_token_id),
-                ("add_eos_token", self.eos_token_id),
-            ):
-                setattr(trained, name, token_id in around)
+        for name in ("add_bos_token", "add_eos_token"):  # of which transformers saves none
+            if getattr(trained, name) != getattr(self, name):
+                setattr(trained, name, getattr(self, name))
         return trained
 
     @contextmanager
@@ -277,13 +288,23 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         return twin
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str | list[str]:
-        """Return the text of a sequence of ids, or the texts of several sequences."""
+        """Return the text of a sequence of ids, or the texts of several sequences.
+
+        Raises:
+            ValueError: an id is negative, such as the -100 that pads labels.
+        """
         is_batch = isinstance(token_ids, list) and bool(token_ids) and isinstance(token_ids[0], list)
-        if not is_batch or any(kwargs.values()):
-            return super().decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
-        texts: list[str] = self.backend_tokenizer.decode_batch(
-            token_ids, skip_special_tokens=skip_special_tokens
-        )
+        try:
+            if not is_batch or any(kwargs.values()):
+                return super().decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
+            texts: list[str] = self.backend_tokenizer.decode_batch(
+                token_ids, skip_special_tokens=skip_special_tokens
+            )
+        except OverflowError:
+            raise ValueError(
+                "token ids must not be negative: replace the -100 of labels and predictions by"
+                " `pad_token_id` first."
+            ) from None
         return texts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +34,14 @@ from .averaging import average_checkpoints
 from .callbacks import PrintStreamReport, StopWithoutImprovement
 from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .curves import plot_curves
-from .parts import freeze
+from .parts import freeze, learning_rate_factors_of
 from .recipe import RunRecipe, load_recipe
 from .samples import PrintSamples
 from .tasks import Task, task_of
 from .trainer import VanillaTransformerTrainer
 from .word_vectors import embed_word_vectors
+
+logger = logging.getLogger(__name__)
 
 LOG_FOLDER = "logs"
 # How often a stream, which has no epochs, is validated and saved unless the recipe says otherwise.
@@ -218,6 +221,7 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     task.check_lengths()
     task.check_batches(args.tokens_per_batch or 0)
     _check_same_function(recipe)
+    _check_parts(task)
     _check_attention(task, args.device)
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
         data = task.training_data()
@@ -261,7 +265,7 @@ def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizer
         if tokenizer.pad_token_id is None:
             raise InputError(f"tokenizer `{given}` has no padding token, which batches need.")
         return tokenizer
-    resumed = (output_dir / RECIPE_FILE).is_file()
+    resumed = all((output_dir / name).is_file() for name in (RECIPE_FILE, "tokenizer_config.json"))
     if main and not resumed:
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(
             task.texts(data), vocab_size=recipe.vocab_size, lowercase=recipe.lowercase
@@ -274,9 +278,14 @@ def _check_folders(recipe: RunRecipe) -> None:
     """Refuse what can only be a folder and is none, instead of asking the Hub for it."""
     for key in ("tokenizer", "init_from"):
         name = getattr(recipe, key) or ""
-        is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-        if is_path and not Path(name).is_dir():
+        if _is_path(name) and not Path(name).is_dir():
             raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be that of a folder, or lies where a folder is: no name of the Hub, then."""
+    parts = name.count("/")
+    return name.startswith((".", "/", "~")) or parts > 1 or (parts == 1 and Path(name).parent.is_dir())
 
 
 def _check_same_function(recipe: RunRecipe) -> None:
@@ -290,6 +299,16 @@ def _check_same_function(recipe: RunRecipe) -> None:
             raise InputError(
                 f"`model.{key}` must be that of `{recipe.init_from}`, {before!r}, but is {value!r} instead."
             )
+
+
+def _check_parts(task: Task[Any]) -> None:
+    """Refuse to freeze, or to train at another rate, what the model will not have."""
+    recipe = task.recipe
+    if recipe.freeze or recipe.learning_rate_factors:
+        with torch.device("meta"):
+            model = task.model_class(copy.deepcopy(task.config))
+        freeze(model, recipe.freeze)
+        learning_rate_factors_of(model, recipe.learning_rate_factors)
 
 
 def _check_attention(task: Task[Any], device: torch.device) -> None:
@@ -325,6 +344,8 @@ def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
     set_seed(recipe.seed)
     if recipe.init_from is not None:
         model = _pretrained_model(task)
+        if recipe.tokenizer is not None:
+            _check_same_pieces(recipe, tokenizer, model.config, main=main)
     else:
         fields = {**_tokenizer_fields(tokenizer), **task.config_fields(), **recipe.model}
         config = VanillaTransformerConfig.from_preset(recipe.preset, **fields)
@@ -344,6 +365,32 @@ def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
     if recipe.freeze:
         freeze(model, recipe.freeze)
     return model
+
+
+def _check_same_pieces(recipe: RunRecipe, tokenizer: Any, config: Any, *, main: bool) -> None:
+    """Refuse special tokens that are other entries for the model to start from, and warn of other pieces."""
+    for name in ("pad_token", "bos_token", "eos_token"):
+        there, here = getattr(config, f"{name}_id"), getattr(tokenizer, f"{name}_id")
+        if here is not None and there is not None and here != there:
+            raise InputError(
+                f"the {name} of `tokenizer` must be entry {there}, as for `{recipe.init_from}`, but is"
+                f" entry {here} instead."
+            )
+    try:
+        before = AutoTokenizer.from_pretrained(recipe.init_from).get_vocab()
+    except (OSError, ValueError):
+        return
+    now = tokenizer.get_vocab()
+    moved = sum(now.get(token) != entry for token, entry in before.items())
+    if moved and main:
+        logger.warning(
+            "%d of the %d entries that `%s` was trained with are others in `%s`: their embeddings stand for"
+            " something else.",
+            moved,
+            len(before),
+            recipe.init_from,
+            recipe.tokenizer,
+        )
 
 
 def _tokenizer_fields(tokenizer: Any) -> dict[str, Any]:

@@ -511,6 +511,12 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             state_dict = {name: value for name, value in state_dict.items() if name not in tied}
         super()._save(output_dir, state_dict)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Tell of keys that a checkpoint lacks, but not of tied matrices, which are saved once."""
+        tied = getattr(self.model, "all_tied_weights_keys", None) or {}
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def load_weights(self, folder: str | Path) -> None:
         """Replace the model's weights by those in `folder/model.safetensors`, on every process alike."""
         weights = safetensors.torch.load_file(Path(folder) / checkpoints.WEIGHTS_FILE)

@@ -13,8 +13,14 @@ class InputError(ValueError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something, or else the error's kind."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an error's message that says something, or else the error's kind.
+
+    A line that announces a list, as its colon says, is followed by what is in the list.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines) if lines[0].endswith(":") else lines[0]
 
 
 def import_extra(module: str, extra: str) -> Any:

@@ -53,21 +53,22 @@ def test_from_a_teacher_to_a_table_and_nothing_is_done_twice(
     sources = Path(taught["files"]["train_source"]).read_text("utf-8").splitlines()
     distilled = folder / "student" / "distilled"
     assert (distilled / "source.txt").read_text("utf-8").splitlines() == sources
-    model, tokenizer = load_model(str(folder / "teacher"), device="cpu")
+    teacher, tokenizer = load_model(str(folder / "teacher"), device="cpu")
     parts = [sources[start : start + 25] for start in (0, 25, 50)]
-    lines = [line for part in parts for line in translate(model, tokenizer, part)]
+    lines = [line for part in parts for line in translate(teacher, tokenizer, part)]
     expected = [" ".join(line.splitlines()) for line in lines]
     assert (distilled / "target.txt").read_text("utf-8").split("\n")[:-1] == expected
     recipe = load_recipe(folder / "student" / "recipe.yaml")
     assert recipe.tokenizer == str(folder / "teacher")
     assert recipe.train_target == str(distilled / "target.txt")
-    rows = json.loads((folder / "student" / "distillation.json").read_text("utf-8"))
-    assert [row["model"] for row in rows] == [str(folder / "teacher"), str(folder / "student")]
-    for row in rows:
-        saved = load_model(row["model"], device="cpu")[0]
-        assert row["parameters"] == saved.num_parameters()
-        assert 4 * row["parameters"] / 1e6 < row["MB"] < 4.5 * row["parameters"] / 1e6 + 0.1
-        assert f"{row['parameters']:,}" in shown
+    report = json.loads((folder / "student" / "distillation.json").read_text("utf-8"))
+    models = report["models"]
+    assert [model["model"] for model in models] == [str(folder / "teacher"), str(folder / "student")]
+    for model, row in zip(models, report["table"]["rows"], strict=True):
+        count = load_model(model["model"], device="cpu")[0].num_parameters()
+        assert model["parameters"] == count
+        assert 4 * count / 1e6 < model["megabytes"] < 4.5 * count / 1e6 + 0.1
+        assert row[:2] == [model["model"], f"{count:,}"] and f"{count:,}" in shown
     assert distill_model.main(taught["command"]) == 0
     again = capsys.readouterr().out
     assert "\n0 sentences translated now" in again

@@ -231,6 +231,9 @@ def test_decoding_takes_what_models_give(mixed: VanillaTransformerTokenizer) -> 
     assert mixed.batch_decode(ids, clean_up_tokenization_spaces=False)[1].startswith("<s> 猫</s>")
     assert mixed.decode(torch.tensor(ids[0]), skip_special_tokens=True) == "the cat"
     assert mixed.decode([5 + ord("a"), 2]) == "a</s>"
+    for padded in ([5, -100], [[5, -100]]):
+        with pytest.raises(ValueError, match=r"must not be negative: replace the -100"):
+            mixed.decode(padded)
 
 
 def test_every_entry_decodes_to_itself(mixed: VanillaTransformerTokenizer) -> None:
@@ -358,6 +361,36 @@ def test_source_and_target_end_alike(mixed: VanillaTransformerTokenizer) -> None
     pair = mixed("the cat", "a dog")["input_ids"]
     assert pair == [*plain, 2, *mixed.encode("a dog")]
     assert mixed.num_special_tokens_to_add() == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        ({}, ["</s>"]),
+        ({"add_bos_token": True}, ["<s>", "</s>"]),
+        ({"add_bos_token": False}, ["</s>"]),
+        ({"add_eos_token": False}, []),
+        ({"add_bos_token": True, "add_eos_token": False}, ["<s>"]),
+    ],
+)
+def test_what_stands_around_a_text_is_what_was_asked_for(
+    asked: dict[str, bool], tokens: list[str], saved: dict[str, Path], tmp_path: Path
+) -> None:
+    given = VanillaTransformerTokenizer.from_pretrained(saved["mixed"], **asked)
+    later = VanillaTransformerTokenizer.from_pretrained(saved["mixed"])
+    for name, value in asked.items():
+        setattr(later, name, value)
+    given.save_pretrained(tmp_path)
+    for tokenizer in (given, later, AutoTokenizer.from_pretrained(tmp_path)):
+        assert tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"]) == tokens
+        assert (tokenizer.add_bos_token, tokenizer.add_eos_token) == ("<s>" in tokens, "</s>" in tokens)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    VanillaTransformerConfig().save_pretrained(tmp_path)
+    for loader in (VanillaTransformerTokenizer, AutoTokenizer):
+        with pytest.raises(OSError, match=f"`{tmp_path}` holds no tokenizer: there is no `tokenizer.json`"):
+            loader.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("loader", ["own class", "PreTrainedTokenizerFast"])

@@ -159,6 +159,15 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"model": {"d_model": 15}}, "`d_model` must be divisible"),
         ({"tokenizer": "./absent"}, r"`tokenizer` names the folder `\./absent`, which does not exist\."),
         ({"init_from": "/absent/model"}, "`init_from` names the folder `/absent/model`, which does not"),
+        ({"tokenizer": "recipes/absent"}, "`tokenizer` names the folder `recipes/absent`, which does not"),
+        (
+            {"freeze": ["encoder.layers.7"], "train_source": "absent.txt"},
+            r"`freeze` names `encoder\.layers\.7`, but the parts",
+        ),
+        (
+            {"learning_rate_factors": {"head": 2.0}, "train_source": "absent.txt"},
+            "`learning_rate_factors` names `head`, but the parts",
+        ),
         ({"tokens_per_update": 20, "tokens_per_device": 20}, "a batch may hold 20"),
         (
             {"streaming": True, "max_source_length": 130, "max_target_length": 131},
@@ -188,6 +197,13 @@ def test_bad_input_is_one_clear_line_and_starts_no_run(tmp_path: Path, changes: 
         train(load_recipe(path))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_a_recipe_may_lie_in_its_own_output_folder(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, max_steps=1, save_steps=1, eval_steps=1)
+    (tmp_path / "run").mkdir()
+    path = Path(path).rename(tmp_path / "run" / "recipe.yaml")
+    assert train(load_recipe(path)).steps == 1
 
 
 def foreign_tokenizer(folder: Path, bos: str | None, pad: str | None = "<pad>") -> str:
@@ -351,6 +367,23 @@ def test_training_starts_from_a_given_model(finished: TrainResult, tmp_path: Pat
     assert all(weights[name].equal(wanted[name]) for name in wanted)
     tokenizers = [AutoTokenizer.from_pretrained(run.output_dir).get_vocab() for run in (result, finished)]
     assert tokenizers[0] == tokenizers[1]
+
+
+def test_a_given_model_with_another_tokenizer(
+    finished: TrainResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes: dict[str, Any] = {"init_from": str(finished.output_dir), "max_steps": 1}
+    changes |= {"save_steps": 1, "eval_steps": 1}
+    foreign = foreign_tokenizer(tmp_path / "foreign", "<s>")
+    with pytest.raises(InputError, match=r"the pad_token of `tokenizer` must be entry 0, as for .*, but is"):
+        train(load_recipe(write_recipe(tmp_path, tokenizer=foreign, **changes)))
+    before = AutoTokenizer.from_pretrained(finished.output_dir)
+    before.save_pretrained(tmp_path / "same")
+    train(load_recipe(write_recipe(tmp_path, tokenizer=str(tmp_path / "same"), name="first", **changes)))
+    assert "stand for something else" not in caplog.text
+    before.train_new_from_iterator(["xyz zyx"] * 9, len(before)).save_pretrained(tmp_path / "other")
+    train(load_recipe(write_recipe(tmp_path, tokenizer=str(tmp_path / "other"), name="second", **changes)))
+    assert re.search(rf"\d+ of the {len(before)} entries .* stand for something else", caplog.text)
 
 
 def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_later(tmp_path: Path, monkeypatch: Any) -> None:
