@@ -123,13 +123,12 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             self.init_kwargs.pop(name, None)
 
     @classmethod
-    def _from_pretrained(
-        cls, resolved_vocab_files: dict[str, str | None], name: Any, *args: Any, **kwargs: Any
-    ) -> "VanillaTransformerTokenizer":
+    def _from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Refuse a folder without a tokenizer, of which one would be made that knows bytes only."""
-        if not any(resolved_vocab_files.values()):
+        files, name, *_ = args
+        if not any(files.values()):
             raise OSError(f"`{name}` holds no tokenizer: there is no `tokenizer.json`.")
-        return super()._from_pretrained(resolved_vocab_files, name, *args, **kwargs)
+        return super()._from_pretrained(*args, **kwargs)
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:

@@ -374,7 +374,7 @@ def test_source_and_target_end_alike(mixed: VanillaTransformerTokenizer) -> None
     ],
 )
 def test_what_stands_around_a_text_is_what_was_asked_for(
-    asked: dict[str, bool], tokens: list[str], saved: dict[str, Path], tmp_path: Path
+    asked: dict[str, Any], tokens: list[str], saved: dict[str, Path], tmp_path: Path
 ) -> None:
     given = VanillaTransformerTokenizer.from_pretrained(saved["mixed"], **asked)
     later = VanillaTransformerTokenizer.from_pretrained(saved["mixed"])
