@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -73,8 +74,23 @@ def fonts_for(texts: Iterable[str], *, required: bool = True) -> Iterator[None]:
         "text.parse_math": False,  # a piece may hold dollar signs
         "svg.fonttype": "path",  # outlines look the same where the font is not installed
     }
-    with rc_context(settings):
+    with rc_context(settings), _weights_not_told():
         yield
+
+
+@contextmanager
+def _weights_not_told() -> Iterator[None]:
+    """Keep matplotlib from telling that the only font for some text is not of the weight asked for."""
+
+    def told(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("findfont: Failed to find font weight")
+
+    logger = logging.getLogger("matplotlib.font_manager")
+    logger.addFilter(told)
+    try:
+        yield
+    finally:
+        logger.removeFilter(told)
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -74,9 +75,19 @@ def _close_broken_streams() -> None:
 
 
 def fail(message: str) -> int:
-    """Print `error: ` and the message, in one line, on standard error; the exit status 2."""
+    """Print `error: ` and the message, in a line of its own, on standard error; the exit status 2."""
+    _end_progress_bars()
     _tell("error: " + " ".join(message.split()))
     return 2
+
+
+def _end_progress_bars() -> None:
+    """End the line of each open progress bar, so that what is printed next begins on a new one."""
+    # Only who draws bars has imported tqdm; their list is shared by all kinds of them, and a private name.
+    bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
+    for bar in list(bars):
+        with suppress(OSError, ValueError):  # as in `_tell`
+            bar.close()
 
 
 def _tell(line: str) -> None:
@@ -107,6 +118,17 @@ def at_least_two(text: str) -> int:
     """A whole number above 1, for argparse."""
     if (number := positive(text)) == 1:
         raise argparse.ArgumentTypeError("must be 2 or more, as the token that starts a translation counts.")
+    return number
+
+
+def finite(text: str) -> float:
+    """A number that is neither infinite nor nan, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, but is {text!r} instead.")
     return number
 
 
@@ -309,7 +331,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         "--num_beams", type=positive, help="beams of the search; default: what the model's folder says"
     )
     parser.add_argument(
-        "--length_penalty", type=float, help="alpha of the beam search; default: what the model's folder says"
+        "--length_penalty",
+        type=finite,
+        help="alpha of the beam search; default: what the model's folder says",
     )
     parser.add_argument(
         "--max_length",
@@ -384,6 +408,18 @@ def generate_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
+def check_model_name(name: str) -> None:
+    """Refuse what can only be a folder and is none, instead of asking the Hub for it.
+
+    Raises:
+        InputError: `name` is a file, or a path where there is no folder.
+    """
+    from vanilla_transformer.training.checkpoints import is_path
+
+    if not Path(name).is_dir() and (Path(name).exists() or is_path(name)):
+        raise InputError(f"`{name}` is not a folder with a model.")
+
+
 def load_model(
     name: str, *, device: str = "auto", dtype: str = "auto", quantization_config: Any = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -401,8 +437,7 @@ def load_model(
     import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
     from vanilla_transformer.modeling.pipelines import check_translates
 
-    if not Path(name).is_dir() and (Path(name).exists() or name.startswith((".", "/", "~"))):
-        raise InputError(f"`{name}` is not a folder with a model.")
+    check_model_name(name)
     place = _device(device)
     logging.disable_progress_bar()
     try:

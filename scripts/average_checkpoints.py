@@ -3,6 +3,9 @@
 vanilla-transformer average-checkpoints --run runs/wmt14 --last 5 --output runs/wmt14-averaged
 vanilla-transformer average-checkpoints --run runs/wmt14 --best 5 --metric bleu --output averaged
 vanilla-transformer average-checkpoints checkpoint-900 checkpoint-1000 --output averaged
+
+The recipe of the run comes along, so that `evaluate`, `publish` and `demo` know the languages of the model.
+No run goes on in that folder: `train` refuses it.
 """
 
 from __future__ import annotations
@@ -40,17 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Average the checkpoints that the options name, and say which they were."""
-    from vanilla_transformer.training.averaging import average_checkpoints, find_checkpoints
+    from vanilla_transformer.training.averaging import (
+        average_checkpoints,
+        check_average_output,
+        find_checkpoints,
+        recipe_of_checkpoints,
+    )
 
     if bool(args.checkpoints) == (args.run is not None):
         raise InputError("give either checkpoint folders, or `--run` with `--last` or `--best`.")
     if (args.run is None) != (args.last is None and args.best is None):
         raise InputError("`--run` goes together with `--last` or `--best`.")
+    check_average_output(args.output)
     paths = [Path(path) for path in args.checkpoints]
     if args.run is not None:
         metric = args.metric or _metric_of(args.run)
         paths = find_checkpoints(args.run, last=args.last, best=args.best, metric=metric)
-    average_checkpoints(paths, args.output)
+    average_checkpoints(paths, args.output, recipe=recipe_of_checkpoints(paths))
     print(f"averaged {len(paths)} checkpoints into {args.output}: {', '.join(path.name for path in paths)}")
 
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ LABELS = {
     "lowercased_tokenized_bleu": "BLEU, lower-cased tokenised",
     "paper_bleu": "BLEU as in the paper",
 }
+# Chinese characters, kana and hangul, with the punctuation of their width.
+CJK = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--target_lang",
         help="target language (BCP-47), which chooses the word splitter of BLEU; default: that of the model's"
-        " recipe; with none it is 13a, which is wrong for zh, ja and ko",
+        " recipe, or of the run that a checkpoint lies in; with none it is 13a, which is wrong for zh, ja and"
+        " ko",
     )
     options.add_argument("--tokenize", help="sacreBLEU's word splitter (13a, zh, char, none, ...) by name")
     options.add_argument(
@@ -94,6 +99,9 @@ def run(args: argparse.Namespace) -> None:
     if args.model:
         # A damaged recipe, and what cannot be scored, are told before the work of translating.
         args.target_lang = args.target_lang or _target_language(args.model)
+    if not (args.target_lang or args.tokenize):
+        _warn_of_cjk(references)
+    if args.model:
         _scores(args, ["."], [["."]] * len(references))
         hypotheses = _translated(args, hypotheses)
     scores = _scores(args, hypotheses, references)
@@ -145,11 +153,24 @@ def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
 
 
 def _target_language(model: str) -> str | None:
-    """The language that the recipe of a run names, if `model` is the folder of one."""
+    """The language that the recipe names, if `model` is the folder of a run, an average or a checkpoint."""
+    from vanilla_transformer.training.averaging import recipe_of_checkpoints
     from vanilla_transformer.training.checkpoints import RECIPE_FILE
     from vanilla_transformer.training.recipe import saved_recipe
 
-    return getattr(saved_recipe(Path(model, RECIPE_FILE)), "target_lang", None)
+    recipe = saved_recipe(Path(model, RECIPE_FILE)) or recipe_of_checkpoints([model])
+    return getattr(recipe, "target_lang", None)
+
+
+def _warn_of_cjk(references: Sequence[Iterable[str]]) -> None:
+    """Say that BLEU, told no language, splits words at spaces where most of the text has none."""
+    text = "".join("".join(line.split()) for lines in references for line in lines)
+    if 2 * len(CJK.findall(text)) > len(text):
+        print(
+            "warning: the references seem to be Chinese, Japanese or Korean, for which the word splitter 13a"
+            " of BLEU is wrong: give `--target_lang` zh, ja or ko.",
+            file=sys.stderr,
+        )
 
 
 def _scores(args: argparse.Namespace, hypotheses: list[str], references: list[list[str]]) -> dict[str, Any]:

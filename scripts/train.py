@@ -34,8 +34,12 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from vanilla_transformer.scripts import parser_of, run_script
+
+if TYPE_CHECKING:
+    from vanilla_transformer.training.run import TrainResult
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,12 +90,16 @@ def run(args: argparse.Namespace, kind: str) -> None:
         leave_process_group()
     if os.environ.get("RANK", "0") != "0" or result.finished_before:
         return
-    scores = result.scores.get("final", {})
-    measured = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
-    print(
-        f"Saved the model of {result.steps} steps to {result.output_dir}"
-        + (f": {measured}" if scores else "")
-    )
+    print(saved_line(result))
+
+
+def saved_line(result: TrainResult) -> str:
+    """What the run saved, of how many steps, where, and the scores of that model."""
+    steps = ", ".join(map(str, result.checkpoints))
+    what = "checkpoint" if len(result.checkpoints) == 1 else "the average of checkpoints"
+    measured = ", ".join(f"{name} {value:.2f}" for name, value in result.scores.get("final", {}).items())
+    line = f"Saved {what} {steps} of {result.steps} steps to {result.output_dir}"
+    return f"{line}: {measured}" if measured else line
 
 
 def leave_process_group() -> None:

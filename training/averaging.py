@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,8 @@ from ..errors import InputError
 from ..modeling.saving_vanilla_transformer import files_written_whole
 from .checkpoints import (
     ADAPTER_FILE,
+    RECIPE_FILE,
+    RESULTS_FILE,
     STATE_FILE,
     WEIGHTS_FILE,
     WEIGHTS_INDEX_FILE,
@@ -28,12 +30,19 @@ from .checkpoints import (
     readable_write_errors,
 )
 
+if TYPE_CHECKING:
+    from .recipe import RunRecipe
+
 # What belongs to a model beside its weights; the Trainer's own state (optimizer, random numbers) does not.
 _MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.spm", "*.py", "*.txt")
-_STATE_FILES = (WEIGHTS_INDEX_FILE, STATE_FILE, "results.json")
+_STATE_FILES = (WEIGHTS_INDEX_FILE, STATE_FILE, RESULTS_FILE)
+# Begins the recipe beside an average, which is there for what it says of languages and data.
+_AVERAGE_NOTE = "# The recipe of a run whose checkpoints are averaged here. No run goes on in this folder.\n"
 
 
-def average_checkpoints(paths: Sequence[str | Path], output_dir: str | Path) -> Path:
+def average_checkpoints(
+    paths: Sequence[str | Path], output_dir: str | Path, *, recipe: RunRecipe | None = None
+) -> Path:
     """Write the model whose every weight is the mean of that weight in several checkpoints.
 
     Sums are taken in float64, a tensor at a time; the result has the type of the checkpoints. A matrix that a
@@ -44,6 +53,8 @@ def average_checkpoints(paths: Sequence[str | Path], output_dir: str | Path) -> 
     Args:
         paths: folders that hold model.safetensors, or its shards with their index.
         output_dir: folder of the new model; it may be the folder of an earlier one.
+        recipe: that of the run which the checkpoints are of, for a folder outside the run: it is noted there,
+            in place of the one that an earlier average noted.
 
     Returns:
         output_dir.
@@ -62,8 +73,58 @@ def average_checkpoints(paths: Sequence[str | Path], output_dir: str | Path) -> 
         average = {name: _average_tensor(name, checkpoints) for name in checkpoints[0].names}
     with readable_write_errors(output), files_written_whole(output) as beside:
         _copy_model_files(folders[-1], beside)
+        if recipe is not None:
+            (beside / RECIPE_FILE).write_text(_AVERAGE_NOTE + recipe.to_yaml(), "utf-8")
         save_file(average, beside / WEIGHTS_FILE, metadata={"format": "pt"})
+    if recipe is None and _notes_average(output):
+        (output / RECIPE_FILE).unlink()  # of other checkpoints
     return output
+
+
+def recipe_of_checkpoints(paths: Sequence[str | Path]) -> RunRecipe | None:
+    """The recipe of the run that all checkpoints lie in; `None` if there is no such run.
+
+    Raises:
+        InputError: the recipe is damaged.
+    """
+    from .recipe import saved_recipe
+
+    folders = [Path(path).resolve() for path in paths]
+    runs = {folder.parent for folder in folders}
+    if len(runs) != 1 or not set(folders) <= set(list_checkpoints(folders[0].parent)):
+        return None
+    return saved_recipe(runs.pop() / RECIPE_FILE)
+
+
+def check_average_output(output_dir: str | Path) -> None:
+    """Refuse the folder of a run for an average that is not the run's own.
+
+    Raises:
+        InputError: the folder holds results, which would be taken for those of the average, or the recipe of
+            a run that goes on there.
+    """
+    output = Path(output_dir)
+    if (output / RESULTS_FILE).is_file():
+        raise InputError(
+            f"`{output}` holds {RESULTS_FILE}, the scores of another model: give another `--output`."
+        )
+    if (output / RECIPE_FILE).is_file() and not _notes_average(output):
+        raise InputError(f"`{output}` holds the {RECIPE_FILE} of a run: give another `--output`.")
+
+
+def refuse_average(output_dir: str | Path) -> None:
+    """Refuse to train in the folder of an average: its recipe is there, but no run that could go on.
+
+    Raises:
+        InputError: names the folder.
+    """
+    if _notes_average(Path(output_dir)):
+        raise InputError(f"`{output_dir}` holds averaged checkpoints of a run: give another `output_dir`.")
+
+
+def _notes_average(folder: Path) -> bool:
+    path = folder / RECIPE_FILE
+    return path.is_file() and path.read_text("utf-8", "replace").startswith(_AVERAGE_NOTE)
 
 
 def find_checkpoints(

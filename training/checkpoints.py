@@ -130,6 +130,15 @@ def read_state(folder: str | Path) -> dict[str, Any]:
     return state
 
 
+def is_path(name: str) -> bool:
+    """Whether the name of a model can only be a path, or begins with a folder of this machine.
+
+    Without the network, it takes a minute until one learns that the Hub knows no model of that name.
+    """
+    first, _, rest = name.partition("/")
+    return name.startswith((".", "/", "~")) or "/" in rest or (bool(rest) and Path(first).is_dir())
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 

@@ -33,6 +33,7 @@ CHUNK_BYTES = 1 << 22
 # The csv module's own limit is 131,072 characters; this is the highest that fits on every system.
 CSV_CELL_CHARACTERS = (1 << 31) - 1
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+JSON_FORMAT = "the format is one JSON object a line"
 
 Pairs: TypeAlias = tuple[list[str], list[str]]
 Columns: TypeAlias = tuple[str, str]
@@ -263,11 +264,15 @@ def _parse_object(path: Path, number: int, line: str, columns: Columns) -> dict[
         reason = (
             f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         )
-        raise InputError(f"`{path}` line {number} must be JSON, but is not: {reason}.") from None
+        raise InputError(
+            f"`{path}` line {number} must be JSON, but is not: {reason}; {JSON_FORMAT}."
+        ) from None
     except RecursionError:
         raise InputError(f"`{path}` line {number} is nested too deeply to be read.") from None
     if not isinstance(row, dict):
-        raise InputError(f"`{path}` line {number} must be a JSON object, but is {_kind(row)} instead.")
+        raise InputError(
+            f"`{path}` line {number} must be a JSON object, but is {_kind(row)} instead; {JSON_FORMAT}."
+        )
     if isinstance(row.get("translation"), dict) and not set(columns) <= set(row):
         row = row["translation"]
     return row

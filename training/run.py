@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import logging
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ from ..modeling.generation_vanilla_transformer import set_decoding
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
-from .averaging import average_checkpoints
+from .averaging import average_checkpoints, refuse_average
 from .callbacks import PrintStreamReport, StopWithoutImprovement
 from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .curves import plot_curves
@@ -77,7 +78,8 @@ class TrainResult:
 def train(recipe: RunRecipe) -> TrainResult:
     """Train as the recipe says; called again with the same recipe, continue where the run was interrupted.
 
-    On several processes (`accelerate launch`), each one calls this; only the main one writes. Several
+    With a larger `max_steps` or `num_train_epochs` than before, a finished run goes on as well, from where it
+    ended. On several processes (`accelerate launch`), each one calls this; only the main one writes. Several
     machines need `output_dir` on a file system that they share.
 
     Raises:
@@ -86,8 +88,8 @@ def train(recipe: RunRecipe) -> TrainResult:
     """
     recipe.require_trainable()
     output_dir = Path(recipe.output_dir)
-    check_same_recipe(recipe, output_dir)
-    if (output_dir / RESULTS_FILE).is_file():
+    longer = check_same_recipe(recipe, output_dir)
+    if (output_dir / RESULTS_FILE).is_file() and not longer:
         result = _finished_result(output_dir)
         print(f"The run in {output_dir} is finished after {result.steps} steps; nothing to do.", flush=True)
         return result
@@ -100,23 +102,27 @@ def train(recipe: RunRecipe) -> TrainResult:
     if last is None:
         # How long a run took that was interrupted, nobody knows.
         seconds = trainer.train().metrics["train_runtime"]
-    elif not _is_complete(recipe, checkpoints.read_state(last)):
+    elif not _is_complete(recipe, checkpoints.read_state(last), trainer.updates_per_epoch):
         trainer.train(resume_from_checkpoint=str(last))
     return _finish(task, trainer, seconds)
 
 
-def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> None:
+def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> bool:
     """Refuse to continue a run with another recipe, or to write into a folder that is no run.
+
+    Returns:
+        Whether the run there is to be longer than it was meant to be.
 
     Raises:
         InputError: names the keys that differ, or the folder.
     """
+    refuse_average(output_dir)
     path = output_dir / RECIPE_FILE
     if path.is_file():
-        changed = [
-            key for key in recipe.differences(load_recipe(path, (), type(recipe))) if key != "output_dir"
-        ]
-        if changed:
+        before = load_recipe(path, (), type(recipe))
+        changed = [key for key in recipe.differences(before) if key != "output_dir"]
+        longer = [key for key in changed if _is_longer(recipe, before, key)]
+        if changed != longer:
             hint = (
                 ""
                 if _has_trained(output_dir)
@@ -126,13 +132,22 @@ def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> None:
                 f"`{output_dir}` holds a run with another recipe; these keys differ: {', '.join(changed)}."
                 f" Give the same values, or another `output_dir`{hint}."
             )
-        return
+        return bool(longer)
     foreign = [name for name in ("config.json", "model.safetensors") if (output_dir / name).exists()]
     foreign += [folder.name for folder in checkpoints.list_checkpoints(output_dir)]
     if foreign:
         raise InputError(
             f"`{output_dir}` holds {foreign[0]} but no {RECIPE_FILE}: give another `output_dir`."
         )
+    return False
+
+
+def _is_longer(recipe: RunRecipe, before: RunRecipe, key: str) -> bool:
+    """Whether a key says that a run be longer: its first part is the same whatever its length."""
+    if key not in ("max_steps", "num_train_epochs"):
+        return False
+    new, old = getattr(recipe, key), getattr(before, key)
+    return new is not None and old is not None and new > old
 
 
 def _has_trained(output_dir: Path) -> bool:
@@ -250,6 +265,8 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     )
     _set_intervals(task, trainer)
     if main:
+        # Those of a run that is to be longer: they would mark it as finished.
+        (output_dir / RESULTS_FILE).unlink(missing_ok=True)
         write_text(output_dir / RECIPE_FILE, recipe.to_yaml())
     trainer.accelerator.wait_for_everyone()
     return trainer
@@ -278,14 +295,8 @@ def _check_folders(recipe: RunRecipe) -> None:
     """Refuse what can only be a folder and is none, instead of asking the Hub for it."""
     for key in ("tokenizer", "init_from"):
         name = getattr(recipe, key) or ""
-        if _is_path(name) and not Path(name).is_dir():
+        if checkpoints.is_path(name) and not Path(name).is_dir():
             raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
-
-
-def _is_path(name: str) -> bool:
-    """Whether a name can only be that of a folder, or lies where a folder is: no name of the Hub, then."""
-    parts = name.count("/")
-    return name.startswith((".", "/", "~")) or parts > 1 or (parts == 1 and Path(name).parent.is_dir())
 
 
 def _check_same_function(recipe: RunRecipe) -> None:
@@ -458,9 +469,10 @@ def _set_intervals(task: Task[Any], trainer: VanillaTransformerTrainer) -> None:
     trainer.args.save_steps = recipe.save_steps or trainer.args.eval_steps
 
 
-def _is_complete(recipe: RunRecipe, state: dict[str, Any]) -> bool:
+def _is_complete(recipe: RunRecipe, state: dict[str, Any], updates_per_epoch: int | None) -> bool:
     """Whether a checkpoint is the last one of its run: all steps done, or stopped early."""
-    if state["global_step"] >= state["max_steps"]:
+    steps = recipe.max_steps or math.ceil((recipe.num_train_epochs or 0) * (updates_per_epoch or 0))
+    if state["global_step"] >= steps:
         return True
     if recipe.early_stopping_patience is None:
         return False

@@ -1,5 +1,6 @@
 """Pictures: what they show, in which fonts, and that none is left half-written."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,17 @@ def test_chinese_is_drawn_in_a_font_that_has_it() -> None:
     from matplotlib.font_manager import findfont, get_font
 
     assert {ord("我"), ord("猫")} <= get_font(findfont(families[0])).get_charmap().keys()
+
+
+def test_the_weight_of_a_font_is_not_told_and_all_else_is(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("matplotlib.font_manager")
+    weight = "findfont: Failed to find font weight %s for %s, now using %s."
+    with drawing.fonts_for(["cat"]), drawing.fonts_for(["dog"]):
+        logger.warning(weight, "normal", "WenQuanYi Zen Hei", 500)
+        logger.warning("findfont: Font family %s not found.", "None")
+    assert caplog.messages == ["findfont: Font family None not found."]
+    logger.warning(weight, "normal", "WenQuanYi Zen Hei", 500)
+    assert len(caplog.messages) == 2
 
 
 def test_a_picture_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The average-checkpoints script: which checkpoints it takes, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vanilla_transformer.scripts import average_checkpoints
-from vanilla_transformer.training.recipe import ClassifierRecipe
+from vanilla_transformer.training.model_card import render_model_card
+from vanilla_transformer.training.recipe import ClassifierRecipe, TrainRecipe, saved_recipe
 
 
 @pytest.fixture
@@ -49,6 +51,72 @@ def test_checkpoints_by_name(run_dir: Path, tmp_path: Path) -> None:
     names = [str(run_dir / "checkpoint-1"), str(run_dir / "checkpoint-2")]
     assert average_checkpoints.main([*names, "--output", str(tmp_path / "averaged")]) == 0
     assert load_file(tmp_path / "averaged" / "model.safetensors")["w"].tolist() == [1.5, 1.5]
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_recipe_of_the_run_comes_along(
+    by_name: bool, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = TrainRecipe(train_source="a", train_target="b", target_lang="zh", output_dir=str(run_dir))
+    (run_dir / "recipe.yaml").write_text(recipe.to_yaml())
+    (run_dir / "results.json").write_text("{}")
+    monkeypatch.chdir(run_dir)
+    words = ["checkpoint-1", "checkpoint-3"] if by_name else ["--run", ".", "--last", "2"]
+    output = tmp_path / "averaged"
+    for _ in range(2):  # an average may be made anew
+        assert average_checkpoints.main([*words, "--output", str(output)]) == 0
+        assert sorted(path.name for path in output.iterdir()) == ["model.safetensors", "recipe.yaml"]
+        assert saved_recipe(output / "recipe.yaml") == recipe
+
+
+def test_the_card_has_the_languages_and_no_scores(model_folder: str, tmp_path: Path) -> None:
+    run, output = tmp_path / "run", tmp_path / "averaged"
+    for step in (10, 20):
+        shutil.copytree(model_folder, run / f"checkpoint-{step}")
+    (run / "recipe.yaml").write_text("source_lang: en\ntarget_lang: zh\n")
+    (run / "results.json").write_text(json.dumps({"steps": 20, "scores": {"final": {"bleu": 30.0}}}))
+    assert average_checkpoints.main(["--run", str(run), "--last", "2", "--output", str(output)]) == 0
+    of_run, of_average = (str(render_model_card(model, "me/model")) for model in (_with_model(run), output))
+    assert "English → Chinese" in of_average
+    assert "BLEU" in of_run and "BLEU" not in of_average
+
+
+def _with_model(run: Path) -> Path:
+    shutil.copyfile(run / "checkpoint-20" / "config.json", run / "config.json")
+    return run
+
+
+def test_no_recipe_of_other_checkpoints_stays(run_dir: Path, tmp_path: Path) -> None:
+    (run_dir / "recipe.yaml").write_text("target_lang: zh\n")
+    (run_dir / "checkpoint-3").rename(tmp_path / "checkpoint-3")
+    output = tmp_path / "averaged"
+    assert average_checkpoints.main(["--run", str(run_dir), "--last", "1", "--output", str(output)]) == 0
+    assert (output / "recipe.yaml").is_file()
+    names = [str(run_dir / "checkpoint-1"), str(tmp_path / "checkpoint-3")]
+    assert average_checkpoints.main([*names, "--output", str(output)]) == 0
+    assert [path.name for path in output.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        ("results.json", "holds results.json, the scores of another model"),
+        ("recipe.yaml", "holds the recipe.yaml of a run"),
+    ],
+)
+def test_the_folder_of_a_run_is_refused(
+    left: str,
+    message: str,
+    run_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vanilla_transformer.training.averaging.find_checkpoints", None)
+    (run_dir / left).write_text("{}")
+    (run_dir / "model.safetensors").write_bytes(b"the run's own")
+    assert average_checkpoints.main(["--run", str(run_dir), "--last", "2", "--output", str(run_dir)]) == 2
+    assert capsys.readouterr() == ("", f"error: `{run_dir}` {message}: give another `--output`.\n")
+    assert (run_dir / "model.safetensors").read_bytes() == b"the run's own"
 
 
 @pytest.mark.parametrize(

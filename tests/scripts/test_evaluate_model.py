@@ -14,7 +14,7 @@ from vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.scripts import evaluate_model, translate
+from vanilla_transformer.scripts import average_checkpoints, evaluate_model, translate
 from vanilla_transformer.training.metrics import score, score_as_paper, score_lowercased_tokenized
 
 HYPOTHESES = ["The small dog runs through a park.", "Two men don't play chess."]
@@ -104,6 +104,53 @@ def test_the_recipe_of_a_model_tells_the_language(
     for options, splitter in (([], "zh"), (["--target_lang", "en"], "13a")):
         assert evaluate_model.main([*words, *options]) == 0
         assert f"|tok:{splitter}|" in json.loads(capsys.readouterr().out)["bleu_signature"]
+
+
+def test_checkpoints_and_their_average_have_the_language_of_the_run(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    for step in (10, 20):
+        shutil.copytree(model_folder, run / f"checkpoint-{step}")
+    (run / "recipe.yaml").write_text("target_lang: zh\n")
+    averaged = str(tmp_path / "averaged")
+    assert average_checkpoints.main(["--run", str(run), "--last", "2", "--output", averaged]) == 0
+    (tmp_path / "text").write_text("我有猫\n")
+    words = ["--device", "cpu", "--num_beams", "1", "--max_length", "9", "--json"]
+    words += ["--source", str(tmp_path / "text"), "--reference", str(tmp_path / "text")]
+    capsys.readouterr()
+    for folder in (str(run / "checkpoint-10"), averaged):
+        assert evaluate_model.main(["--model", folder, *words]) == 0
+        shown = capsys.readouterr()
+        assert "|tok:zh|" in json.loads(shown.out)["bleu_signature"]
+        assert "warning" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("references", "options", "warned"),
+    [
+        (["我 有 猫。"], [], True),
+        (["猫がいます"], [], True),
+        (["고양이가 있다"], [], True),
+        (["a cat, 猫", "and a dog"], [], False),
+        ([""], [], False),
+        (["我有猫"], ["--target_lang", "zh"], False),
+        (["我有猫"], ["--tokenize", "char"], False),
+    ],
+)
+def test_text_without_spaces_and_no_language_is_warned_of(
+    references: list[str],
+    options: list[str],
+    warned: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("".join(f"{line}\n" for line in references))
+    assert evaluate_model.main(["--hypotheses", str(text), "--references", str(text), *options]) == 0
+    error = capsys.readouterr().err
+    assert error.count("\n") == error.count("`--target_lang`") == warned
+    assert error.startswith("warning: the references seem to be Chinese" if warned else "")
 
 
 @pytest.mark.parametrize(("lowercase", "case"), [(False, "mixed"), (True, "lc")])

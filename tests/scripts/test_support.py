@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import pytest
+from tqdm import tqdm
 
 from vanilla_transformer import (
     VanillaTransformerEncoderModel,
@@ -26,6 +27,7 @@ from vanilla_transformer import (
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
     CORPUS_FILES,
+    add_model_options,
     check_output,
     corpus_files,
     fail,
@@ -84,6 +86,37 @@ def test_what_a_user_can_mend_is_one_line(
 ) -> None:
     assert run_script(raising(error)) == status
     assert capsys.readouterr() == ("", line)
+
+
+def test_an_error_is_told_below_an_open_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with tqdm(total=3) as bar, tqdm(total=5):
+        bar.update(2)
+        assert run_script(raising(InputError("wrong"))) == 2
+        *bars, line = capsys.readouterr().err.splitlines()
+        assert line == "error: wrong"
+        assert "2/3" in "".join(bars)
+        assert fail("again") == 2
+        assert capsys.readouterr().err == "error: again\n"
+
+
+def test_an_error_imports_no_progress_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "tqdm")
+    assert fail("wrong") == 2
+    assert "tqdm" not in sys.modules
+    assert capsys.readouterr().err == "error: wrong\n"
+
+
+@pytest.mark.parametrize("penalty", ["nan", "inf", "-inf", "1e999", "x", ""])
+def test_a_length_penalty_is_a_finite_number(penalty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = parser_of("what it does")
+    add_model_options(options, required=False)
+    assert options.parse_args(["--length_penalty", "-0.5"]).length_penalty == -0.5
+    with pytest.raises(SystemExit):
+        options.parse_args([f"--length_penalty={penalty}"])
+    message = f"argument --length_penalty: must be a finite number, but is {penalty!r} instead.\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
 def test_a_bug_keeps_its_traceback() -> None:
@@ -290,6 +323,22 @@ def test_what_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(InputError, match=f"`{name}` is not a folder with a model"):
         load_model(name)
+
+
+def test_a_mistyped_folder_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoTokenizer
+
+    def asked(name: str) -> NoReturn:
+        raise OSError("the Hub was asked")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", asked)
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    with pytest.raises(InputError, match="^`runs/nothing` is not a folder with a model"):
+        load_model("runs/nothing", device="cpu")
+    for name in ("owner/model", "runs"):
+        with pytest.raises(InputError, match="the Hub was asked"):
+            load_model(name, device="cpu")
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:

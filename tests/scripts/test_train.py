@@ -9,7 +9,9 @@ import pytest
 from helpers import write_parallel_files
 
 from vanilla_transformer.scripts import train, translate
-from vanilla_transformer.training.recipe import TrainRecipe
+from vanilla_transformer.training.averaging import average_checkpoints
+from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
+from vanilla_transformer.training.run import TrainResult
 
 SMALL_RUN = """
     --vocab_size 400 --model.d_model 16 --model.encoder_layers 1 --model.decoder_layers 1
@@ -82,7 +84,7 @@ def test_a_recipe_by_name_trains_a_model_that_translates(
     )
     command = ["multi30k_en_de", *data.split(), *SMALL, "--output_dir", "out"]
     assert train.main(command) == 0
-    assert "Saved the model of 4 steps to out: " in capsys.readouterr().out
+    assert "Saved the average of checkpoints 2, 4 of 4 steps to out: loss " in capsys.readouterr().out
     results = json.loads(Path("out/results.json").read_text())
     assert results["checkpoints"] == [2, 4]
     assert translate.main(["--model", "out", "--device", "cpu", "w1 w2", ""]) == 0
@@ -91,3 +93,25 @@ def test_a_recipe_by_name_trains_a_model_that_translates(
     assert "finished" in capsys.readouterr().out
     assert train.main([*command, "--seed", "2"]) == 2
     assert "these keys differ: seed" in capsys.readouterr().err
+    recipe = load_recipe("out/recipe.yaml")
+    average_checkpoints(["out/checkpoint-2"], "averaged", recipe=recipe)
+    before = Path("averaged/model.safetensors").read_bytes()
+    assert train.main([*command, "--output_dir", "averaged"]) == 2
+    message = "error: `averaged` holds averaged checkpoints of a run: give another `output_dir`.\n"
+    assert capsys.readouterr() == ("", message)
+    assert Path("averaged/model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "scores", "line"),
+    [
+        ([10], {}, "Saved checkpoint 10 of 30 steps to runs/b"),
+        (
+            [10, 30],
+            {"final": {"loss": 1.25, "bleu": 30.0}},
+            "Saved the average of checkpoints 10, 30 of 30 steps to runs/b: loss 1.25, bleu 30.00",
+        ),
+    ],
+)
+def test_what_was_saved(steps: list[int], scores: dict[str, dict[str, float]], line: str) -> None:
+    assert train.saved_line(TrainResult(Path("runs/b"), 30, scores, steps)) == line

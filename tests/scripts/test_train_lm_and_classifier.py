@@ -46,7 +46,7 @@ def test_a_run_of_each(
     Path("text").write_text("".join(f"{line}\n" for line, _ in parallel_sentences(60)))
     command = ["--objective", "masked", "--train_text", "text", "--valid_text", "text", *SMALL]
     assert train_lm.main(command) == 0
-    assert "Saved the model of 2 steps to run: loss " in capsys.readouterr().out
+    assert "Saved checkpoint 2 of 2 steps to run: loss " in capsys.readouterr().out
     assert train_lm.main([*command, "--seed", "2"]) == 2
     assert "these keys differ: seed" in capsys.readouterr().err
     sizes = "--train_size 120 --valid_size 20 --test_size 20 --labels --output_dir corpus"

@@ -28,6 +28,7 @@ from vanilla_transformer.training.corpus import Texts, load_labelled_texts, load
 
 PAIRS = [("ein Haus", "a house"), ("zwei  Häuser ", ' "two" houses'), ("", "nothing"), ("一只猫", "a cat 🐈")]
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n"))
+A_LINE = "the format is one JSON object a line"
 BOTH_WAYS = pytest.mark.parametrize("streaming", [False, True])
 
 
@@ -370,9 +371,13 @@ class TestJsonLines:
     @pytest.mark.parametrize(
         ("row", "reason"),
         [
-            ('{"source": "a"', "line 2 must be JSON, but is not: Expecting ',' delimiter at column 15."),
-            ('["a", "b"]', "line 2 must be a JSON object, but is list instead."),
-            ("null", "line 2 must be a JSON object, but is null instead."),
+            (
+                '{"source": "a"',
+                f"line 2 must be JSON, but is not: Expecting ',' delimiter at column 15; {A_LINE}.",
+            ),
+            ("[", f"line 2 must be JSON, but is not: Expecting value at column 2; {A_LINE}."),
+            ('["a", "b"]', f"line 2 must be a JSON object, but is list instead; {A_LINE}."),
+            ("null", f"line 2 must be a JSON object, but is null instead; {A_LINE}."),
             ('{"source": "a"}', "line 2 has no `target`; its columns are `source`."),
             ('{"source": "a", "target": 3}', "line 2: `target` must be text, but is int instead."),
             (

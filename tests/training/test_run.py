@@ -113,6 +113,28 @@ def test_a_changed_recipe_is_refused_with_the_keys_that_differ(finished: TrainRe
         again(finished, seed=7, warmup_steps=3)
 
 
+@pytest.mark.parametrize("length", ["max_steps", "num_train_epochs"])
+def test_a_finished_run_can_be_made_longer(length: str, tmp_path: Path) -> None:
+    def run(name: str, amount: int) -> TrainResult:
+        changes = {"max_steps": None, "num_train_epochs": None, length: amount, "final_model": "last"}
+        if length == "num_train_epochs":
+            changes |= {"eval_steps": None, "save_steps": None}  # each epoch
+        return train(load_recipe(write_recipe(tmp_path, name=name, **changes)))
+
+    first, later = (3, 7) if length == "max_steps" else (1, 2)
+    whole = run("whole", later)
+    short = run("parts", first)
+    assert 0 < short.steps < whole.steps
+    extended = run("parts", later)
+    assert not extended.finished_before and extended.steps == whole.steps
+    assert extended.scores == whole.scores
+    weights, wanted = (load_file(result.output_dir / "model.safetensors") for result in (extended, whole))
+    assert all(weights[name].equal(wanted[name]) for name in wanted)
+    assert run("parts", later).finished_before
+    with pytest.raises(InputError, match=f"these keys differ: {length}"):
+        run("parts", first)
+
+
 def test_a_run_that_trained_nothing_says_how_to_begin_anew(
     finished: TrainResult, tmp_path: Path, monkeypatch: Any
 ) -> None:
