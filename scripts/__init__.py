@@ -76,7 +76,6 @@ def _close_broken_streams() -> None:
 
 def fail(message: str) -> int:
     """Print `error: ` and the message, in a line of its own, on standard error; the exit status 2."""
-    _end_progress_bars()
     _tell("error: " + " ".join(message.split()))
     return 2
 
@@ -91,6 +90,7 @@ def _end_progress_bars() -> None:
 
 
 def _tell(line: str) -> None:
+    _end_progress_bars()
     # Where nobody reads the errors, the exit status tells.
     with suppress(OSError):
         print(line, file=sys.stderr)

@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import InputError
 from . import checkpoints
+from .averaging import recipe_of_checkpoints
 from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .recipe import (
     ClassifierRecipe,
@@ -59,7 +60,7 @@ def render_model_card(
 
     Args:
         folder: a saved model; config.json is read, and where they are there generation_config.json,
-            results.json, recipe.yaml and training_curves.png.
+            results.json, recipe.yaml (of a checkpoint that of its run) and training_curves.png.
         repo_id: the repository, as the model is to be loaded from.
         license: identifier of a licence, such as "apache-2.0"; without one none is stated.
         base_model: Hub name of the model that this one was fine-tuned from.
@@ -70,7 +71,7 @@ def render_model_card(
     folder = Path(folder)
     config = checkpoints.read_json(folder / "config.json")
     results = _optional(folder / RESULTS_FILE)
-    recipe = saved_recipe(folder / RECIPE_FILE)
+    recipe = saved_recipe(folder / RECIPE_FILE) or recipe_of_checkpoints([folder])
     auto_class, task = _HEADS.get(_architecture(config), ("AutoModel", None))
     rows = _rows(results, recipe)
     template = resources.files("vanilla_transformer").joinpath("model_card.md").read_text("utf-8")

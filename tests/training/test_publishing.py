@@ -123,6 +123,14 @@ def check_card(card: str, *, license: str | None) -> None:
         assert text in card, text
 
 
+def test_the_card_of_a_checkpoint_has_the_languages_of_its_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    toy_model().save_pretrained(run / "checkpoint-9")
+    card = str(render_model_card(run / "checkpoint-9", "me/x"))
+    assert metadata_of(card)["language"] == ["zh", "en"]
+    assert "27.5" not in card and "3.9 min" not in card  # of the run's final model
+
+
 def test_what_was_not_measured_is_not_in_the_card(tmp_path: Path) -> None:
     toy_model().save_pretrained(tmp_path)
     card = str(render_model_card(tmp_path, "me/x"))
