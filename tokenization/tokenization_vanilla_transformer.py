@@ -269,6 +269,26 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             _reject_surrogates([text, text_pair])
             raise
 
+    def encode_ids(self, texts: list[str], *, add_special_tokens: bool = True) -> list[list[int]]:
+        """Return `self(texts)["input_ids"]`, of several texts, in about half the time: ids and nothing else.
+
+        Nothing is padded or cut.
+
+        Raises:
+            ValueError: a text has a lone surrogate.
+        """
+        encoder = self._without_normalizer() if _is_large_nfc_batch(texts) else self
+        backend = encoder.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = self.split_special_tokens
+        try:
+            encodings = backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+        except TypeError:
+            _reject_surrogates(texts)
+            raise
+        return [encoding.ids for encoding in encodings]
+
     def _without_normalizer(self) -> "VanillaTransformerTokenizer":
         """Return a twin with the same model, for texts that are in NFC: to find that out again is slow."""
         backend = self.backend_tokenizer

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..tokenization import VanillaTransformerTokenizer
 from .corpus import cache_file
 
 LongSentences: TypeAlias = Literal["drop", "cut", "keep"]
@@ -207,7 +208,7 @@ def prepare_pairs(
 
 def _probe(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
     """The ids of one short text as source and as target, each checked to end in the end token."""
-    ids = {"source": encode(tokenizer, [PROBE])[0], "target": _encode_target(tokenizer, [PROBE])[0]}
+    ids = {"source": encode(tokenizer, [PROBE])[0], "target": encode_target(tokenizer, [PROBE])[0]}
     for name, row in ids.items():
         if tokenizer.eos_token_id is None or row[-1:] != [tokenizer.eos_token_id]:
             raise InputError(f"The tokenizer must end every {name} in its end token, but does not.")
@@ -216,11 +217,16 @@ def _probe(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, add_special_tokens: bool = True) -> Rows:
     """Token ids of each text, nothing padded or cut."""
+    if isinstance(tokenizer, VanillaTransformerTokenizer):
+        return tokenizer.encode_ids(texts, add_special_tokens=add_special_tokens)
     encoded = tokenizer(texts, add_special_tokens=add_special_tokens, **_ENCODE_OPTIONS)
     return cast(Rows, encoded["input_ids"])
 
 
-def _encode_target(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
+def encode_target(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
+    """Token ids of each text as a target, nothing padded or cut."""
+    if isinstance(tokenizer, VanillaTransformerTokenizer):
+        return tokenizer.encode_ids(texts)
     return cast(Rows, tokenizer(text_target=texts, **_ENCODE_OPTIONS)["input_ids"])
 
 
@@ -260,7 +266,7 @@ class _Preparer:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         source, target = (table.column(name).to_pylist() for name in ("source", "target"))
-        ids = encode(self.tokenizer, source), _encode_target(self.tokenizer, target)
+        ids = encode(self.tokenizer, source), encode_target(self.tokenizer, target)
         status = self._status(source, target, *ids)
         columns = {"source": table.column("source"), "target": table.column("target")}
         if self.report is None:

@@ -389,8 +389,8 @@ def _check_same_pieces(recipe: RunRecipe, tokenizer: Any, config: Any, *, main: 
             )
     try:
         before = AutoTokenizer.from_pretrained(recipe.init_from).get_vocab()
-    except (OSError, ValueError):
-        return
+    except (ImportError, OSError, ValueError):
+        return  # it has none, and nothing to compare
     now = tokenizer.get_vocab()
     moved = sum(now.get(token) != entry for token, entry in before.items())
     if moved and main:

@@ -12,6 +12,7 @@ from datasets import Dataset, load_from_disk
 
 from ..errors import InputError
 from .checkpoints import discard, written_whole
+from .filtering import encode, encode_target
 
 FOLDER = "segmentation"
 # Dropout is random, so that a later epoch may need slightly more batches than the first one.
@@ -109,8 +110,8 @@ class EpochSegmentation:
 
     def _segment(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         drawn = zip(
-            self._tokenizer(batch["source"], return_attention_mask=False)["input_ids"],
-            self._tokenizer(text_target=batch["target"], return_attention_mask=False)["input_ids"],
+            encode(self._tokenizer, batch["source"]),
+            encode_target(self._tokenizer, batch["target"]),
             strict=True,
         )
         usual = zip(batch["input_ids"], batch["labels"], strict=True)

@@ -14,7 +14,7 @@ def test_speed_at_toy_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert tokenizer_speed.main([*words, "--json", str(tmp_path / "speed.json")]) == 0
     report = json.loads((tmp_path / "speed.json").read_text("utf-8"))
     assert [row[0] for row in report["table"]["rows"]] == [
-        f"{text}, {job}" for text in ("latin", "chinese") for job in ("encode", "decode")
+        f"{text}, {job}" for text in ("latin", "chinese") for job in ("encode", "ids alone", "decode")
     ]
     for peers in report["figures"].values():
         for row in peers["GPT2Tokenizer"].values():

@@ -222,6 +222,25 @@ def test_a_large_batch_is_encoded_as_its_texts_are(name: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("name", ["mixed", "smallest"])
+def test_ids_alone_are_those_of_a_call(name: str) -> None:
+    tokenizer = MAKERS[name]()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<2en>"]})
+    texts = [*ALWAYS, "<2en>the cat", unicodedata.normalize("NFD", "Việt")]
+    for batch in (texts, [nfc(text) for text in texts] * 32, []):
+        for split in (False, True):
+            tokenizer.split_special_tokens = split
+            tokenizer(["the cat", "a"], padding=True, truncation=True, max_length=2)  # leaves no trace
+            for special in (False, True):
+                wanted = [tokenizer(text, add_special_tokens=special)["input_ids"] for text in batch]
+                tokenizer(["the cat", "a"], padding=True, truncation=True, max_length=2)
+                assert tokenizer.encode_ids(batch, add_special_tokens=special) == wanted
+    with tokenizer.bpe_dropout(1.0):
+        assert tokenizer.encode_ids(["the cat"]) == [tokenizer("the cat")["input_ids"]]
+    with pytest.raises(ValueError, match="lone surrogate U\\+D800 at position 1"):
+        tokenizer.encode_ids(["a", "b\ud800"])
+
+
 def test_decoding_takes_what_models_give(mixed: VanillaTransformerTokenizer) -> None:
     ids = mixed(["the cat", "<s> 猫"], padding=True)["input_ids"]
     texts = ["the cat", "<s> 猫"]
