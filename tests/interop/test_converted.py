@@ -59,11 +59,10 @@ def from_torch(folder: Path, kind: str) -> list[str]:
     tokenizer = word_tokenizer(SENTENCES)
     model = toy_model(dtype=torch.float32, vocab_size=len(tokenizer))
     model.save_pretrained(folder / "ours")
+    tokenizer.save_pretrained(folder / "ours")
     assert convert.main(["--to", "torch", str(folder / "ours"), "--output", str(folder / "torch")]) == 0
-    tokenizer.save_pretrained(folder / "words")
     config = str(folder / "torch" / "config.json")
-    words = ["--config", config, "--tokenizer", str(folder / "words")]
-    return ["--from", "torch", str(folder / "torch" / "model.pt"), *words]
+    return ["--from", "torch", str(folder / "torch" / "model.pt"), "--config", config]
 
 
 def fairseq(folder: Path, kind: str) -> list[str]:
