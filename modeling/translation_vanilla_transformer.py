@@ -163,14 +163,16 @@ def translations(
         model, tokenizer, long_sentences, max_source_length, scores, attention, prefix, generate_kwargs
     )
     windows = translator.encoded_windows(sentences, window, done)
-    found = translator.run(windows if window == 1 else _made_ahead(windows), tokens_per_batch, batch_size)
-    return _with_progress(found, total, done) if progress else found
+    windows = windows if window == 1 else _made_ahead(windows)
+    if not progress:
+        return translator.run(windows, tokens_per_batch, batch_size)
+    bar = logging.tqdm(total=total, initial=done, unit=" sentences", desc="translating")
+    return _closing(bar, translator.run(windows, tokens_per_batch, batch_size, bar.update))
 
 
-def _with_progress(
-    found: Iterator[list[Translation]], total: int | None, done: int
-) -> Iterator[list[Translation]]:
-    yield from logging.tqdm(found, total=total, initial=done, unit=" sentences", desc="translating")
+def _closing(bar: Any, found: Iterator[list[Translation]]) -> Iterator[list[Translation]]:
+    with bar:
+        yield from found
 
 
 def _made_ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -245,19 +247,29 @@ class _Translator:
             first_line += len(read)
 
     def run(
-        self, windows: Iterator[list[list[list[int]]]], tokens_per_batch: int, batch_size: int | None
+        self,
+        windows: Iterator[list[list[list[int]]]],
+        tokens_per_batch: int,
+        batch_size: int | None,
+        advance: Callable[[int], Any] = lambda sentences: None,
     ) -> Iterator[list[Translation]]:
-        """Translate a window and give it out, until nothing is left."""
+        """Translate a window and give it out, until nothing is left; tell `advance` of each batch."""
         for parts in windows:
             # Each part with the number of its sentence; a blank sentence has none.
             owners = [number for number, one in enumerate(parts) for _ in one]
             encoded = [ids for one in parts for ids in one]
             translated: list[list[Translation]] = [[] for _ in encoded]
+            finished = told = 0
             for batch in token_batches([len(ids) for ids in encoded], tokens_per_batch, batch_size):
                 with evaluation_mode(self.model):
                     found = self._translate_batch([encoded[k] for k in batch])
                 for index, one in zip(batch, found, strict=True):
                     translated[index] = one
+                finished += len(batch)
+                reached = len(parts) * finished // len(encoded)
+                advance(reached - told)
+                told = reached
+            advance(len(parts) - told)  # where all are blank, there was no batch
             yield from self._whole(len(parts), owners, translated)
 
     def _whole(

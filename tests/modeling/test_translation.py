@@ -1,5 +1,6 @@
 """Translation line by line: order, batches by tokens, streaming, lengths and refusals."""
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
 )
+from vanilla_transformer.modeling import translation_vanilla_transformer
 from vanilla_transformer.modeling.translation_vanilla_transformer import (
     cross_attention,
     eager_attention,
@@ -358,6 +360,26 @@ def test_progress_is_shown_on_standard_error(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "60/60" in shown.err
+
+
+@pytest.mark.parametrize("sentences", [SENTENCES, ["", " "]])
+def test_progress_advances_with_each_batch(
+    echo: Any, tiny_tokenizer: PreTrainedTokenizerFast, sentences: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bar(contextlib.nullcontext):
+        steps: list[int] = []
+
+        def __init__(self, **options: Any):
+            super().__init__()
+
+        def update(self, count: int) -> None:
+            self.steps.append(count)
+
+    monkeypatch.setattr(translation_vanilla_transformer.logging, "tqdm", Bar)
+    options: dict[str, Any] = {"tokens_per_batch": 30, "progress": True}
+    next(iter(translate(echo, tiny_tokenizer, sentences, **options)))
+    assert sum(Bar.steps) == len(sentences)
+    assert max(Bar.steps) <= 30 // min(len(tiny_tokenizer(text)["input_ids"]) for text in sentences)
 
 
 def large_weights(model: PreTrainedModel) -> PreTrainedModel:
