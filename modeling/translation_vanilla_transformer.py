@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -164,15 +164,15 @@ def translations(
     )
     windows = translator.encoded_windows(sentences, window, done)
     windows = windows if window == 1 else _made_ahead(windows)
-    if not progress:
-        return translator.run(windows, tokens_per_batch, batch_size)
-    bar = logging.tqdm(total=total, initial=done, unit=" sentences", desc="translating")
-    return _closing(bar, translator.run(windows, tokens_per_batch, batch_size, bar.update))
+    run = partial(translator.run, windows, tokens_per_batch, batch_size)
+    return _with_progress(run, total, done) if progress else run()
 
 
-def _closing(bar: Any, found: Iterator[list[Translation]]) -> Iterator[list[Translation]]:
-    with bar:
-        yield from found
+def _with_progress(
+    run: Callable[[Callable[[int], Any]], Iterator[list[Translation]]], total: int | None, done: int
+) -> Iterator[list[Translation]]:
+    with logging.tqdm(total=total, initial=done, unit=" sentences", desc="translating") as bar:
+        yield from run(bar.update)
 
 
 def _made_ahead(items: Iterator[Item]) -> Iterator[Item]:

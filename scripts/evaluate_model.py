@@ -16,7 +16,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from vanilla_transformer.errors import InputError
@@ -154,12 +153,9 @@ def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
 
 def _target_language(model: str) -> str | None:
     """The language that the recipe names, if `model` is the folder of a run, an average or a checkpoint."""
-    from vanilla_transformer.training.averaging import recipe_of_checkpoints
-    from vanilla_transformer.training.checkpoints import RECIPE_FILE
-    from vanilla_transformer.training.recipe import saved_recipe
+    from vanilla_transformer.training.averaging import recipe_of_model
 
-    recipe = saved_recipe(Path(model, RECIPE_FILE)) or recipe_of_checkpoints([model])
-    return getattr(recipe, "target_lang", None)
+    return getattr(recipe_of_model(model), "target_lang", None)
 
 
 def _warn_of_cjk(references: Sequence[Iterable[str]]) -> None:

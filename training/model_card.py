@@ -13,14 +13,13 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import InputError
 from . import checkpoints
-from .averaging import recipe_of_checkpoints
-from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
+from .averaging import recipe_of_model
+from .checkpoints import CURVES_FILE, RESULTS_FILE
 from .recipe import (
     ClassifierRecipe,
     LanguageModelRecipe,
     RunRecipe,
     TrainRecipe,
-    saved_recipe,
 )
 
 LANGUAGES = {
@@ -71,7 +70,7 @@ def render_model_card(
     folder = Path(folder)
     config = checkpoints.read_json(folder / "config.json")
     results = _optional(folder / RESULTS_FILE)
-    recipe = saved_recipe(folder / RECIPE_FILE) or recipe_of_checkpoints([folder])
+    recipe = recipe_of_model(folder)
     auto_class, task = _HEADS.get(_architecture(config), ("AutoModel", None))
     rows = _rows(results, recipe)
     template = resources.files("vanilla_transformer").joinpath("model_card.md").read_text("utf-8")

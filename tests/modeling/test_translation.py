@@ -370,7 +370,7 @@ def test_progress_advances_with_each_batch(
         steps: list[int] = []
 
         def __init__(self, **options: Any):
-            super().__init__()
+            super().__init__(self)
 
         def update(self, count: int) -> None:
             self.steps.append(count)
