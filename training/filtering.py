@@ -288,7 +288,7 @@ class _Preparer:
     def _status(
         self, source: list[str], target: list[str], source_ids: Rows, target_ids: Rows
     ) -> NDArray[np.int8]:
-        status = self.limits.judge(_row_lengths(source_ids), _row_lengths(target_ids))
+        status = self.limits.judge(row_lengths(source_ids), row_lengths(target_ids))
         # A tokenizer that keeps spaces makes tokens of a line that holds nothing else.
         status[[not text.strip() for text in source]] = EMPTY
         status[[not text.strip() for text in target]] = EMPTY
@@ -299,10 +299,10 @@ class _Preparer:
         input_ids = self._shortened(source, status, limits.max_source_length)
         labels = self._shortened(target, status, limits.max_target_length)
         return {
-            "input_ids": _list_array(input_ids),
-            "labels": _list_array(labels),
-            "source_length": pa.array(_row_lengths(input_ids)),
-            "target_length": pa.array(_row_lengths(labels)),
+            "input_ids": list_array(input_ids),
+            "labels": list_array(labels),
+            "source_length": pa.array(row_lengths(input_ids)),
+            "target_length": pa.array(row_lengths(labels)),
         }
 
     def _shortened(self, rows: Rows, status: NDArray[np.int8], limit: int | None) -> Rows:
@@ -318,12 +318,14 @@ class _Preparer:
         ]
 
 
-def _row_lengths(rows: Rows) -> NDArray[np.int32]:
+def row_lengths(rows: Rows) -> NDArray[np.int32]:
+    """The number of tokens of each row (rows,)."""
     return np.fromiter(map(len, rows), np.int32, len(rows))
 
 
-def _list_array(rows: Rows) -> pa.ListArray:
+def list_array(rows: Rows) -> pa.ListArray:
+    """Rows of token ids as an Arrow array of lists of int32."""
     offsets = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum(_row_lengths(rows), out=offsets[1:])
+    np.cumsum(row_lengths(rows), out=offsets[1:])
     values = np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(offsets[-1]))
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, load_from_disk
+import pyarrow as pa
+from datasets import Dataset, Features, load_from_disk
 
 from ..errors import InputError
+from .batching import numbers_in
 from .checkpoints import discard, written_whole
-from .filtering import encode, encode_target
+from .filtering import FEATURES as FEATURES_WITH_TEXT
+from .filtering import Rows, encode, encode_target, list_array, row_lengths
 
 FOLDER = "segmentation"
 # Dropout is random, so that a later epoch may need slightly more batches than the first one.
 SPARE_BATCHES = 0.03
-_COLUMNS = ("input_ids", "labels", "source_length", "target_length")
+_LENGTHS = ("source_length", "target_length")
+_IDS = ("input_ids", "labels")
+_COLUMNS = (*_IDS, *_LENGTHS)
+FEATURES = Features({name: FEATURES_WITH_TEXT[name] for name in _COLUMNS})
 
 
 class EpochSegmentation:
@@ -58,7 +64,7 @@ class EpochSegmentation:
         self._pairs, self._tokenizer, self._dropout = pairs, tokenizer, dropout
         self._folder = Path(run_dir) / FOLDER
         self._limits = limits
-        self._cut_at = tuple(_largest(pairs, name) for name in ("source_length", "target_length"))
+        self._cut_at = tuple(int(numbers_in(pairs, name).max()) for name in _LENGTHS)
         self._main, self._wait = main, wait
 
     def start(self, *, anew: bool) -> None:
@@ -80,10 +86,10 @@ class EpochSegmentation:
         """Source and target lengths of the run's first segmentation, from which its batches are counted."""
         path = self._folder / "lengths.npy"
         if not path.is_file():
-            first = self.epoch(0).with_format("numpy")
+            first = self.epoch(0)
             if self._main:
                 beside = path.with_suffix(".incomplete.npy")
-                np.save(beside, np.stack([first[name][:] for name in ("source_length", "target_length")]))
+                np.save(beside, np.stack([numbers_in(first, name) for name in _LENGTHS]))
                 beside.replace(path)
             self._wait()
         source, target = np.load(path)
@@ -98,35 +104,30 @@ class EpochSegmentation:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _segmented(self) -> Dataset:
+        pairs = self._pairs.select_columns(["source", "target", *_COLUMNS]).with_format("arrow")
         with self._tokenizer.bpe_dropout(self._dropout):
-            return self._pairs.select_columns(["source", "target", *_COLUMNS]).map(
+            segmented = pairs.map(
                 self._segment,
                 batched=True,
-                remove_columns=["source", "target"],
+                features=FEATURES,
                 load_from_cache_file=False,
                 keep_in_memory=True,
                 desc="BPE-dropout",
             )
+        return segmented.with_format(None)
 
-    def _segment(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        drawn = zip(
-            encode(self._tokenizer, batch["source"]),
-            encode_target(self._tokenizer, batch["target"]),
-            strict=True,
-        )
-        usual = zip(batch["input_ids"], batch["labels"], strict=True)
-        chosen = [new if self._fits(new, old) else old for new, old in zip(drawn, usual, strict=True)]
-        return {
-            "input_ids": [source for source, _ in chosen],
-            "labels": [target for _, target in chosen],
-            "source_length": [len(source) for source, _ in chosen],
-            "target_length": [len(target) for _, target in chosen],
-        }
+    def _segment(self, table: pa.Table) -> pa.Table:
+        """Draw the pairs of a table of text anew, but leave those as they are that do not fit."""
+        sides = ("source", encode), ("target", encode_target)
+        drawn = [encoded(self._tokenizer, table.column(name).to_pylist()) for name, encoded in sides]
+        kept = np.flatnonzero(~self._fits(drawn, [table.column(name).to_numpy() for name in _LENGTHS]))
+        for rows, name in zip(drawn, _IDS, strict=True):
+            for row, usual in zip(kept.tolist(), table.column(name).take(kept).to_pylist(), strict=True):
+                rows[row] = usual
+        return pa.table(dict(zip(_COLUMNS, (*map(list_array, drawn), *map(row_lengths, drawn)), strict=True)))
 
-    def _fits(self, new: tuple[list[int], list[int]], old: tuple[list[int], list[int]]) -> bool:
-        short = all(len(side) <= limit for side, limit in zip(new, self._limits, strict=True))
-        return short and all(len(side) < limit for side, limit in zip(old, self._cut_at, strict=True))
-
-
-def _largest(pairs: Dataset, column: str) -> int:
-    return int(np.max(pairs.select_columns([column]).with_format("numpy")[:][column]))
+    def _fits(self, drawn: list[Rows], usual_lengths: list[np.ndarray]) -> np.ndarray:
+        """Which pairs (rows,) are short enough, now and as they usually are."""
+        bounds = zip(drawn, usual_lengths, self._limits, self._cut_at, strict=True)
+        sides = [(row_lengths(rows) <= limit) & (usual < cut_at) for rows, usual, limit, cut_at in bounds]
+        return np.logical_and(*sides)

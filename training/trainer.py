@@ -26,7 +26,7 @@ from ..modeling.saving_vanilla_transformer import files_written_whole
 from ..modeling.translation_vanilla_transformer import learned_positions, length_limit
 from . import checkpoints, publishing
 from .arguments import VanillaTransformerTrainingArguments
-from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs
+from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs, numbers_in
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
 from .parts import learning_rate_factors_of, scale_learning_rates
@@ -727,8 +727,7 @@ class _Replaceable(Dataset):
 def pair_lengths(dataset: Any) -> tuple[Any, Any]:
     """Lengths in tokens of all sources and all targets; counted where the columns with them are missing."""
     if _has_length_columns(dataset):
-        lengths = dataset.select_columns(["source_length", "target_length"]).with_format("numpy")[:]
-        return lengths["source_length"], lengths["target_length"]
+        return numbers_in(dataset, "source_length"), numbers_in(dataset, "target_length")
     pairs = [dataset[i] for i in range(len(dataset))]
     return [len(pair["input_ids"]) for pair in pairs], [len(pair["labels"]) for pair in pairs]
 

@@ -16,6 +16,7 @@ from vanilla_transformer.training.batching import (
     StreamingTokenBatches,
     TokenBatchSampler,
     TokenizedPairs,
+    numbers_in,
     plan_accumulation,
 )
 
@@ -483,6 +484,13 @@ class TestTokenizedPairs:
         assert [pair["input_ids"].tolist() for pair in pairs.__getitems__(list(range(len(chosen))))] == [
             rows[i]["input_ids"] for i in chosen
         ]
+
+    @pytest.mark.parametrize("shards", [1, 3])
+    def test_numbers_of_selected_rows(self, tmp_path: Any, shards: int) -> None:
+        datasets.Dataset.from_dict({"length": list(range(50))}).save_to_disk(tmp_path, num_shards=shards)
+        stored = datasets.load_from_disk(tmp_path)
+        assert numbers_in(stored, "length").tolist() == list(range(50))
+        assert numbers_in(stored.select([49, 3, 20]), "length").tolist() == [49, 3, 20]
 
     def test_works_in_a_data_loader_with_workers(self, rows: list[dict[str, Any]]) -> None:
         pairs = TokenizedPairs(datasets.Dataset.from_list(rows))
