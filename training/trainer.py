@@ -362,8 +362,11 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     # Evaluation
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As in `Seq2SeqTrainer`; the loss is exact per token, and `perplexity` is its exponential."""
-        with self._counts.paused():
+        """As in `Seq2SeqTrainer`; the loss is exact per token, and `perplexity` is its exponential.
+
+        What it draws at random, if only a seed for its batches, does not change the training after it.
+        """
+        with self._counts.paused(), torch.random.fork_rng(devices=[]):
             return super().evaluate(*args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:

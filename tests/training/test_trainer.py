@@ -454,6 +454,15 @@ def test_evaluation_leaves_the_generation_defaults_as_they_are(tmp_path: Path) -
     assert model.generation_config.to_dict() == before
 
 
+def test_evaluation_changes_nothing_in_the_training_around_it(tmp_path: Path) -> None:
+    seen = []
+    for validates in ({}, {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": copy_pairs(5)}):
+        trainer = make_trainer(tmp_path, model=toy_model(dropout=0.3), max_steps=4, **validates)
+        trainer.train()
+        seen.append(losses(trainer))
+    assert seen[0] == seen[1]
+
+
 # Checkpoints
 
 
