@@ -39,6 +39,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, is_torchdynamo_compiling, logging
 from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.import_utils import is_tracing
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_vanilla_transformer import VanillaTransformerConfig
@@ -228,6 +229,26 @@ def create_source_mask(
         attention_mask=attention_mask,
         encoder_hidden_states=encoder_hidden_states,
     )
+
+
+def without_right_padding(
+    config: VanillaTransformerConfig, queries: torch.Tensor, attention_mask: Any
+) -> Any:
+    """The mask of a decoder's tokens; `None` where padding stands on the right alone, for `sdpa`.
+
+    No real token sees what comes after it. So nothing has to be spread out, whose memory would grow with the
+    square of the length, and the kernel leaves out what is masked.
+
+    Args:
+        queries: (N, S, E), all of the sequence.
+        attention_mask: (N, S), 1 at real tokens; anything else is returned as it is.
+    """
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.shape != queries.shape[:2]:
+        return attention_mask
+    if config._attn_implementation != "sdpa" or is_tracing(attention_mask):
+        return attention_mask
+    real = attention_mask.bool()
+    return attention_mask if (real[:, 1:] & ~real[:, :-1]).any() else None
 
 
 class VanillaTransformerAttention(nn.Module):
@@ -702,7 +723,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=embeddings,
-            attention_mask=attention_mask,
+            attention_mask=without_right_padding(self.config, embeddings, attention_mask),
             past_key_values=self_cache,
             position_ids=position_ids,
         )

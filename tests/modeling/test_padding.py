@@ -75,6 +75,25 @@ def test_the_mask_of_the_source_has_one_row(attention: str) -> None:
     assert shapes == [None] * 2
 
 
+@pytest.mark.parametrize(
+    ("side", "hole", "spread"), [("right", 0, False), ("left", 0, True), ("right", 1, True)]
+)
+def test_padding_on_the_right_of_the_target_needs_no_mask(side: str, hole: int, spread: bool) -> None:
+    """The causal mask hides it; so memory grows with the target, not with the square of it."""
+    model = toy_model(attention="sdpa")
+    masks: list[Any] = []
+    model.model.decoder.layers[0].self_attn.register_forward_pre_hook(
+        lambda module, inputs, named: masks.append(named["attention_mask"]), with_kwargs=True
+    )
+    batch = padded_batch("right", side)
+    batch["decoder_attention_mask"][:, 1] -= hole
+    found = real_logits(model, batch)
+    assert (masks[0] is not None) == spread
+    model.set_attn_implementation("eager")
+    for logits, expected in zip(found, real_logits(model, batch), strict=True):
+        assert_parity(logits, expected)
+
+
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("side", SIDES)
 def test_float32_agrees_too(side: str, norm: str) -> None:
