@@ -330,6 +330,19 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
         return source, target
 
 
+def pair_lengths(dataset: Any) -> tuple[Any, Any]:
+    """Lengths in tokens of all sources and all targets; counted where the columns with them are missing."""
+    if has_length_columns(dataset):
+        return numbers_in(dataset, "source_length"), numbers_in(dataset, "target_length")
+    pairs = [dataset[i] for i in range(len(dataset))]
+    return [len(pair["input_ids"]) for pair in pairs], [len(pair["labels"]) for pair in pairs]
+
+
+def has_length_columns(dataset: Any) -> bool:
+    """Whether the lengths in tokens stand beside the pairs, as `prepare_pairs` puts them there."""
+    return {"source_length", "target_length"} <= set(getattr(dataset, "column_names", None) or ())
+
+
 def numbers_in(dataset: datasets.Dataset, column: str) -> NDArray[Any]:
     """A column of numbers as an array (rows,), straight from where `datasets` keeps it.
 

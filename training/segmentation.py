@@ -12,10 +12,9 @@ import pyarrow as pa
 from datasets import Dataset, Features, load_from_disk
 
 from ..errors import InputError
-from .batching import numbers_in
+from .batching import pair_lengths
 from .checkpoints import discard, written_whole
-from .filtering import FEATURES as FEATURES_WITH_TEXT
-from .filtering import Rows, encode, encode_target, list_array, row_lengths
+from .filtering import FEATURES, Rows, encode, encode_target, list_array, row_lengths
 
 FOLDER = "segmentation"
 # Dropout is random, so that a later epoch may need slightly more batches than the first one.
@@ -23,7 +22,7 @@ SPARE_BATCHES = 0.03
 _LENGTHS = ("source_length", "target_length")
 _IDS = ("input_ids", "labels")
 _COLUMNS = (*_IDS, *_LENGTHS)
-FEATURES = Features({name: FEATURES_WITH_TEXT[name] for name in _COLUMNS})
+_FEATURES = Features({name: FEATURES[name] for name in _COLUMNS})
 
 
 class EpochSegmentation:
@@ -64,7 +63,7 @@ class EpochSegmentation:
         self._pairs, self._tokenizer, self._dropout = pairs, tokenizer, dropout
         self._folder = Path(run_dir) / FOLDER
         self._limits = limits
-        self._cut_at = tuple(int(numbers_in(pairs, name).max()) for name in _LENGTHS)
+        self._cut_at = tuple(int(lengths.max()) for lengths in pair_lengths(pairs))
         self._main, self._wait = main, wait
 
     def start(self, *, anew: bool) -> None:
@@ -89,7 +88,7 @@ class EpochSegmentation:
             first = self.epoch(0)
             if self._main:
                 beside = path.with_suffix(".incomplete.npy")
-                np.save(beside, np.stack([numbers_in(first, name) for name in _LENGTHS]))
+                np.save(beside, np.stack(pair_lengths(first)))
                 beside.replace(path)
             self._wait()
         source, target = np.load(path)
@@ -109,7 +108,7 @@ class EpochSegmentation:
             segmented = pairs.map(
                 self._segment,
                 batched=True,
-                features=FEATURES,
+                features=_FEATURES,
                 load_from_cache_file=False,
                 keep_in_memory=True,
                 desc="BPE-dropout",

@@ -26,7 +26,13 @@ from ..modeling.saving_vanilla_transformer import files_written_whole
 from ..modeling.translation_vanilla_transformer import learned_positions, length_limit
 from . import checkpoints, publishing
 from .arguments import VanillaTransformerTrainingArguments
-from .batching import StreamingTokenBatches, TokenBatchSampler, TokenizedPairs, numbers_in
+from .batching import (
+    StreamingTokenBatches,
+    TokenBatchSampler,
+    TokenizedPairs,
+    has_length_columns,
+    pair_lengths,
+)
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
 from .parts import learning_rate_factors_of, scale_learning_rates
@@ -727,20 +733,8 @@ class _Replaceable(Dataset):
         return [self.rows[index] for index in indices]
 
 
-def pair_lengths(dataset: Any) -> tuple[Any, Any]:
-    """Lengths in tokens of all sources and all targets; counted where the columns with them are missing."""
-    if _has_length_columns(dataset):
-        return numbers_in(dataset, "source_length"), numbers_in(dataset, "target_length")
-    pairs = [dataset[i] for i in range(len(dataset))]
-    return [len(pair["input_ids"]) for pair in pairs], [len(pair["labels"]) for pair in pairs]
-
-
-def _has_length_columns(dataset: Any) -> bool:
-    return {"source_length", "target_length"} <= set(getattr(dataset, "column_names", None) or ())
-
-
 def _fast_rows(dataset: Any) -> Any:
-    return TokenizedPairs(dataset) if _has_length_columns(dataset) else dataset
+    return TokenizedPairs(dataset) if has_length_columns(dataset) else dataset
 
 
 @contextmanager
