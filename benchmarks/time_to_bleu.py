@@ -254,8 +254,7 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
         titles=TITLES,
         rows=rows,
         target=args.target,
-        processes=args.processes,
-        recipe=recipe.to_dict(),
+        settings={"processes": args.processes, "marian_epochs": args.marian_epochs} | recipe.to_dict(),
         models=results,
     )
     print(markdown_table(TITLES, rows))

@@ -37,7 +37,7 @@ def test_both_from_text_to_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (ours["steps"], marian["steps"]) == (2, 1)
     assert 0 < ours["seconds_until_trained"] < ours["seconds"]
     assert ours["bleu"] < 41 and [row[-1] for row in report["table"]["rows"]] == ["41.0 missed"] * 2
-    assert report["recipe"]["max_steps"] == 2
+    assert report["settings"]["max_steps"] == 2
     # Marian's projections have biases, and so have its logits.
     assert marian["parameters"] > ours["parameters"]
     assert "| VanillaTransformer |" in capsys.readouterr().out
