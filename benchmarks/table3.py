@@ -217,7 +217,7 @@ def table_rows(rows: Mapping[str, dict[str, Any]]) -> list[list[str]]:
             row,
             PAPER[row].change,
             f"{PAPER[row].perplexity:.2f}",
-            mean_and_range(figures(rows, row, "perplexity")),
+            mean_and_range(figures(rows, row, "perplexity"), 3),
             f"{PAPER[row].bleu:.1f}",
             mean_and_range(figures(rows, row, "bleu"), 1),
             str(PRESETS[row].paper_parameters or ""),
