@@ -11,7 +11,6 @@ from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import OWN_FIELDS
-from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 from .adapters import plain_model
 from .weights import (
     STACKS,
@@ -19,6 +18,7 @@ from .weights import (
     check_fields,
     check_head_dims,
     copy_generation_config,
+    is_sinusoids,
     load_foreign_model,
     plain_tokenizer,
     reorder_width,
@@ -53,8 +53,6 @@ SHARED_FIELDS = (
     "decoder_start_token_id",
 )
 COMPUTED = ("embed_positions", "final_logits_bias")
-# Trained tables of early checkpoints were computed in float32.
-SINUSOID_TOLERANCE = 1e-3
 
 
 def load_marian(name: str | Path) -> VanillaTransformerForConditionalGeneration:
@@ -119,11 +117,8 @@ def _is_shared(weights: dict[str, torch.Tensor]) -> bool:
 
 
 def _check_positions(marian: PreTrainedModel, config: VanillaTransformerConfig) -> None:
-    encode = VanillaTransformerPositionalEncoding(config)
     for stack in STACKS:
-        table = marian.get_parameter(f"model.{stack}.embed_positions.weight").float()
-        ours = encode(torch.arange(len(table)), torch.float32)
-        if (table - ours).abs().max() > SINUSOID_TOLERANCE:
+        if not is_sinusoids(marian.get_parameter(f"model.{stack}.embed_positions.weight"), config):
             raise InputError(f"`model.{stack}.embed_positions.weight` must be sinusoids, but is not.")
 
 
@@ -163,8 +158,13 @@ def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTMode
 
 
 def _plain_generation_config(model: VanillaTransformerForConditionalGeneration) -> GenerationConfig:
-    """How a model generates, without the fields that transformers' own models do not read."""
+    """How a model generates, without the fields that transformers' own models do not read.
+
+    Where nothing else bounds the length, their positions do, not the library's 20 tokens.
+    """
     config = copy_generation_config(model)
+    if config.max_length is None and config.max_new_tokens is None:
+        config.max_length = model.config.max_position_embeddings
     for name, default in OWN_FIELDS.items():
         value = config.__dict__.pop(name, default)
         if value != default:

@@ -15,7 +15,6 @@ from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
-from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 from ..training.checkpoints import read_json
 from .adapters import plain_model
 from .weights import (
@@ -23,6 +22,7 @@ from .weights import (
     Weights,
     build_model,
     check_head_dims,
+    is_sinusoids,
     make_config,
     read_foreign_file,
     tensors_of,
@@ -278,15 +278,8 @@ def _split(body: Weights, theirs: str, ours: list[str], config: VanillaTransform
 
 def _check_remaining(remaining: Weights, config: VanillaTransformerConfig) -> None:
     """Refuses what is left over, unless it is a table of the sinusoids that the model computes."""
-    encode = VanillaTransformerPositionalEncoding(config)
     for name, tensor in remaining.items():
-        table = tensor.squeeze()
-        if (
-            config.position_embedding != "sinusoidal"
-            or table.ndim != 2
-            or table.shape[1] != config.d_model
-            or (table.float() - encode(torch.arange(len(table)), torch.float32)).abs().max() > 1e-3
-        ):
+        if config.position_embedding != "sinusoidal" or not is_sinusoids(tensor.squeeze(), config):
             raise InputError(f"weights `{name}` have no place in the model; `names` says what they are.")
 
 

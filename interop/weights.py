@@ -15,12 +15,24 @@ from transformers.utils import logging
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..modeling import VanillaTransformerForConditionalGeneration
+from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
 from ..tokenization import VanillaTransformerTokenizer
 
 logger = logging.get_logger(__name__)
 
 Weights = dict[str, torch.Tensor]
 STACKS = ("encoder", "decoder")
+# Tables of early checkpoints were computed in float32; what a table's own dtype rounds away comes on top.
+SINUSOID_TOLERANCE = 1e-3
+
+
+def is_sinusoids(table: torch.Tensor, config: VanillaTransformerConfig) -> bool:
+    """Whether a table (positions, E) is that of the sinusoids which a model of `config` computes."""
+    if table.ndim != 2 or table.shape[1] != config.d_model or not table.is_floating_point():
+        return False
+    ours = VanillaTransformerPositionalEncoding(config)(torch.arange(len(table)), torch.float32)
+    tolerance = SINUSOID_TOLERANCE + torch.finfo(table.dtype).eps
+    return bool((table.float() - ours).abs().max() <= tolerance)
 
 
 def read_foreign_file(path: str | Path, *, safe_classes: Sequence[type | tuple[type, str]] = ()) -> Any:

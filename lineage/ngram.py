@@ -40,8 +40,9 @@ class NgramLanguageModel:
         return self
 
     def probability(self, word: int, history: Sequence[int] = ()) -> float:
-        """P(word | history); of a longer history the last n - 1 words count."""
-        seen = tuple(history)[len(history) - self.order + 1 :]
+        """P(word | history), from the beginning of a sentence; the last n - 1 words count."""
+        padded = (*[self.bos_token_id] * (self.order - 1), *history)
+        seen = padded[len(padded) - self.order + 1 :]
         return (self.ngrams[(*seen, word)] + 1) / (self.histories[seen] + self.vocab_size)
 
     def perplexity(self, sentences: Iterable[Sequence[int]]) -> float:

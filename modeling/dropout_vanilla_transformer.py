@@ -24,7 +24,8 @@ def dropout(inputs: torch.Tensor, probability: float, training: bool) -> torch.T
     if not training or probability == 0:
         return inputs
     dropped = round(probability * LEVELS)
-    if inputs.device.type != "cpu" or is_torchdynamo_compiling() or not 0 < dropped < LEVELS:
+    transformed = is_torchdynamo_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    if inputs.device.type != "cpu" or transformed or not 0 < dropped < LEVELS:
         return F.dropout(inputs, p=probability)
     result: torch.Tensor = _CpuDropout.apply(inputs, dropped)
     return result

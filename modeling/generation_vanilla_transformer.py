@@ -39,7 +39,7 @@ from transformers.generation import (
 )
 from transformers.masking_utils import create_causal_mask
 
-from .loss_vanilla_transformer import is_called_as_it_is, is_plain_linear
+from .loss_vanilla_transformer import is_called_as_it_is, is_plain_linear, is_watched
 
 # Section 6.1: "we set the maximum output length during inference to input length + 50".
 MAX_LENGTH_BEYOND_SOURCE = 50
@@ -333,7 +333,7 @@ class IncrementalDecoder:
         return self.decoder.finish(hidden_states)
 
     def _layer(self, layer: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-        """One step through a layer that nobody watches: its own modules, and nothing around them."""
+        """One step through a layer that is called as it is: its own modules, and nothing around them."""
         attention = layer.self_attn
         entered = layer.enter(layer.self_attn_layer_norm, hidden_states)
         keys, values = self.slots.update(
@@ -366,7 +366,7 @@ class IncrementalDecoder:
 
 
 def _is_plain_layer(layer: Any, home: str) -> bool:
-    """Whether a decoder layer and its attentions are of the module `home`, and nobody watches their calls."""
+    """Whether a decoder layer and its attentions are of the module `home`, and nothing wraps their calls."""
     return all(
         type(module).__module__ == home and is_called_as_it_is(module)
         for module in (layer, layer.self_attn, layer.encoder_attn)
@@ -718,7 +718,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         )
 
     def _steps_are_its_own(self) -> bool:
-        """Whether nothing but the decoder's layers has a say in a step: no subclass, no hook, no wrapper."""
+        """Whether nothing but the decoder's layers has a say in a step: no subclass, no hook, no wrapper.
+
+        A hook, wherever in the decoder, may count on transformers' rows: one for each hypothesis.
+        """
         home = ""
         for place in (self, *type(self).__mro__):
             if VanillaTransformerGenerationMixin in getattr(place, "__bases__", ()):
@@ -729,8 +732,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
                 return False
         whole: Any = self
         inner = (whole.model, whole.model.decoder)
-        return all(is_called_as_it_is(module) for module in (whole, *inner)) and all(
-            type(module).forward.__module__ == home for module in inner
+        return (
+            all(is_called_as_it_is(module) for module in (whole, *inner))
+            and all(type(module).forward.__module__ == home for module in inner)
+            and not any(is_watched(module) for part in (inner[1], whole.lm_head) for module in part.modules())
         )
 
     def _fast_greedy_search(

@@ -165,14 +165,17 @@ def eager_attention_forward(
 
     Args:
         query, key, value: (N, H, S, K), (N, H, T, K), (N, H, T, V).
-        attention_mask: added to the scores, broadcast to (N, H, S, T); `None` where all is visible.
+        attention_mask: added to the scores, broadcast to (N, H, S, T), or true where they count; `None` where
+            all is visible.
 
     Returns:
         (N, S, H, V) and the weights (N, H, S, T).
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query, key.transpose(-2, -1)) * scaling  # (N, H, S, T)
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     weights = F.dropout(scores.softmax(dim=-1), p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
@@ -237,7 +240,8 @@ def without_right_padding(
     """The mask of a decoder's tokens; `None` where padding stands on the right alone, for `sdpa`.
 
     No real token sees what comes after it. So nothing has to be spread out, whose memory would grow with the
-    square of the length, and the kernel leaves out what is masked.
+    square of the length, and the kernel leaves out what is masked. What the padding itself sees is then
+    another: not for a sequence that goes on behind its padding.
 
     Args:
         queries: (N, S, E), all of the sequence.
@@ -723,9 +727,12 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=embeddings,
-            attention_mask=without_right_padding(self.config, embeddings, attention_mask),
+            attention_mask=attention_mask
+            if self_cache is not None
+            else without_right_padding(self.config, embeddings, attention_mask),
             past_key_values=self_cache,
-            position_ids=position_ids,
+            # Only where no mask is given do positions that start anew mean another sequence.
+            position_ids=position_ids if attention_mask is None else None,
         )
         cross_mask = None
         if encoder_hidden_states is not None:
@@ -778,9 +785,7 @@ class VanillaTransformerBaseModel(VanillaTransformerPreTrainedModel):
         return {f"{stack}.embed_tokens.weight": "shared.weight" for stack in self.stacks} if shared else {}
 
     def get_input_embeddings(self) -> nn.Module:
-        """The embeddings of the first stack, which are those of the second too where they are shared."""
-        if self.config.share_encoder_decoder_embeddings:
-            return self.shared
+        """The embeddings of the first stack, whose weight is that of the second too where it is shared."""
         return cast(VanillaTransformerStack, getattr(self, self.stacks[0])).embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:

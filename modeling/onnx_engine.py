@@ -33,6 +33,8 @@ DECODER_INPUTS = {
     "past_keys": {0: "N", 2: "P"},
     "past_values": {0: "N", 2: "P"},
 }
+# Graphs take these as int64, whatever kind of numbers they are elsewhere.
+WHOLE_NUMBERS = ("input_ids", "attention_mask")
 DECODER_OUTPUTS = {"logits": {0: "N", 1: "S"}, "keys": {0: "N", 2: "S"}, "values": {0: "N", 2: "S"}}
 
 
@@ -158,7 +160,10 @@ def run_session(session: Any, outputs: Iterable[str], **inputs: torch.Tensor) ->
     Raises:
         InputError: the graph refuses the inputs.
     """
-    arrays = {name: numpy.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in inputs.items()}
+    arrays = {
+        name: numpy.ascontiguousarray((tensor.long() if name in WHOLE_NUMBERS else tensor).numpy(force=True))
+        for name, tensor in inputs.items()
+    }
     try:
         found = session.run(list(outputs), arrays)
     except Exception as error:  # onnxruntime's own errors have no common kind

@@ -337,6 +337,8 @@ class _Translator:
         sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}  # (N, T)
         limit = _length_limit(self.model, inputs["input_ids"].shape[1], self.generate_kwargs)
         options = limit | self.generate_kwargs
+        if _setting(self.model, self.generate_kwargs, "stop_strings", None):
+            options["tokenizer"] = self.tokenizer
         if self.scores or self.attention:
             options |= {"return_dict_in_generate": True, "output_scores": self.scores}
         generated = self.model.generate(**sources, **options)  # type: ignore[operator]

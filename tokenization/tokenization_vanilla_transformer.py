@@ -219,6 +219,7 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         backend = _backend(special, _vocabulary(special, pieces), merges)
         backend.normalizer = normalizer
         settings = {**self.init_kwargs, **names, "extra_special_tokens": extra}
+        settings.pop("added_tokens_decoder", None)  # of a tokenizer that was loaded: its ids are not these
         trained = type(self)(**settings, tokenizer_object=backend)
         for name in ("add_bos_token", "add_eos_token"):  # of which transformers saves none
             if getattr(trained, name) != getattr(self, name):

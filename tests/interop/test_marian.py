@@ -230,6 +230,23 @@ def test_what_marian_cannot_be_is_named(changes: dict[str, Any], message: str) -
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_marian_of_half_precision_comes_in(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Its table of positions is rounded like the rest."""
+    marian: Any = marian_model(VOCABULARY)
+    marian.to(dtype).save_pretrained(tmp_path)
+    assert load_marian(tmp_path).dtype == dtype
+
+
+def test_a_saved_marian_is_not_cut_at_the_library_s_20_tokens(tmp_path: Path) -> None:
+    model = toy_model(dtype=torch.float32)
+    save_marian(model, tmp_path)
+    ids = torch.tensor([[5, 9, 14, 7, 2]])
+    marian: Any = MarianMTModel.from_pretrained(tmp_path)
+    found = marian.generate(ids, suppress_tokens=[2])
+    assert found.shape[1] == model.config.max_position_embeddings
+
+
 def test_positions_that_are_no_sinusoids_are_refused() -> None:
     marian: Any = marian_model(VOCABULARY)
     marian.model.encoder.embed_positions.weight.data[3, 5] += 0.01

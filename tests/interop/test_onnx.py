@@ -45,6 +45,11 @@ def test_logits_and_translations_are_the_models(variant: str, tmp_path: Path) ->
         with torch.no_grad():
             assert_parity(engine(**some).logits, model(**some).logits)
     del batch["decoder_input_ids"]
+    options: dict[str, Any] = {"num_beams": 1, "max_new_tokens": 3}
+    expected = model.generate(**batch, **options)
+    for kind in (torch.bool, torch.float32, torch.int32):
+        other = {"attention_mask": batch["attention_mask"].to(kind), "input_ids": batch["input_ids"].int()}
+        assert torch.equal(engine.generate(**other, **options), expected)
     for search in SEARCHES:
         options = search | {"max_length_beyond_source": 9}
         assert torch.equal(engine.generate(**batch, **options), model.generate(**batch, **options))

@@ -139,6 +139,15 @@ def test_a_module_with_names_of_its_own_comes_in(
         assert_parity(model(**batch).logits[real], module(batch)[real])
 
 
+def test_a_table_of_positions_may_be_of_half_precision() -> None:
+    given: dict[str, Any] = {"names": NAMES, "encoder_attention_heads": 4}
+    weights = Tutorial().to(torch.bfloat16).state_dict()
+    assert from_torch(weights, **given).dtype == torch.bfloat16
+    weights["pos_embedding"] += 0.1
+    with pytest.raises(InputError, match=r"`pos_embedding` have no place"):
+        from_torch(weights, **given)
+
+
 def changed(**changes: Any) -> dict[str, torch.Tensor]:
     """The tutorial's state dict, tensors replaced, added or (None) taken away."""
     state = Tutorial().state_dict() | changes

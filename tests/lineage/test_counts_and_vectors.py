@@ -29,6 +29,9 @@ def test_add_one_smoothing_by_hand() -> None:
     assert bigrams.probability(4, [3]) == pytest.approx((1 + 1) / (3 + 5))
     assert bigrams.probability(0, [4]) == pytest.approx((0 + 1) / (1 + 5))
     assert bigrams.probability(4, [0, 0, 3]) == bigrams.probability(4, [3]), "one word before counts"
+    assert bigrams.probability(3) == bigrams.probability(3, [1]), "a sentence begins"
+    trigrams = NgramLanguageModel(3, 5).fit(sentences)
+    assert trigrams.probability(3, [3]) == trigrams.probability(3, [1, 3]) == pytest.approx((1 + 1) / (2 + 5))
     unigrams = NgramLanguageModel(1, 5).fit(sentences)
     assert unigrams.probability(3) == unigrams.probability(3, [4]) == pytest.approx((3 + 1) / (6 + 5))
     logs = [math.log(4 / 11), math.log(2 / 11), math.log(3 / 11)]

@@ -40,6 +40,18 @@ def test_gradient_passes_where_the_output_does(dtype: torch.dtype) -> None:
     torch.testing.assert_close(inputs.grad * inputs, output)
 
 
+def test_functional_transforms_go_through() -> None:
+    """As for gradients of each sample by itself."""
+    inputs = torch.rand(4, 50) + 1
+
+    def total(sample: torch.Tensor) -> torch.Tensor:
+        return dropout(sample, 0.3, training=True).sum()
+
+    found = torch.func.vmap(torch.func.grad(total), randomness="different")(inputs)
+    assert found.shape == inputs.shape
+    assert found.unique().tolist() == pytest.approx([0, 1 / 0.7])
+
+
 def test_seeded_and_saved_with_the_generator_state() -> None:
     inputs = torch.ones(50)
     torch.manual_seed(3)

@@ -76,11 +76,19 @@ def test_the_mask_of_the_source_has_one_row(attention: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "hole", "spread"), [("right", 0, False), ("left", 0, True), ("right", 1, True)]
+    ("side", "hole", "cached", "spread"),
+    [
+        ("right", 0, False, False),
+        ("left", 0, False, True),
+        ("right", 1, False, True),
+        ("right", 0, True, True),  # what is cached goes on behind the padding, from what that saw
+    ],
 )
-def test_padding_on_the_right_of_the_target_needs_no_mask(side: str, hole: int, spread: bool) -> None:
+def test_padding_on_the_right_of_the_target_needs_no_mask(
+    side: str, hole: int, cached: bool, spread: bool
+) -> None:
     """The causal mask hides it; so memory grows with the target, not with the square of it."""
-    model = toy_model(attention="sdpa")
+    model = toy_model(attention="sdpa", use_cache=cached)
     masks: list[Any] = []
     model.model.decoder.layers[0].self_attn.register_forward_pre_hook(
         lambda module, inputs, named: masks.append(named["attention_mask"]), with_kwargs=True
@@ -221,6 +229,32 @@ def test_positions_given_equal_positions_counted(side: str, positions: str) -> N
     for name, ids in given.items():
         moved = real_logits(model, batch | given | {name: 3 * ids + 2})
         assert all((one - other).abs().max() > 1e-3 for one, other in zip(counted, moved, strict=True))
+
+
+def test_positions_beside_a_mask_hide_nothing() -> None:
+    """Where no mask is given, positions that start anew begin another sequence; where one is, it decides."""
+    model, eager = toy_model(attention="sdpa"), toy_model(attention="eager")
+    batch = padded_batch()
+    batch["decoder_position_ids"] = torch.tensor([[0, 3, 4, 0, 1, 9, 2]] * len(TARGETS))
+    for one, other in zip(real_logits(model, batch), real_logits(eager, batch), strict=True):
+        assert_parity(one, other)
+    with torch.no_grad():
+        uncached = model(**batch, use_cache=False).logits[batch["decoder_attention_mask"].bool()]
+    assert_parity(uncached, torch.cat(real_logits(eager, batch)))
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_prompt_padded_on_the_right_goes_on_alike_everywhere(beams: int) -> None:
+    """What its padding sees is the prompt alone: with every attention, cache and loop."""
+    ids, mask = pad(SOURCES)
+    prompt, prompt_mask = pad(PROMPTS, "right")
+    given: dict[str, Any] = {"attention_mask": mask, "decoder_input_ids": prompt}
+    given |= {"decoder_attention_mask": prompt_mask, "num_beams": beams, "max_new_tokens": 6}
+    for seed in range(5):
+        expected = toy_model(attention="eager", seed=seed).generate(ids, **given, fast=False)
+        model = toy_model(attention="sdpa", seed=seed)
+        for ways in ({}, {"fast": False}):
+            assert torch.equal(model.generate(ids, **given, **ways), expected)
 
 
 def test_without_positions_the_order_of_the_source_is_not_seen() -> None:

@@ -22,6 +22,7 @@ from vanilla_transformer import (
     FairseqTokenizer,
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
 )
 from vanilla_transformer.modeling import translation_vanilla_transformer
 from vanilla_transformer.modeling.translation_vanilla_transformer import (
@@ -280,6 +281,22 @@ def test_generate_may_return_more_than_tokens(
     model.generation_config.return_dict_in_generate = in_config
     options = {} if in_config else {"return_dict_in_generate": True}
     assert list(translate(model, tiny_tokenizer, SENTENCES[:3], **options)) == expected
+
+
+@pytest.mark.parametrize("in_config", [True, False])
+def test_stop_strings_need_no_tokenizer_beside_them(in_config: bool) -> None:
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(SENTENCES, vocab_size=300, min_frequency=1)
+    model = translating_model(dtype=torch.float32, vocab_size=len(tokenizer))
+    letters = [n for token, n in tokenizer.get_vocab().items() if not token.isalnum() and n != 2]
+    options: dict[str, Any] = {"num_beams": 1, "max_new_tokens": 20, "suppress_tokens": letters}
+    (whole,) = translate(model, tokenizer, SENTENCES[:1], **options)
+    stop = whole[len(whole) // 2]
+    if in_config:
+        model.generation_config.stop_strings = [stop]
+    else:
+        options["stop_strings"] = [stop]
+    (found,) = translate(model, tokenizer, SENTENCES[:1], **options)
+    assert stop in found and whole.startswith(found) and len(found) < len(whole)
 
 
 def test_one_translation_whatever_a_generation_config_says(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

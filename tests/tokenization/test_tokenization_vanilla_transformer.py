@@ -481,6 +481,16 @@ def test_train_new_keeps_the_settings(mixed: VanillaTransformerTokenizer) -> Non
     assert len(again) == 310 and again.convert_tokens_to_ids("<2en>") == 309
 
 
+def test_train_new_from_a_loaded_one_has_none_of_its_tokens(tmp_path: Path) -> None:
+    start = VanillaTransformerTokenizer.train_from_iterator(sentences(300), vocab_size=400)
+    start.add_tokens(["foo"])
+    start.save_pretrained(tmp_path)
+    loaded = VanillaTransformerTokenizer.from_pretrained(tmp_path)
+    new = loaded.train_new_from_iterator(sentences(300), 310, special_tokens_map={"</s>": "[EOS]"})
+    assert len(new) == 310 and new.eos_token == "[EOS]"
+    assert not {"foo", "</s>"} & set(new.get_vocab())
+
+
 @pytest.mark.parametrize("loader", [VanillaTransformerTokenizer, AutoTokenizer, PreTrainedTokenizerFast])
 def test_a_lower_casing_one_writes_every_text_in_lower_case(loader: Any, tmp_path: Path) -> None:
     trained = VanillaTransformerTokenizer.train_from_iterator(

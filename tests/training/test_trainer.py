@@ -301,6 +301,20 @@ def test_the_stock_trainer_reports_the_loss_of_our_model(tmp_path: Path) -> None
     assert trainer.evaluate(copy_pairs(4))["eval_loss"] > 0
 
 
+def test_the_stock_trainer_adds_noise_to_the_embeddings(tmp_path: Path) -> None:
+    """NEFTune (Jain et al., 2023) hooks `get_input_embeddings()`, which must be what is called."""
+
+    def first_loss(alpha: float | None) -> float:
+        args = stock_arguments(tmp_path, max_steps=1, neftune_noise_alpha=alpha)
+        trainer = Seq2SeqTrainer(
+            model=toy_model(), args=args, data_collator=collate, train_dataset=copy_pairs(8)
+        )
+        trainer.train()
+        return losses(trainer)[0]
+
+    assert abs(first_loss(50.0) - first_loss(None)) > 1e-3
+
+
 def test_the_stock_trainer_trains_evaluates_and_saves_our_model(tmp_path: Path) -> None:
     args = stock_arguments(
         tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, eval_strategy="steps",
