@@ -111,14 +111,16 @@ def check_average_output(output_dir: str | Path) -> None:
     """Refuse the folder of a run for an average that is not the run's own.
 
     Raises:
-        InputError: the folder holds results, which would be taken for those of the average, or the recipe of
-            a run that goes on there.
+        InputError: the folder is a checkpoint, or holds results, which would be taken for those of the
+            average, or the recipe of a run that goes on there.
     """
     output = Path(output_dir)
     if (output / RESULTS_FILE).is_file():
         raise InputError(
             f"`{output}` holds {RESULTS_FILE}, the scores of another model: give another `--output`."
         )
+    if (output / STATE_FILE).is_file():
+        raise InputError(f"`{output}` is a checkpoint of a run: give another `--output`.")
     if (output / RECIPE_FILE).is_file() and not _notes_average(output):
         raise InputError(f"`{output}` holds the {RECIPE_FILE} of a run: give another `--output`.")
 

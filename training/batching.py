@@ -112,6 +112,7 @@ class TokenBatchSampler(Sampler[list[int]]):
         self._take_lengths(source_lengths, target_lengths)
         starts = self._cut()
         wanted = len(starts) + int(np.ceil(len(starts) * spare))
+        wanted = max(len(starts), min(wanted, len(self._source)))  # no batch has less than a pair
         self._count = whole_count(wanted, len(self._source), batches_per_update, num_processes)
         self._starts = split_largest(starts, len(self._source), self._count)
 

@@ -67,6 +67,7 @@ def student_recipe(recipe: TrainRecipe, teacher: str) -> TrainRecipe:
         dataset=recipe.dataset if recipe.valid_split is not None else None,
         train_split=TrainRecipe.train_split,
         tokenizer=recipe.tokenizer or teacher,
+        lowercase=False,  # or not, as that tokenizer does
     )
 
 

@@ -187,6 +187,10 @@ class RunRecipe(Recipe):
 
     def check(self) -> None:
         """Check what concerns several keys."""
+        if self.output_dir.startswith("~"):  # the Trainer would replace it, and nothing else would
+            raise InputError(
+                "`output_dir` must be written out, but begins with `~`, which nothing has replaced."
+            )
         self._check_data()
         self._check_tokenizer()
         self._check_schedule()

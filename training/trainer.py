@@ -421,6 +421,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         generation_config = getattr(self.model, "generation_config", None)
         if generation_config is not None:
             self.model.generation_config = copy.deepcopy(generation_config)
+            self.model.generation_config.num_return_sequences = 1
             asked_for = getattr(self, "_gen_kwargs", {}).get("num_beams")
             if (asked_for or getattr(self.args, "generation_num_beams", None)) == 1:
                 # Settings of beam search, of which greedy decoding would warn in every batch.

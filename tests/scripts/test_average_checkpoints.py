@@ -97,6 +97,14 @@ def test_no_recipe_of_other_checkpoints_stays(run_dir: Path, tmp_path: Path) -> 
     assert [path.name for path in output.iterdir()] == ["model.safetensors"]
 
 
+def test_a_checkpoint_of_a_run_is_not_replaced(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last = sorted(run_dir.glob("checkpoint-*"))[-1]
+    before = (last / "model.safetensors").read_bytes()
+    assert average_checkpoints.main(["--run", str(run_dir), "--last", "2", "--output", str(last)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: `{last}` is a checkpoint of a run: give another")
+    assert (last / "model.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("left", "message"),
     [

@@ -255,6 +255,11 @@ class TestSetLengths:
         sampler.set_lengths(source // 2 + 1, target // 2 + 1)
         assert len(list(sampler)) == planned
 
+    def test_the_spare_is_at_most_a_batch_for_each_pair(self) -> None:
+        lengths = np.full(20, 60)
+        sampler = TokenBatchSampler(lengths, lengths, tokens_per_batch=100, batches_per_update=1, spare=0.15)
+        assert [len(batch) for batch in sampler] == [1] * 20
+
     def test_says_when_the_spare_does_not_suffice(self) -> None:
         source, target = random_lengths(1000)
         sampler = TokenBatchSampler(source, target, tokens_per_batch=300, batches_per_update=1)

@@ -37,6 +37,9 @@ def test_a_student_is_validated_on_the_split_of_its_data_set(tmp_path: Path, tra
 
 
 def test_a_student_of_files_has_no_data_set(tmp_path: Path) -> None:
-    recipe = TrainRecipe(dataset="some", valid_file="valid.tsv", max_steps=1, output_dir=str(tmp_path))
+    recipe = TrainRecipe(
+        dataset="some", valid_file="valid.tsv", max_steps=1, output_dir=str(tmp_path), lowercase=True
+    )
     student = student_recipe(recipe, "teacher")
+    student.check()  # it lower-cases as the teacher's tokenizer does
     assert (student.dataset, student.valid_file, student.tokenizer) == (None, "valid.tsv", "teacher")

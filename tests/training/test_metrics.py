@@ -121,6 +121,12 @@ def test_lowercased_tokenized_bleu_is_what_papers_report() -> None:
     assert score_lowercased_tokenized(["It IS late."], [["it is late ."]], "en")["bleu"] == pytest.approx(100)
 
 
+def test_moses_splits_words_by_the_language_whatever_its_region() -> None:
+    french = ["il parle d'un chat noir."], [["il parle un chat noir."]]
+    found = {code: score_lowercased_tokenized(*french, code)["bleu"] for code in ("fr", "fr-FR", "FR", "en")}
+    assert found["fr"] == found["fr-FR"] == found["FR"] != found["en"]
+
+
 @pytest.mark.parametrize(
     ("tokenized", "expected"),
     [

@@ -167,6 +167,7 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
             "`save_steps` must be null or a multiple of `eval_steps`",
         ),
         (["--num_train_epochs", "0"], "`num_train_epochs` must be positive"),
+        (["--output_dir", "~/run"], "`output_dir` must be written out, but begins with `~`"),
         (["--lowercase", "true", "--tokenizer", "mine"], "`lowercase` is for .* but `tokenizer` gives one"),
     ],
 )
