@@ -455,14 +455,19 @@ def test_a_search_that_is_asked_for_is_the_models_own(
 @pytest.mark.parametrize("beams", [1, 4])
 def test_each_sentence_is_scored_by_one_translation(beams: int, tmp_path: Path) -> None:
     """Whatever the model's own config asks for."""
-    model = toy_model()
-    model.generation_config.num_return_sequences = 2
-    found = make_trainer(
-        tmp_path, model=model, eval_dataset=copy_pairs(5), predict_with_generate=True,
-        generation_num_beams=beams,
-        compute_metrics=lambda prediction: {"rows": float(len(prediction.predictions))},
-    ).evaluate()  # fmt: skip
-    assert found["eval_rows"] == 5
+
+    def evaluated(returned: int) -> dict[str, float]:
+        model = toy_model()
+        model.generation_config.num_return_sequences = returned
+        return make_trainer(
+            tmp_path, model=model, eval_dataset=copy_pairs(5), predict_with_generate=True,
+            generation_num_beams=beams,
+            compute_metrics=lambda found: {
+                "tokens": float(sum(place * row.sum() for place, row in enumerate(found.predictions)))
+            },
+        ).evaluate()  # fmt: skip
+
+    assert evaluated(2)["eval_tokens"] == evaluated(1)["eval_tokens"] > 0
 
 
 def test_evaluation_leaves_the_generation_defaults_as_they_are(tmp_path: Path) -> None:
