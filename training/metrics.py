@@ -167,7 +167,7 @@ def _tokenized_bleu(
         from sacremoses import MosesTokenizer
     except ImportError:
         raise InputError("BLEU on tokenised text needs the package sacremoses.") from None
-    tokenizer = MosesTokenizer(lang=language.replace("_", "-").split("-")[0].lower())
+    tokenizer = MosesTokenizer(lang=_short_code(language))
 
     def prepare(lines: Sequence[str]) -> list[str]:
         return [change(tokenizer.tokenize(line, escape=False, return_str=True)) for line in lines]
