@@ -158,7 +158,6 @@ def test_translations_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> Non
         ({}, ["--beside", "elsewhere"], "`elsewhere` is not a folder with a model"),
         ({"valid_source": None, "valid_target": None}, [], "the recipe has no validation files"),
         ({}, ["--layers", "1"], "unknown key `layers`"),
-        ({"lowercase": True}, [], "`lowercase` is for a tokenizer that is trained"),
         ({"streaming": True}, [], "`streaming` must be false"),
     ],
 )
