@@ -63,6 +63,8 @@ CTRANSLATE2_DECODING: dict[str, Any] = {
 }
 
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
+# Of the exponent: far more than a search can use, and lengths to that power are still numbers.
+MOST_ALPHA = 20
 # Fields of a generation config that transformers does not know, and what they are where a config lacks them.
 OWN_FIELDS: dict[str, Any] = {
     "length_penalty_type": "power",
@@ -92,8 +94,9 @@ FAST_KEYWORDS = {
 }
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
-# Up to so many rows, a product with a matrix of so many entries is faster on a CPU if it is turned round.
-FEW_ROWS, MANY_ENTRIES = 8, 2**16
+# Up to so many rows, a product with a matrix of so many entries is faster on a CPU if it is put in other
+# words; with more rows, unless they fill whole registers, or more inputs, it is the other way round.
+FEW_ROWS, MANY_ENTRIES, MANY_INPUTS = 8, 2**16, 2048
 # The loop drops finished sentences once so large a part of the batch is finished.
 LEAVING_SHARE = 0.1
 
@@ -234,16 +237,36 @@ class SlotCache(Cache):
 def project(projection: Any, states: torch.Tensor) -> torch.Tensor:
     """`projection(states)`, (N, B, in) -> (N, B, out), by whichever product is the fastest.
 
-    On a CPU, a few rows times a large matrix stored [out, in] take up to twice as long as the same product
-    turned round, whose result is a transposed view. With more rows, unless they fill whole registers, or more
-    inputs than outputs, it is the other way round. What is more than a plain `nn.Linear` is called.
+    On a CPU, one row or a few times a large matrix stored [out, in] may take several times as long as the
+    same product put in other words, see `_product_of_one_row` and `_product_turned_round`. What is more than
+    a plain `nn.Linear` is called.
     """
     rows = states.shape[:-1].numel()
-    if states.device.type != "cpu" or not 1 < rows <= FEW_ROWS or not is_plain_linear(projection):
+    if states.device.type != "cpu" or rows > FEW_ROWS or not is_plain_linear(projection):
         return projection(states)
+    weight = projection.weight
+    outputs, inputs = weight.shape
+    if weight.numel() < MANY_ENTRIES:
+        return projection(states)
+    if rows == 1 and outputs % 2 == 0 and inputs <= MANY_INPUTS and weight.dtype == torch.float32:
+        return _product_of_one_row(projection, states)
+    if rows > 1 and outputs >= inputs:
+        return _product_turned_round(projection, states)
+    return projection(states)
+
+
+def _product_of_one_row(projection: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    """A batch of two products, each with half of the matrix: faster than a matrix times a vector."""
+    halves = projection.weight.unflatten(0, (2, -1))
+    # Its strides are those of a transposed row: as a plain column it would be slower than ever.
+    column = states.reshape(1, -1).t().expand(2, -1, -1)
+    product = torch.bmm(halves, column).view(*states.shape[:-1], -1)
+    return product if projection.bias is None else product.add_(projection.bias)
+
+
+def _product_turned_round(projection: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    """The matrix times the rows as columns; the result is a transposed view."""
     weight, bias = projection.weight, projection.bias
-    if weight.shape[0] < weight.shape[1] or weight.numel() < MANY_ENTRIES:
-        return projection(states)
     columns = states.flatten(0, -2).t()  # (in, N * B)
     turned = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
     return turned.t().unflatten(0, states.shape[:-1])
@@ -605,7 +628,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         input_ids_length: int,
         inputs_tensor: torch.Tensor,
     ) -> GenerationConfig:
-        """Bounds the length of the batch by its widest source; `row_limits` does it for each sentence."""
+        """Bounds the length of the batch by its widest source and by positions that are learned.
+
+        `row_limits` does it for each sentence.
+        """
         limits = []
         if generation_config.max_new_tokens is not None:
             limits.append(generation_config.max_new_tokens)
@@ -615,8 +641,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             generation_config.max_length_beyond_source = MAX_LENGTH_BEYOND_SOURCE
         if generation_config.max_length_beyond_source is not None:
             limits.append(inputs_tensor.shape[1] + generation_config.max_length_beyond_source)
-            if self.config.position_embedding == "learned":
-                limits.append(self.config.max_position_embeddings - input_ids_length)
+        learned = self.config.position_embedding == "learned"
+        if learned:
+            limits.append(self.config.max_position_embeddings - input_ids_length)
+        if learned or generation_config.max_length_beyond_source is not None:
             generation_config.max_new_tokens = min(limits)
             has_default_max_length = True
         return super()._prepare_generated_length(
@@ -892,6 +920,11 @@ def _penalty(config: GenerationConfig, limits: torch.Tensor) -> LengthPenalty:
 def check_own_fields(config: GenerationConfig) -> None:
     """Raises `ValueError` where an own field, `patience` for instance, cannot be used."""
     kind, beyond = config.length_penalty_type, config.max_length_beyond_source
+    alpha = config.length_penalty
+    if alpha is not None and not -MOST_ALPHA <= alpha <= MOST_ALPHA:
+        raise ValueError(
+            f"`length_penalty` must be from -{MOST_ALPHA} to {MOST_ALPHA}, but is {alpha!r} instead."
+        )
     if kind not in LENGTH_PENALTY_TYPES:
         known = ", ".join(LENGTH_PENALTY_TYPES)
         raise ValueError(f"`length_penalty_type` must be one of {known}, but is {kind!r} instead.")

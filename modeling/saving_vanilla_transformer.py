@@ -156,6 +156,7 @@ def files_written_whole(folder: str | Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
+        apply_umask(beside)
         flush(beside)
         if final.exists():
             _exchange(beside, final)
@@ -163,6 +164,18 @@ def files_written_whole(folder: str | Path) -> Iterator[Path]:
             beside.rename(final)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def apply_umask(folder: Path) -> None:
+    """Let others read the files of a new folder as they may the folder itself, whose mode the umask gave.
+
+    safetensors lets nobody else read what it writes.
+    """
+    wanted = folder.stat().st_mode & 0o666
+    for path in filter(Path.is_file, folder.rglob("*")):
+        mode = path.stat().st_mode
+        if mode | wanted != mode:
+            path.chmod(mode | wanted)
 
 
 def flush(folder: Path) -> None:

@@ -556,15 +556,10 @@ def _length_limit(model: PreTrainedModel, longest: int, generate_kwargs: dict[st
 
 
 def length_limit(model: PreTrainedModel, longest: int) -> dict[str, Any]:
-    """Keywords of `generate()` that end translations 50 tokens past their source (section 6.1).
+    """Keywords of `generate()` that end translations 50 tokens past the longest source (section 6.1).
 
-    Our model counts them for each sentence; any other one is told `longest`, those of the longest source.
+    For models that do not count the tokens of each source themselves, as ours do.
     """
-    if getattr(model, "limits_output_by_source", False):
-        set_by_model = getattr(model.generation_config, "max_length_beyond_source", None)
-        return {
-            "max_length_beyond_source": MAX_LENGTH_BEYOND_SOURCE if set_by_model is None else set_by_model
-        }
     positions = learned_positions(model.config)
     limit = longest + MAX_LENGTH_BEYOND_SOURCE
     return {"max_length": limit if positions is None else min(limit, positions), "max_new_tokens": None}

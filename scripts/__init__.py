@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ def run_script(body: Callable[[], int | None]) -> int:
         written; 130 after Ctrl-C; 141 when the reader of the output went away.
     """
     _open_absent_streams()
+    _escape_unknown_letters()
     try:
         try:
             return body() or 0
@@ -62,6 +64,14 @@ def _open_absent_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for good)
+
+
+def _escape_unknown_letters() -> None:
+    """Print an escape such as \\u732b for a letter that the encoding of the output lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        # What else the user or Python chose stays.
+        if isinstance(stream, TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _close_broken_streams() -> None:
@@ -98,6 +108,7 @@ def _tell(line: str) -> None:
 
 def parser_of(doc: str | None, **options: Any) -> argparse.ArgumentParser:
     """A parser whose help begins with a module's docstring."""
+    _escape_unknown_letters()  # the help is printed before `run_script` begins
     return argparse.ArgumentParser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -121,14 +132,14 @@ def at_least_two(text: str) -> int:
     return number
 
 
-def finite(text: str) -> float:
-    """A number that is neither infinite nor nan, for argparse."""
+def penalty_exponent(text: str) -> float:
+    """A length penalty that `generate()` takes, for argparse."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"must be a finite number, but is {text!r} instead.")
+    if not -20 <= number <= 20:
+        raise argparse.ArgumentTypeError(f"must be a number from -20 to 20, but is {text!r} instead.")
     return number
 
 
@@ -197,12 +208,16 @@ def one_line(text: str) -> str:
     return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
-def check_output(path: str | None) -> None:
-    """Refuse, before any work is done, a file that could not be written.
+def check_output(path: str | None, inputs: Iterable[str | None] = ()) -> None:
+    """Refuse, before any work is done, a file that could not be written or that is read.
+
+    Args:
+        path: the file to be; `None` is standard output.
+        inputs: names of the files that are read, `None` for one that is not given.
 
     Raises:
-        InputError: `path` is a folder, no file can be made in its own folder, or its name promises a packed
-            file.
+        InputError: `path` is a folder or one of `inputs`, no file can be made in its own folder, or its name
+            promises a packed file.
     """
     if path is None or is_stream(path):
         return
@@ -212,6 +227,10 @@ def check_output(path: str | None) -> None:
         raise InputError(f"`{path}` must not end in {packed}: what is written is plain text.")
     if Path(path).is_dir():
         raise InputError(f"`{path}` is a folder, not a file.")
+    if Path(path).exists() and any(
+        Path(path).samefile(name) for name in inputs if name and Path(name).exists()
+    ):
+        raise InputError(f"`--output` must not be a file that is read, but is `{path}`.")
     try:
         tempfile.TemporaryFile(dir=_behind_link(path).parent).close()
     except OSError as error:
@@ -332,7 +351,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
     )
     parser.add_argument(
         "--length_penalty",
-        type=finite,
+        type=penalty_exponent,
         help="alpha of the beam search; default: what the model's folder says",
     )
     parser.add_argument(

@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
         help="what no tensor of a torch.nn.Transformer tells, or fairseq's settings",
     )
     options.add_argument(
-        "--tokenizer", metavar="NAME", help="folder or Hub name of a tokenizer to save beside the model"
+        "--tokenizer",
+        metavar="NAME",
+        help="with --from: folder or Hub name of a tokenizer to save beside the model, instead of its own",
     )
     options.add_argument(
         "--quantization",
@@ -75,6 +77,10 @@ def run(args: argparse.Namespace) -> None:
     """Convert what the options name."""
     if args.config and args.source not in ("torch", "fairseq"):
         raise InputError("`--config` goes together with `--from torch` or `--from fairseq`.")
+    if args.tokenizer and args.target:
+        raise InputError(
+            "`--tokenizer` goes together with `--from`: `--to` takes the tokenizer of the model."
+        )
     if args.quantization and args.target != "ctranslate2":
         raise InputError("`--quantization` goes together with `--to ctranslate2`.")
     with new_folder(Path(args.output)) as folder:
@@ -168,6 +174,7 @@ def new_folder(output: Path) -> Iterator[Path]:
     Raises:
         InputError: there is something of that name already, or it cannot be written.
     """
+    from vanilla_transformer.modeling.saving_vanilla_transformer import apply_umask
     from vanilla_transformer.training.checkpoints import readable_write_errors
 
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
@@ -180,6 +187,7 @@ def new_folder(output: Path) -> Iterator[Path]:
             beside = Path(outer, output.name)
             beside.mkdir()
             yield beside
+            apply_umask(beside)
             os.replace(beside, output)
 
 

@@ -125,7 +125,7 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("`--model` and `--source` go together.")
     if args.output and args.model is None:
         raise InputError("`--output` keeps the translations of `--model`, which is not given.")
-    check_output(args.output)
+    check_output(args.output, [args.source, *args.references])
 
 
 def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:

@@ -24,6 +24,8 @@ from vanilla_transformer.inspection.text import render_table
 from vanilla_transformer.scripts import fail, load_model, open_demo, parser_of, run_script
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from vanilla_transformer.training.embedded_corpus import EmbeddedCorpus
     from vanilla_transformer.training.recipe import TrainRecipe
 
@@ -54,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def run(overrides: Sequence[str]) -> int:
     """Do all of it. Returns the exit status: 0, or 2 if the recipe as it is learned too little."""
     from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
+    from vanilla_transformer.training.metrics import lower_cases
 
     recipe = demo_recipe(overrides)
     folder = Path(recipe.output_dir)
@@ -66,8 +69,9 @@ def run(overrides: Sequence[str]) -> int:
 
     train(recipe)
     say("Translating the test sentences, which training never saw")
-    translations = translate_test(folder, corpus)
-    scores = score_parts(corpus, translations)
+    model, tokenizer = load_model(str(folder))
+    translations = translate_test(model, tokenizer, corpus)
+    scores = score_parts(corpus, translations, lowercase=lower_cases(tokenizer))
     for name, (bleu, chrf) in scores.items():
         print(f"{name:<32}BLEU {bleu:5.1f}   chrF {chrf:5.1f}")
     say("Some of them")
@@ -95,17 +99,20 @@ def say(title: str) -> None:
     print(f"\n{title}", flush=True)
 
 
-def translate_test(folder: Path, corpus: EmbeddedCorpus) -> list[str]:
-    """Translations of the whole test by the model in `folder`."""
+def translate_test(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: EmbeddedCorpus
+) -> list[str]:
+    """Translations of the whole test."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
-    model, tokenizer = load_model(str(folder))
     sources = [pair.source for pair in corpus.test]
     return list(translate(model, tokenizer, sources, progress=True, total=len(sources)))
 
 
-def score_parts(corpus: EmbeddedCorpus, translations: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """(BLEU, chrF) of the whole test and of its halves."""
+def score_parts(
+    corpus: EmbeddedCorpus, translations: Sequence[str], *, lowercase: bool = False
+) -> dict[str, tuple[float, float]]:
+    """(BLEU, chrF) of the whole test and of its halves, with case or without."""
     from vanilla_transformer.training.metrics import score
 
     seen = len(corpus.test_seen)
@@ -116,7 +123,7 @@ def score_parts(corpus: EmbeddedCorpus, translations: Sequence[str]) -> dict[str
     }
     references = [pair.target for pair in corpus.test]
     scores = {
-        name: score(translations[part], [references[part]], metrics=("bleu", "chrf"))
+        name: score(translations[part], [references[part]], metrics=("bleu", "chrf"), lowercase=lowercase)
         for name, part in parts.items()
     }
     return {name: (one["bleu"], one["chrf"]) for name, one in scores.items()}

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
-    check_output(args.output)
+    check_output(args.output, args.input or [])
     sentences, total = open_input(args)
     model, tokenizer = load_translator(args)
     from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translate

@@ -3,7 +3,8 @@
 import importlib.util
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +38,21 @@ def require_corpus(name: str) -> Path:
     if folder is None or not (folder / name).is_dir():
         pytest.skip(f"no corpus {name}: set VT_DATA_DIR to the folder that holds {name}/")
     return folder / name
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Hold the umask of the process at `mask`."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def modes(folder: Path) -> set[int]:
+    """Return the modes of all files of a folder."""
+    return {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
 
 
 def parallel_sentences(n: int, *, seed: int = 0) -> list[tuple[str, str]]:

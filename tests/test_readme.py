@@ -9,6 +9,9 @@ import pytest
 
 from vanilla_transformer.configuration import PRESETS, VanillaTransformerConfig
 from vanilla_transformer.scripts.cli import COMMANDS
+from vanilla_transformer.training import segmentation
+from vanilla_transformer.training.checkpoints import CURVES_FILE, DATA_FILE, RECIPE_FILE, RESULTS_FILE
+from vanilla_transformer.training.run import LOG_FOLDER
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \|[^|]*\| (\d*) \| ([\d.]+) \| (.*) \|$", README, re.MULTILINE)
@@ -32,6 +35,13 @@ def test_commands_in_the_readme() -> None:
     assert shown <= set(COMMANDS), shown - set(COMMANDS)
     scripts = set(re.findall(r"scripts/(\w+\.py)", README))
     assert scripts and all((Path(__file__).parents[1] / "scripts" / name).is_file() for name in scripts)
+
+
+def test_the_readme_names_what_a_run_leaves() -> None:
+    (said,) = re.findall(r"^The folder then holds (?:.+\n)+", README, re.MULTILINE)
+    files = (RECIPE_FILE, RESULTS_FILE, CURVES_FILE, DATA_FILE)
+    for name in (*files, f"{LOG_FOLDER}/", f"{segmentation.FOLDER}/"):
+        assert f"`{name}`" in said, name
 
 
 def facts(page: str) -> Iterator[tuple[int, str]]:

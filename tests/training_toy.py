@@ -131,6 +131,12 @@ def write_recipe(folder: Path, *, name: str = "run", **changes: Any) -> Path:
     return path
 
 
+def of_one_stack(model: dict[str, Any], *, masked: bool) -> dict[str, Any]:
+    """Return the fields of a recipe's model without those of the stack that a text model does not have."""
+    absent = "decoder_" if masked else "encoder_"
+    return {name: value for name, value in model.items() if not name.startswith(absent)}
+
+
 def quiet_environment() -> dict[str, str]:
     """Return the environment of a training process: on the CPU, with one thread."""
     return os.environ | {

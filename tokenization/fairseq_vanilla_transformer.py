@@ -119,6 +119,22 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
         """The target's tokens by their ids."""
         return {number: token for token, number in (self.target_vocab or self.vocab).items()}
 
+    def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
+        """See transformers; an added token has one id for both sides, behind the source's vocabulary if new.
+
+        Raises:
+            ValueError: to the target, that id is another token.
+        """
+        known = self.get_vocab()
+        for token in map(str, new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]):
+            number = known.get(token, len(known))
+            if self._texts.get(number, token) != token:
+                raise ValueError(
+                    f"{token!r} cannot be added: its id, {number}, is {self._texts[number]!r} for the target."
+                )
+        added: int = super().add_tokens(new_tokens, special_tokens)
+        return added
+
     def _switch_to_input_mode(self) -> None:
         self._is_target = False
 

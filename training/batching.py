@@ -79,6 +79,7 @@ class TokenBatchSampler(Sampler[list[int]]):
         shuffle: `False` gives the batches by rising length, the same in every epoch.
         spare: share of batches planned beyond those needed, so that `set_lengths` has room.
         pad_to_multiple_of: what the collator rounds the padded length up to; counted in the bound.
+        text_keys: where rows are texts and no pairs, the keys of a recipe that limit their length.
 
     Raises:
         InputError: if there are no pairs, fewer pairs than processes, or one pair exceeds `tokens_per_batch`.
@@ -97,6 +98,7 @@ class TokenBatchSampler(Sampler[list[int]]):
         shuffle: bool = True,
         spare: float = 0.0,
         pad_to_multiple_of: int | None = None,
+        text_keys: Sequence[str] = (),
     ) -> None:
         _check_layout(tokens_per_batch, batches_per_update, num_processes, process_index)
         if spare < 0:
@@ -109,6 +111,7 @@ class TokenBatchSampler(Sampler[list[int]]):
         self.shuffle = shuffle
         self.epoch = 0
         self._multiple = pad_to_multiple_of or 1
+        self._text_keys = text_keys
         self._take_lengths(source_lengths, target_lengths)
         starts = self._cut()
         wanted = len(starts) + int(np.ceil(len(starts) * spare))
@@ -177,7 +180,8 @@ class TokenBatchSampler(Sampler[list[int]]):
         widths = np.sort(padded_widths(self._source, self._target, self._multiple))
         if widths[-1] > self.tokens_per_batch:
             index = int(np.argmax(np.maximum(self._source, self._target)))
-            raise _too_long(index, self._source[index], self._target[index], self.tokens_per_batch)
+            lengths = (self._source[index], self._target[index])
+            raise _too_long(index, *lengths, self.tokens_per_batch, self._text_keys)
         return cut_batches(widths, self.tokens_per_batch)
 
     def _shuffled(self) -> tuple[Ints, Ints]:
@@ -563,9 +567,15 @@ def _check_layout(
         raise ValueError(f"`process_index` must be 0 to {num_processes - 1}, but is {process_index} instead.")
 
 
-def _too_long(index: int | None, source: int, target: int, tokens_per_batch: int) -> InputError:
+def _too_long(
+    index: int | None, source: int, target: int, tokens_per_batch: int, text_keys: Sequence[str] = ()
+) -> InputError:
     name = "A sentence pair" if index is None else f"Sentence pair {index}"
+    row = f"{name} has {source} source and {target} target tokens"
+    if text_keys:
+        row = f"Text {index} has {source} tokens"
+    keys = text_keys or ("max_source_length", "max_target_length", "long_sentences")
     return InputError(
-        f"{name} has {source} source and {target} target tokens, but a batch may hold {tokens_per_batch}: "
-        "lower `max_source_length` and `max_target_length`, or raise the tokens per device and per update."
+        f"{row}, but a batch may hold {tokens_per_batch}: limit the lengths by "
+        f"{' and '.join(f'`{key}`' for key in keys)}, or raise the tokens per device and per update."
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..modeling.saving_vanilla_transformer import flush
+from ..modeling.saving_vanilla_transformer import apply_umask, flush
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ INCOMPLETE = ".incomplete"
 RECIPE_FILE = "recipe.yaml"
 RESULTS_FILE = "results.json"
 CURVES_FILE = "training_curves.png"
+DATA_FILE = "data_digest.json"
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
@@ -185,6 +186,7 @@ def written_whole(
             raise
         wait()
         if main:
+            apply_umask(staging)
             flush(staging)
             discard(final)
             staging.rename(final)

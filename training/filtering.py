@@ -201,7 +201,7 @@ def prepare_pairs(
     status = prepared.data.column("status").to_numpy()
     report = FilterReport.of(np.bincount(status, minlength=len(STATUSES)).tolist())
     if not report.kept:
-        raise InputError(f"No sentence pair is left to train on: {report}.")
+        raise InputError(f"No sentence pair is left: {report}.")
     kept = prepared.remove_columns("status")
     return (kept if report.kept == report.read else kept.select(np.flatnonzero(status <= LAST_KEPT))), report
 

@@ -74,7 +74,7 @@ def render_model_card(
     auto_class, task = _HEADS.get(_architecture(config), ("AutoModel", None))
     rows = _rows(results, recipe)
     template = resources.files("vanilla_transformer").joinpath("model_card.md").read_text("utf-8")
-    data = _metadata(repo_id, task, recipe, rows, license, base_model)
+    data = _metadata(repo_id, task, recipe, rows, license, base_model, results.get("hub_dataset"))
     values = {
         **_model_values(config, _optional(folder / "generation_config.json")),
         **_training_values(results, recipe),
@@ -238,11 +238,11 @@ def _metadata(
     rows: list[dict[str, Any]],
     license: str | None,
     base_model: str | None,
+    dataset: str | None,
 ) -> ModelCardData:
     languages = [
         code for code in (getattr(recipe, f"{side}_lang", None) for side in ("source", "target")) if code
     ]
-    dataset = recipe.dataset if isinstance(recipe, TrainRecipe) else None
     scored = [_eval_result(row, str(task)) for row in rows if row["key"] in _SCORES]
     return ModelCardData(
         language=languages or None,
@@ -250,7 +250,7 @@ def _metadata(
         library_name="transformers",
         pipeline_tag=task,
         tags=["vanilla_transformer"],
-        datasets=[dataset] if dataset is not None and not Path(dataset).exists() else None,
+        datasets=None if dataset is None else [dataset],
         base_model=base_model,
         metrics=[row.metric_type for row in scored] or None,
         model_name=repo_id.rpartition("/")[2],

@@ -38,18 +38,19 @@ _PACKAGE = "vanilla_transformer.recipes"
 _LAUNCH_FOLDER = "accelerate"
 # What GenerationConfig takes as it is, and a search then stumbles over.
 _GENERATION_TYPES: dict[str, type] = {
-    "num_beams": int,
-    "top_k": int,
-    "max_length": int,
-    "max_new_tokens": int,
-    "max_length_beyond_source": int,
-    "max_time": float,
-    "length_penalty": float,
-    "temperature": float,
-    "top_p": float,
-    "repetition_penalty": float,
-    "patience": float,
+    **dict.fromkeys(("num_beams", "num_return_sequences", "top_k", "max_length", "max_new_tokens"), int),
+    **dict.fromkeys(("min_length", "min_new_tokens", "max_length_beyond_source"), int),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size"), int),
+    **dict.fromkeys(("max_time", "length_penalty", "temperature", "top_p", "min_p", "typical_p"), float),
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "patience"), float),
+    **dict.fromkeys(("do_sample", "use_cache", "return_dict_in_generate", "output_scores"), bool),
+    **dict.fromkeys(("output_logits", "output_attentions", "output_hidden_states"), bool),
+    **dict.fromkeys(("renormalize_logits", "remove_invalid_values"), bool),
 }
+# transformers 5 has these as code on the Hub, which is run only for who trusts it.
+_SEARCHES_ON_THE_HUB = ("num_beam_groups", "penalty_alpha", "dola_layers", "constraints", "force_words_ids")
+# What each stack has a field of its own for.
+_STACK_SIZES = ("layers", "attention_heads", "ffn_dim")
 _METRIC = "What the best checkpoint is best in, on validation data."
 
 
@@ -239,7 +240,7 @@ class RunRecipe(Recipe):
         if self.init_from is None:
             with one_line_errors():
                 VanillaTransformerConfig.from_preset(
-                    self.preset, **{"vocab_size": self.vocab_size, **self.model}
+                    self.preset, **{"vocab_size": self.vocab_size, **self.model_fields}
                 )
 
     def _check_generation(self, generation: dict[str, Any]) -> None:
@@ -250,6 +251,11 @@ class RunRecipe(Recipe):
         for key, kind in _GENERATION_TYPES.items():
             if generation.get(key) is not None:
                 converted(f"generation.{key}", kind, generation[key])
+        for key in _SEARCHES_ON_THE_HUB:
+            if generation.get(key) is not None:
+                raise InputError(
+                    f"`generation.{key}` asks for a search that transformers no longer includes."
+                )
         beams = generation.get("num_beams")
         if beams is not None and beams < 1:
             raise InputError(f"`generation.num_beams` must be positive, but is {as_yaml(beams)} instead.")
@@ -262,6 +268,24 @@ class RunRecipe(Recipe):
             config = GenerationConfig(**(OWN_FIELDS | default_of("generation", type(self)) | generation))
             config.validate(strict=True)
             check_own_fields(config)
+
+    @property
+    def absent_stack(self) -> str | None:
+        """The half of the Transformer that the model does not have: encoder, decoder, or neither."""
+        return None
+
+    @property
+    def model_fields(self) -> dict[str, Any]:
+        """`model`, and what it gives as sizes of the only stack for the absent one too.
+
+        A configuration always has both, and `d_model` must suit the heads of each.
+        """
+        absent = self.absent_stack
+        if absent is None:
+            return self.model
+        present = "decoder" if absent == "encoder" else "encoder"
+        sizes = {size: self.model.get(f"{present}_{size}") for size in _STACK_SIZES}
+        return {f"{absent}_{size}": value for size, value in sizes.items() if value is not None} | self.model
 
     @property
     def has_validation(self) -> bool:
@@ -279,7 +303,8 @@ class RunRecipe(Recipe):
         """Refuse a recipe that is valid but lacks what a run cannot do without.
 
         Raises:
-            InputError: no training data, no length of training, or early stopping without validation data.
+            InputError: no training data, no length of training, early stopping without validation data, or
+                fields of a stack that the model does not have.
         """
         if all(getattr(self, key) is None for key in self.training_keys):
             raise InputError(f"no training data: give {self._one_of(self.training_keys)}.")
@@ -289,6 +314,9 @@ class RunRecipe(Recipe):
             raise InputError(
                 f"`early_stopping_patience` needs validation data: give {self._one_of(self.validation_keys)}."
             )
+        for key in self.model:
+            if self.absent_stack is not None and key.startswith(f"{self.absent_stack}_"):
+                raise InputError(f"`model.{key}` has no effect: this model has no {self.absent_stack}.")
 
     def _one_of(self, keys: Sequence[str]) -> str:
         """The keys as choices; a source comes with its target."""
@@ -342,9 +370,9 @@ class _TranslationData:
     valid_file: str | None = recipe_key(None, "Validation pairs in one file with named columns.")
     valid_split: str | None = recipe_key(None, "Split of `dataset` to validate on.")
     max_source_length: int = recipe_key(
-        256, "Longest source in tokens, </s> counted.", section="Sentences", minimum=1
+        256, "Longest source in tokens, </s> counted.", section="Sentences", minimum=2
     )
-    max_target_length: int = recipe_key(256, "Longest target in tokens, </s> counted.", minimum=1)
+    max_target_length: int = recipe_key(256, "Longest target in tokens, </s> counted.", minimum=2)
     long_sentences: str = recipe_key(
         "drop",
         "What becomes of a pair that is longer; it is counted in each case.",
@@ -480,6 +508,11 @@ class LanguageModelRecipe(RunRecipe, _LanguageModelData):
             raise InputError("`mask_probability` must be positive, but is 0.0 instead.")
         self._check_generation(self.generation)
 
+    @property
+    def absent_stack(self) -> str:
+        """A causal model is a decoder, a masked one an encoder."""
+        return "decoder" if self.objective == "masked" else "encoder"
+
 
 @dataclass(frozen=True, kw_only=True)
 class _ClassifierData:
@@ -514,6 +547,11 @@ class ClassifierRecipe(RunRecipe, _ClassifierData):
     validation_keys: ClassVar[tuple[str, ...]] = ("valid_file",)
 
     metric: str = recipe_key("accuracy", _METRIC, choices=("accuracy", "f1", "loss"))
+
+    @property
+    def absent_stack(self) -> str:
+        """A classifier is an encoder."""
+        return "decoder"
 
 
 RECIPES: tuple[type[RunRecipe], ...] = (TrainRecipe, LanguageModelRecipe, ClassifierRecipe)

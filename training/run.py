@@ -10,7 +10,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -28,12 +28,14 @@ from transformers.trainer_utils import has_length
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..modeling.generation_vanilla_transformer import set_decoding
+from ..modeling.translation_vanilla_transformer import learned_positions
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .averaging import average_checkpoints, refuse_average
 from .callbacks import PrintStreamReport, StopWithoutImprovement
-from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
+from .checkpoints import CURVES_FILE, DATA_FILE, RECIPE_FILE, RESULTS_FILE
+from .corpus import text_digest
 from .curves import plot_curves
 from .parts import freeze, learning_rate_factors_of
 from .recipe import RunRecipe, load_recipe
@@ -51,7 +53,7 @@ STREAMING_INTERVAL = 1000
 # hour.
 PREPARATION_SECONDS = 24 * 60 * 60
 # Fields beside the dropouts that may differ in a model to start from: its weights mean the same.
-_FREE_FIELDS = ("use_cache", "max_position_embeddings")
+_FREE_FIELDS = frozenset({"use_cache", "max_position_embeddings"})
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,14 @@ class TrainResult:
 def train(recipe: RunRecipe) -> TrainResult:
     """Train as the recipe says; called again with the same recipe, continue where the run was interrupted.
 
-    With a larger `max_steps` or `num_train_epochs` than before, a finished run goes on as well, from where it
-    ended. On several processes (`accelerate launch`), each one calls this; only the main one writes. Several
-    machines need `output_dir` on a file system that they share.
+    With a larger `max_steps`, `num_train_epochs` or `early_stopping_patience` than before, a finished run
+    goes on as well, from where it ended. On several processes (`accelerate launch`), each one calls this;
+    only the main one writes. Several machines need `output_dir` on a file system that they share.
 
     Raises:
-        InputError: data, tokenizer or model that cannot be used, an output folder of another recipe or of no
-            run at all, processes that do not train together, a full disk, or a loss that is no longer finite.
+        InputError: data, tokenizer or model that cannot be used, an output folder of another recipe, of other
+            data or of no run at all, processes that do not train together, a full disk, or a loss that is no
+            longer finite.
     """
     recipe.require_trainable()
     output_dir = Path(recipe.output_dir)
@@ -102,8 +105,15 @@ def train(recipe: RunRecipe) -> TrainResult:
     if last is None:
         # How long a run took that was interrupted, nobody knows.
         seconds = trainer.train().metrics["train_runtime"]
-    elif not _is_complete(recipe, checkpoints.read_state(last), trainer.updates_per_epoch):
-        trainer.train(resume_from_checkpoint=str(last))
+    elif not _has_all_steps(recipe, state := checkpoints.read_state(last), trainer.updates_per_epoch):
+        if not _stopped_early(recipe, state):
+            trainer.train(resume_from_checkpoint=str(last))
+        elif args.should_save:
+            print(
+                f"Early stopping ended the run in {output_dir} after {state['global_step']} steps, so none is"
+                " added: a larger `early_stopping_patience` goes on.",
+                flush=True,
+            )
     return _finish(task, trainer, seconds)
 
 
@@ -123,30 +133,43 @@ def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> bool:
         changed = [key for key in recipe.differences(before) if key != "output_dir"]
         longer = [key for key in changed if _is_longer(recipe, before, key)]
         if changed != longer:
-            hint = (
-                ""
-                if _has_trained(output_dir)
-                else f"; if no run goes on there, delete `{path}` to begin anew"
-            )
             raise InputError(
                 f"`{output_dir}` holds a run with another recipe; these keys differ: {', '.join(changed)}."
-                f" Give the same values, or another `output_dir`{hint}."
+                f" Give the same values, or another `output_dir`{_begin_anew_hint(output_dir)}."
             )
         return bool(longer)
-    foreign = [name for name in ("config.json", "model.safetensors") if (output_dir / name).exists()]
-    foreign += [folder.name for folder in checkpoints.list_checkpoints(output_dir)]
-    if foreign:
+    if foreign := _foreign_files(recipe, output_dir):
         raise InputError(
             f"`{output_dir}` holds {foreign[0]} but no {RECIPE_FILE}: give another `output_dir`."
         )
     return False
 
 
+def _foreign_files(recipe: RunRecipe, output_dir: Path) -> list[str]:
+    """What is in a folder without a recipe that a run would write over, or take for its own."""
+    names = ["config.json", checkpoints.WEIGHTS_FILE, RESULTS_FILE]
+    begun = (output_dir / DATA_FILE).is_file()  # by a run that then could not make its model
+    given = recipe.tokenizer is not None and Path(recipe.tokenizer).resolve() == output_dir.resolve()
+    if not begun and not given:
+        names += ["tokenizer.json", "tokenizer_config.json"]
+    folders = checkpoints.list_checkpoints(output_dir)
+    return [name for name in names if (output_dir / name).exists()] + [folder.name for folder in folders]
+
+
+def _begin_anew_hint(output_dir: Path) -> str:
+    """The end of a message that refuses to continue a run which has trained nothing yet."""
+    if _has_trained(output_dir):
+        return ""
+    return f"; if no run goes on there, delete `{output_dir / RECIPE_FILE}` to begin anew"
+
+
 def _is_longer(recipe: RunRecipe, before: RunRecipe, key: str) -> bool:
     """Whether a key says that a run be longer: its first part is the same whatever its length."""
-    if key not in ("max_steps", "num_train_epochs"):
+    if key not in ("max_steps", "num_train_epochs", "early_stopping_patience"):
         return False
     new, old = getattr(recipe, key), getattr(before, key)
+    if key == "early_stopping_patience" and new is None:
+        return True
     return new is not None and old is not None and new > old
 
 
@@ -233,20 +256,27 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     recipe, main = task.recipe, args.should_save
     output_dir = Path(recipe.output_dir)
     _check_folders(recipe)
+    _check_start(recipe)
     task.check_lengths()
     task.check_batches(args.tokens_per_batch or 0)
     _check_same_function(recipe)
     _check_parts(task)
     _check_attention(task, args.device)
+    _check_precision(recipe, args.device)
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
         data = task.training_data()
+        _check_labels(task)
+        _check_same_data(task, data, main=main)
         tokenizer = _tokenizer(task, data, main=main)
         train_dataset, report = task.training_rows(data, tokenizer)
         if main and not task.streaming:
             print(f"Training data: {report}", flush=True)
         eval_dataset = None
         if recipe.has_validation:
-            eval_dataset, eval_report = task.validation_rows(tokenizer)
+            try:
+                eval_dataset, eval_report = task.validation_rows(tokenizer)
+            except InputError as error:
+                raise InputError(f"validation data: {error}") from None
             if main:
                 print(f"Validation data: {eval_report}", flush=True)
     task.finish_tokenizer(tokenizer)
@@ -267,7 +297,9 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     if main:
         # Those of a run that is to be longer: they would mark it as finished.
         (output_dir / RESULTS_FILE).unlink(missing_ok=True)
-        write_text(output_dir / RECIPE_FILE, recipe.to_yaml())
+        path = output_dir / RECIPE_FILE
+        if not path.is_file() or load_recipe(path, (), type(recipe)) != recipe:
+            write_text(path, recipe.to_yaml())  # a file of the same values keeps its comments
     trainer.accelerator.wait_for_everyone()
     return trainer
 
@@ -299,14 +331,81 @@ def _check_folders(recipe: RunRecipe) -> None:
             raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
 
 
+def _check_start(recipe: RunRecipe) -> None:
+    """Refuse to start from adapters alone, and from a model of another architecture.
+
+    Raises:
+        InputError: names what the folder holds; or there is no such model.
+    """
+    if recipe.init_from is None:
+        return
+    folder = Path(recipe.init_from)
+    whole = (checkpoints.WEIGHTS_FILE, checkpoints.WEIGHTS_INDEX_FILE)
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and not any((folder / name).is_file() for name in whole):
+        kind = checkpoints.read_json(adapter).get("peft_type")
+        raise InputError(
+            f"`init_from`: `{folder}` holds an adapter ({kind}) and no model: merge it into its model first"
+            " (`merge_and_unload`), and save that."
+        )
+    try:
+        values, _ = VanillaTransformerConfig.get_config_dict(recipe.init_from)
+    except OSError as error:
+        raise InputError(f"model `{recipe.init_from}` cannot be loaded: {first_line(error)}") from None
+    wanted, found = VanillaTransformerConfig.model_type, values.get("model_type")
+    if found != wanted:
+        raise InputError(
+            f"`init_from` must name a model of type {wanted}, but `{recipe.init_from}` holds one of type"
+            f" {found}."
+        )
+
+
+def _check_labels(task: Task[Any]) -> None:
+    """Refuse a classifier to start from that has another number of classes than the training data."""
+    classes = task.config_fields().get("id2label")
+    of_its_kind = task.model_class.__name__ in (task.config.architectures or [])
+    if classes is not None and of_its_kind and len(classes) != task.config.num_labels:
+        raise InputError(
+            f"the training data have {len(classes)} labels, but `num_labels` of the model"
+            f" `{task.recipe.init_from}` is {task.config.num_labels}."
+        )
+
+
+def _check_same_data(task: Task[Any], data: Any, *, main: bool) -> None:
+    """Note a digest of the data that a run begins with, or refuse to continue it with others.
+
+    That of a stream is not known ahead. A run of an earlier version, which has no note, gets one.
+
+    Raises:
+        InputError: says how many texts there were and are.
+    """
+    output_dir = Path(task.recipe.output_dir)
+    path = output_dir / DATA_FILE
+    now: dict[str, Any] = {"rows": None, "digest": None}
+    if not task.streaming:
+        now = {"rows": len(data), "digest": text_digest(data)}
+    if not (path.is_file() and (output_dir / RECIPE_FILE).is_file()):
+        if main:
+            write_text(path, json.dumps(now, indent=2))
+        return
+    before = checkpoints.read_json(path)
+    if before != now:
+        raise InputError(
+            f"the training data are not those that the run in `{output_dir}` began with ({now['rows']} rows"
+            f" now, {before.get('rows')} then): give the same, or another"
+            f" `output_dir`{_begin_anew_hint(output_dir)}."
+        )
+
+
 def _check_same_function(recipe: RunRecipe) -> None:
     """Refuse fields under which the weights of the model to start from would compute something else."""
     if recipe.init_from is None:
         return
     start = VanillaTransformerConfig.from_pretrained(recipe.init_from)
+    free = _FREE_FIELDS if learned_positions(start) is None else _FREE_FIELDS - {"max_position_embeddings"}
     for key, value in recipe.model.items():
         before = getattr(start, key, None)
-        if value != before and "dropout" not in key and key not in _FREE_FIELDS:
+        if value != before and "dropout" not in key and key not in free:
             raise InputError(
                 f"`model.{key}` must be that of `{recipe.init_from}`, {before!r}, but is {value!r} instead."
             )
@@ -320,6 +419,12 @@ def _check_parts(task: Task[Any]) -> None:
             model = task.model_class(copy.deepcopy(task.config))
         freeze(model, recipe.freeze)
         learning_rate_factors_of(model, recipe.learning_rate_factors)
+
+
+def _check_precision(recipe: RunRecipe, device: torch.device) -> None:
+    """Refuse fp16 on a CPU, where Accelerate would silently compute in fp32."""
+    if recipe.precision == "fp16" and device.type == "cpu":
+        raise InputError("`precision`: fp16 does not train on a CPU; use bf16 or fp32.")
 
 
 def _check_attention(task: Task[Any], device: torch.device) -> None:
@@ -358,7 +463,7 @@ def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
         if recipe.tokenizer is not None:
             _check_same_pieces(recipe, tokenizer, model.config, main=main)
     else:
-        fields = {**_tokenizer_fields(tokenizer), **task.config_fields(), **recipe.model}
+        fields = {**_tokenizer_fields(tokenizer), **task.config_fields(), **recipe.model_fields}
         config = VanillaTransformerConfig.from_preset(recipe.preset, **fields)
         config._attn_implementation = recipe.attn_implementation
         model = task.model_class(config)
@@ -428,18 +533,36 @@ def _pretrained_model(task: Task[Any]) -> PreTrainedModel:
     try:
         config = VanillaTransformerConfig.from_pretrained(name, **task.config_fields(), **recipe.model)
         # A copy, as some models make of it the configuration of their own stack.
-        model: PreTrainedModel = task.model_class.from_pretrained(
+        loaded: Any = task.model_class.from_pretrained(
             name,
             config=copy.deepcopy(config),
             attn_implementation=recipe.attn_implementation,
             dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, RuntimeError) as error:
         raise InputError(f"model `{name}` cannot be loaded: {first_line(error)}") from None
-    if model.can_generate() and task.model_class.__name__ not in (config.architectures or []):
+    model, report = loaded
+    if task.model_class.__name__ in (config.architectures or []):
+        _check_loaded(name, report)
+    elif model.can_generate():
         # How a model of another kind searched says nothing of this one.
         model.generation_config = GenerationConfig.from_model_config(model.config)
-    return model
+    return cast(PreTrainedModel, model)
+
+
+def _check_loaded(name: str, report: dict[str, Any]) -> None:
+    """Refuse weights that are more or less than a model of the same kind has.
+
+    Of another kind they may be, and transformers lists them.
+    """
+    for keys, reason in (
+        (report["missing_keys"], "its weights lack"),
+        (report["unexpected_keys"], "its config.json has no place for"),
+    ):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise InputError(f"model `{name}` cannot be loaded: {reason} `{min(keys)}`{more}.")
 
 
 def _callbacks(recipe: RunRecipe, *, main: bool) -> list[TrainerCallback]:
@@ -469,11 +592,14 @@ def _set_intervals(task: Task[Any], trainer: VanillaTransformerTrainer) -> None:
     trainer.args.save_steps = recipe.save_steps or trainer.args.eval_steps
 
 
-def _is_complete(recipe: RunRecipe, state: dict[str, Any], updates_per_epoch: int | None) -> bool:
-    """Whether a checkpoint is the last one of its run: all steps done, or stopped early."""
+def _has_all_steps(recipe: RunRecipe, state: dict[str, Any], updates_per_epoch: int | None) -> bool:
+    """Whether a checkpoint is of the last step that the recipe asks for."""
     steps = recipe.max_steps or math.ceil((recipe.num_train_epochs or 0) * (updates_per_epoch or 0))
-    if state["global_step"] >= steps:
-        return True
+    return bool(state["global_step"] >= steps)
+
+
+def _stopped_early(recipe: RunRecipe, state: dict[str, Any]) -> bool:
+    """Whether a checkpoint is the last one of a run that early stopping ended."""
     if recipe.early_stopping_patience is None:
         return False
     stop = StopWithoutImprovement(recipe.early_stopping_patience)
@@ -557,7 +683,14 @@ def _results(
         "scores": result.scores,
         "signatures": getattr(trainer.compute_metrics, "signatures", {}),
         "generation": task.generation,
+        "hub_dataset": _hub_dataset(task.recipe),
     }
+
+
+def _hub_dataset(recipe: RunRecipe) -> str | None:
+    """The data set of the recipe, unless it is a folder, as only this working directory can tell."""
+    name: str | None = getattr(recipe, "dataset", None)
+    return None if name is None or Path(name).exists() else name
 
 
 def _circumstances(trainer: VanillaTransformerTrainer, seconds: float | None) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Task(ABC, Generic[R]):
         recipe = self.recipe
         with one_line_errors():
             if recipe.init_from is None:
-                fields = {"vocab_size": recipe.vocab_size, **recipe.model}
+                fields = {"vocab_size": recipe.vocab_size, **recipe.model_fields}
                 return VanillaTransformerConfig.from_preset(recipe.preset, **fields)
             try:
                 return VanillaTransformerConfig.from_pretrained(recipe.init_from, **recipe.model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -27,8 +27,10 @@ class TextCollator:
     Attributes:
         tokenizer: its padding token fills `input_ids`.
         masking: hides tokens of each row whose labels are its input ids; those of `mask_rows` stay.
+        length_keys: the keys of the recipe that limit the length of a row.
     """
 
+    length_keys: ClassVar[tuple[str, ...]] = ("max_length",)
     tokenizer: PreTrainedTokenizerBase
     masking: Masking | None = None
 
@@ -58,8 +60,10 @@ class ClassifierCollator:
 
     Attributes:
         tokenizer: its padding token fills `input_ids`.
+        length_keys: the keys of the recipe that limit the length of a row.
     """
 
+    length_keys: ClassVar[tuple[str, ...]] = ("max_length", "long_texts")
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, features: Features) -> dict[str, torch.Tensor]:

@@ -218,7 +218,7 @@ def _mapped(texts: Dataset, rows_of: Any, columns: Sequence[str] = ("text",)) ->
         desc="Tokenizing",
     )
     if not len(rows):
-        raise InputError(f"no text is left to train on: {TextReport(len(texts), 0, *counts)}.")
+        raise InputError(f"no text is left: {TextReport(len(texts), 0, *counts)}.")
     return rows, counts
 
 

@@ -124,6 +124,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._pairs: _Replaceable | None = None
         self._counts = IntervalCounts()
         self._tally: EvaluationTally | None = None
+        self._saved_max_length: int | None = None
         self._staging: Path | None = None
         self._keep_last: int | None = args.save_total_limit
         self._resumed_from: Path | None = None
@@ -184,7 +185,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             lengths, spare = pair_lengths(self.train_dataset), 0.0
         self._planned = self.train_dataset
         self._pairs = _Replaceable(_fast_rows(self.train_dataset))
-        self._sampler = TokenBatchSampler(*lengths, spare=spare, **self._batch_layout())
+        text_keys = getattr(self.data_collator, "length_keys", ())
+        layout = self._batch_layout()
+        self._sampler = TokenBatchSampler(*lengths, spare=spare, text_keys=text_keys, **layout)
 
     def _streaming_batches(self) -> StreamingTokenBatches:
         if self.args.bpe_dropout:
@@ -421,7 +424,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         generation_config = getattr(self.model, "generation_config", None)
         if generation_config is not None:
             self.model.generation_config = copy.deepcopy(generation_config)
-            self.model.generation_config.num_return_sequences = 1
+            self.model.generation_config.update(num_return_sequences=1, return_dict_in_generate=False)
+            self._saved_max_length = generation_config.max_length
             asked_for = getattr(self, "_gen_kwargs", {}).get("num_beams")
             if (asked_for or getattr(self.args, "generation_num_beams", None)) == 1:
                 # Settings of beam search, of which greedy decoding would warn in every batch.
@@ -441,19 +445,22 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         **gen_kwargs: Any,
     ) -> tuple[Any, Any, Any]:
-        """As in `Seq2SeqTrainer`; translations end 50 tokens past their source."""
+        """As in `Seq2SeqTrainer`; translations end where `translate` would end them."""
         if self._tally is not None:
             inputs = self._tally.without_repeats(inputs)
         gen_kwargs = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
-        config = getattr(self.model, "generation_config", None)
+        config: Any = getattr(self.model, "generation_config", None)
         limited = (
             gen_kwargs.get("max_length"),
             gen_kwargs.get("max_new_tokens"),
             config and config.max_new_tokens,
         )
         if self._tokens_per_batch is not None and "input_ids" in inputs and not any(limited):
-            # Said in every batch, as the Trainer writes the library's `max_length` of 20 into the config.
-            gen_kwargs |= length_limit(self.model, inputs["input_ids"].shape[1])
+            # In every batch, as the Trainer writes the library's `max_length` of 20 into the config.
+            if getattr(self.model, "limits_output_by_source", False):
+                config.max_length = self._saved_max_length
+            else:
+                gen_kwargs |= length_limit(self.model, inputs["input_ids"].shape[1])
         loss, predictions, labels = super().prediction_step(
             model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
         )
@@ -491,6 +498,17 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._resumed_from = checkpoint
         with self._own_rotation():
             return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
+
+    def set_initial_training_values(self, args: Any, dataloader: DataLoader) -> tuple[Any, ...]:
+        """As in the Trainer, but no epoch follows the last step: the Trainer would make one step more."""
+        epochs, updates, *others, max_steps = super().set_initial_training_values(args, dataloader)
+        if self._resumed_from is not None:
+            done = int(checkpoints.read_state(self._resumed_from)["global_step"])
+            if done >= max_steps:
+                epochs = done // updates
+                if args.should_save:
+                    logger.warning("There is nothing more to train: the %d steps of the run are done.", done)
+        return epochs, updates, *others, max_steps
 
     @contextmanager
     def _own_rotation(self) -> Iterator[None]:

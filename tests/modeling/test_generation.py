@@ -273,6 +273,8 @@ def test_learned_positions_bound_the_limit() -> None:
     model.generation_config.suppress_tokens = [PAD, END]
     ids, mask = pad(SOURCES)
     assert lengths(model.generate(ids, attention_mask=mask, max_length_beyond_source=5)) == [8, 8, 7]
+    for asked in ({"max_length": 20}, {"max_new_tokens": 20}):
+        assert lengths(model.generate(ids, attention_mask=mask, **asked)) == [8, 8, 8]
 
 
 def test_a_new_model_is_greedy_as_in_transformers_and_limited_as_in_the_paper() -> None:
@@ -334,6 +336,7 @@ def test_a_generation_config_without_the_fields(tmp_path: Path) -> None:
             {"max_length_beyond_source": -1},
             "`max_length_beyond_source` must be a whole number, .* but is -1 instead",
         ),
+        ({"length_penalty": 400.0}, "`length_penalty` must be from -20 to 20, but is 400.0 instead"),
         ({"max_length_beyond_source": 2.5}, "`max_length_beyond_source` must be a whole number"),
         ({"length_penalty_kind": "gnmt"}, "not used by the model: .'length_penalty_kind'"),
     ],

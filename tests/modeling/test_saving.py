@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import modes, umask
 from safetensors.torch import load_file
 
 from vanilla_transformer import (
@@ -133,6 +134,17 @@ def test_new_shards_replace_old_weights(model: Any, tmp_path: Path) -> None:
         loaded = VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path)
         assert loaded.state_dict()["model.shared.weight"].equal(model.state_dict()["model.shared.weight"])
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_the_weights_follows_the_umask(
+    mask: int, mode: int, model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    with umask(mask):
+        for _ in range(2):  # a new folder, and one that is there
+            model.save_pretrained(tmp_path / "model", max_shard_size="5KB")
+            tokenizer.save_pretrained(tmp_path / "model")
+            assert modes(tmp_path / "model") == {mode}
 
 
 def test_shards_of_a_variant_replace_those_of_the_same(model: Any, tmp_path: Path) -> None:

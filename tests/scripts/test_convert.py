@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import modes, umask
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel
 
 from vanilla_transformer.scripts import convert, translate
@@ -15,7 +16,9 @@ def test_a_model_goes_out_to_marian_and_comes_back(
     model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, back = tmp_path / "marian", tmp_path / "back"
-    assert convert.main(["--to", "marian", model_folder, "--output", str(out)]) == 0
+    with umask(0o022):
+        assert convert.main(["--to", "marian", model_folder, "--output", str(out)]) == 0
+    assert modes(out) == {0o644}
     assert convert.main(["--from", "marian", str(out), "--output", str(back)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"saved {model_folder} to {out}",
@@ -58,6 +61,10 @@ def test_a_state_dict_goes_out_and_comes_back(model_folder: str, tmp_path: Path)
         (
             ["--to", "onnx", "MODEL", "--quantization", "int8", "--output", "OUT"],
             "`--quantization` goes together with `--to ctranslate2`.",
+        ),
+        (
+            ["--to", "marian", "MODEL", "--tokenizer", "x", "--output", "OUT"],
+            "`--tokenizer` goes together with `--from`",
         ),
         (
             ["--to", "ctranslate2", "MODEL", "--quantization", "int4", "--output", "OUT"],

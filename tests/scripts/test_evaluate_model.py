@@ -222,6 +222,18 @@ def test_a_word_splitter_that_is_not_there_stops_before_translating(
     assert error.startswith("error: `tokenize` ") and tokenize in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_an_output_that_is_read_is_refused(
+    number: int, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(files[number])
+    for output in (files[number], str(tmp_path / "." / "link")):
+        words = ["--model", "m", "--source", files[0], "--references", *files[1:], "--output", output]
+        assert evaluate_model.main(words) == 2
+        message = f"error: `--output` must not be a file that is read, but is `{output}`.\n"
+        assert capsys.readouterr().err == message
+
+
 @pytest.mark.parametrize("output", ["no/such/folder/out", ".", "out.bz2"])
 def test_an_output_that_cannot_be_written_stops_before_translating(
     output: str, files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,14 @@ def test_each_half_has_scores_of_its_own(corpus: EmbeddedCorpus) -> None:
     assert new[0] < whole[0] < seen[0]
 
 
+def test_a_model_that_lower_cases_is_scored_without_case(corpus: EmbeddedCorpus) -> None:
+    lower = [pair.target.lower() for pair in corpus.test]
+    assert [round(bleu) for bleu, _ in run_demo.score_parts(corpus, lower, lowercase=True).values()] == [
+        100
+    ] * 3
+    assert run_demo.score_parts(corpus, lower)["all test sentences"][0] < 90
+
+
 def test_the_table_shows_the_named_sentences_and_both_halves(corpus: EmbeddedCorpus) -> None:
     rows = run_demo.examples(corpus, [pair.target for pair in corpus.test])
     assert rows[0] == ("我有一只猫。", "I have a cat.", "I have a cat.")

@@ -108,14 +108,16 @@ def test_an_error_imports_no_progress_bar(
     assert capsys.readouterr().err == "error: wrong\n"
 
 
-@pytest.mark.parametrize("penalty", ["nan", "inf", "-inf", "1e999", "x", ""])
-def test_a_length_penalty_is_a_finite_number(penalty: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("penalty", ["nan", "inf", "-inf", "400", "x", ""])
+def test_a_length_penalty_is_a_number_with_finite_powers(
+    penalty: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = parser_of("what it does")
     add_model_options(options, required=False)
     assert options.parse_args(["--length_penalty", "-0.5"]).length_penalty == -0.5
     with pytest.raises(SystemExit):
         options.parse_args([f"--length_penalty={penalty}"])
-    message = f"argument --length_penalty: must be a finite number, but is {penalty!r} instead.\n"
+    message = f"argument --length_penalty: must be a number from -20 to 20, but is {penalty!r} instead.\n"
     assert capsys.readouterr().err.endswith(message)
 
 
@@ -141,6 +143,37 @@ def body():
     code = f"from vanilla_transformer.scripts import *\n{body}\nraise SystemExit(run_script(body))"
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code])
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:surrogateescape"])
+def test_what_the_encoding_lacks_is_printed_as_an_escape(encoding: str) -> None:
+    code = """
+import sys
+from vanilla_transformer.scripts import parser_of, run_script, write_lines
+def body():
+    print("猫")
+    write_lines(["猫"], None)  # translations are UTF-8 wherever they go
+if len(sys.argv) > 1:
+    parser_of("猫").parse_args()
+raise SystemExit(run_script(body))
+"""
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+
+    def shown(*words: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], env=environment, capture_output=True, check=True
+        )
+        return done.stdout.decode().splitlines()
+
+    assert sorted(shown()) == ["\\u732b", "猫"]
+    assert "\\u732b" in shown("--help")
+
+
+def test_an_output_told_to_replace_letters_replaces_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", errors="replace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert run_script(lambda: print("猫")) == 0
+    assert stream.buffer.getvalue() == b"?\n"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from vanilla_transformer.scripts import make_demo_corpus, train_classifier, trai
 from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe
 
 SMALL_RUN = """
-    --vocab_size 400 --model.d_model 16 --model.encoder_layers 1 --model.decoder_layers 1
-    --model.encoder_attention_heads 2 --model.decoder_attention_heads 2 --model.encoder_ffn_dim 16
-    --model.decoder_ffn_dim 16 --tokens_per_update 400 --tokens_per_device 400 --max_steps 2
-    --eval_steps 2 --tensorboard false --output_dir run
+    --vocab_size 400 --model.d_model 16 --model.encoder_layers 1 --model.encoder_attention_heads 2
+    --model.encoder_ffn_dim 16 --tokens_per_update 400 --tokens_per_device 400 --max_steps 2 --eval_steps 2
+    --tensorboard false --output_dir run
 """
 SMALL = SMALL_RUN.split()
 
@@ -49,6 +48,8 @@ def test_a_run_of_each(
     assert "Saved checkpoint 2 of 2 steps to run: loss " in capsys.readouterr().out
     assert train_lm.main([*command, "--seed", "2"]) == 2
     assert "these keys differ: seed" in capsys.readouterr().err
+    assert train_lm.main([*command, "--model.decoder_layers", "1"]) == 2
+    assert "`model.decoder_layers` has no effect" in capsys.readouterr().err
     sizes = "--train_size 120 --valid_size 20 --test_size 20 --labels --output_dir corpus"
     assert make_demo_corpus.main(sizes.split()) == 0
     files = ["--train_file", "corpus/train.csv", "--valid_file", "corpus/valid.csv"]

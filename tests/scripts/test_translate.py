@@ -183,6 +183,16 @@ def test_a_folder_as_output_is_told_before_the_model_is_loaded(capsys: pytest.Ca
     assert "is a folder" in capsys.readouterr().err
 
 
+def test_an_output_that_is_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    for path in files:
+        path.write_text("w1\n")
+    assert run("./no such model", "--input", *map(str, files), "--output", str(files[1])) == 2
+    message = f"error: `--output` must not be a file that is read, but is `{files[1]}`.\n"
+    assert capsys.readouterr().err == message
+    assert files[1].read_text() == "w1\n"
+
+
 def test_a_pipe_as_output_is_written_and_stays(
     model_folder: str, expected: list[str], tmp_path: Path
 ) -> None:

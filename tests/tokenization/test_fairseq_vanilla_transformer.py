@@ -123,3 +123,18 @@ def test_an_added_token_counts() -> None:
     words = tokenizer()
     words.add_tokens(["<new>"])
     assert len(words) == len(SOURCE) + 1 and words.get_vocab()["<new>"] == len(SOURCE)
+
+
+def test_no_token_is_added_in_the_place_of_one_of_the_target() -> None:
+    words = tokenizer(vocab=TARGET, target_vocab=SOURCE)
+    for token, number, other in (("<new>", 7, "</s@@"), ("ke", 4, "ba@@")):
+        with pytest.raises(ValueError, match="cannot be added") as caught:
+            words.add_tokens([token])
+        assert (
+            str(caught.value) == f"{token!r} cannot be added: its id, {number}, is {other!r} for the target."
+        )
+        with pytest.raises(ValueError, match="cannot be added"):
+            words.add_special_tokens({"extra_special_tokens": [token]})
+        assert words.convert_ids_to_tokens(number) == other
+    assert words.add_tokens("</s>") == 0
+    assert tokenizer(target_vocab=None).add_tokens(["<new>", "ke"]) == 1

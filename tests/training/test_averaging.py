@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from helpers import modes, umask
 from safetensors.torch import load_file, save_file
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -124,6 +125,12 @@ def test_an_older_model_is_replaced_and_other_files_stay(tmp_path: Path) -> None
         "tokenizer.json",
     ]
     assert load_file(output / "model.safetensors").keys() == {"a.weight", "b.bias"}
+
+
+def test_who_may_read_the_average_follows_the_umask(tmp_path: Path) -> None:
+    paths = [write_checkpoint(tmp_path / f"checkpoint-{k}", random_tensors(k)) for k in (1, 2)]
+    with umask(0o022):
+        assert modes(average_checkpoints(paths, tmp_path / "run")) == {0o644}
 
 
 def test_a_full_disk_leaves_the_old_model_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,14 @@ class TestTokenBatchSampler:
         ):
             samplers([(3, 3), (4, 31), (5, 5)], 1, 1)
 
+    def test_a_text_longer_than_a_batch_is_told_with_its_own_keys(self) -> None:
+        message = (
+            r"^Text 1 has 31 tokens, but a batch may hold 30: limit the lengths by `max_length` and"
+            r" `long_texts`, or raise the tokens per device and per update\.$"
+        )
+        with pytest.raises(InputError, match=message):
+            samplers([(3, 1), (31, 1)], 1, 1, text_keys=("max_length", "long_texts"))
+
     def test_no_pairs(self) -> None:
         with pytest.raises(InputError, match="no sentence pairs"):
             TokenBatchSampler([], [], tokens_per_batch=10, batches_per_update=1)

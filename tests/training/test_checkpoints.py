@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import modes, umask
 from safetensors.torch import save_file
 
 from vanilla_transformer.errors import InputError
@@ -72,6 +73,13 @@ def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
         assert checkpoints.list_checkpoints(tmp_path) == []
     assert (final / "file").read_text() == "content"
     assert list((tmp_path / checkpoints.INCOMPLETE).iterdir()) == []
+
+
+def test_who_may_read_a_checkpoint_follows_the_umask(tmp_path: Path) -> None:
+    with umask(0o022), checkpoints.written_whole(tmp_path / "checkpoint-5") as folder:
+        save_file({"a": torch.ones(1)}, folder / "model.safetensors")
+        (folder / "file").write_text("content")
+    assert modes(tmp_path / "checkpoint-5") == {0o644}
 
 
 def test_a_failure_leaves_the_older_folder_and_no_rubbish(tmp_path: Path) -> None:

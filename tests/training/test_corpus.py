@@ -24,7 +24,7 @@ from pyarrow import parquet
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import parallel_files
-from vanilla_transformer.training.corpus import Texts, load_labelled_texts, load_pairs
+from vanilla_transformer.training.corpus import Texts, load_labelled_texts, load_pairs, text_digest
 
 PAIRS = [("ein Haus", "a house"), ("zwei  Häuser ", ' "two" houses'), ("", "nothing"), ("一只猫", "a cat 🐈")]
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n"))
@@ -219,6 +219,18 @@ class TestCaching:
         again = load_pairs(**write_aligned(tmp_path, PAIRS))
         assert first.cache_files == again.cache_files
         assert first._fingerprint == again._fingerprint
+
+    def test_the_digest_is_that_of_the_text_in_its_order(self, tmp_path: Path) -> None:
+        digests = []
+        for name, pairs in {"one": PAIRS, "same": PAIRS, "turned": PAIRS[::-1], "fewer": PAIRS[1:]}.items():
+            (tmp_path / name).mkdir()
+            digests.append(text_digest(load_pairs(**write_aligned(tmp_path / name, pairs))))
+        rows = {side: [pair[k] for pair in PAIRS] for k, side in enumerate(("source", "target"))}
+        stored = datasets.Dataset.from_dict(rows)
+        exchanged = datasets.Dataset.from_dict({"source": rows["target"], "target": rows["source"]})
+        one, same, *others = digests
+        assert one == same == text_digest(stored)
+        assert len({one, *others, text_digest(exchanged)}) == 4
 
     def test_the_columns_are_part_of_the_key(self, tmp_path: Path) -> None:
         path = tmp_path / "pairs.csv"
@@ -485,6 +497,17 @@ class TestDatasets:
             tmp_path / "test.parquet"
         )
         assert read(dataset=str(tmp_path), split="test", streaming=streaming) == PAIRS
+
+    @BOTH_WAYS
+    @pytest.mark.parametrize("kind", ["csv", "tsv"])
+    def test_words_for_nothing_in_a_folder_of_csv_files_are_sentences(
+        self, tmp_path: Path, kind: str, streaming: bool
+    ) -> None:
+        words = ["NA", "null", "nan", "None", "N/A", "", "cat"]
+        rows = [("source", "score", "target"), *((word, "" if word else "1", word) for word in words)]
+        with (tmp_path / f"train.{kind}").open("w", newline="") as file:
+            csv.writer(file, delimiter="\t" if kind == "tsv" else ",").writerows(rows)
+        assert read(dataset=str(tmp_path), streaming=streaming) == [(word, word) for word in words]
 
     @BOTH_WAYS
     def test_errors(self, tmp_path: Path, streaming: bool) -> None:

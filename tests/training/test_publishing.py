@@ -211,6 +211,18 @@ def test_the_template_asks_for_what_it_is_given_and_no_more(
     assert {*given, "card_data"} == asked
 
 
+@pytest.mark.parametrize("name", ["me/corpus", None])
+def test_the_card_names_the_dataset_that_the_run_found_on_the_hub(
+    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, train_source=None, train_target=None, dataset="me/corpus")
+    (run / "results.json").write_text(json.dumps(RESULTS | {"hub_dataset": name}))
+    (tmp_path / "me" / "corpus").mkdir(parents=True)
+    for folder in (tmp_path, run):
+        monkeypatch.chdir(folder)
+        assert metadata_of(str(render_model_card(run, "me/x"))).get("datasets") == (name and [name])
+
+
 def test_the_card_is_escaped(tmp_path: Path) -> None:
     run = make_run(tmp_path, dataset_config="```\n<script>", source_lang="x|<b>")
     card = str(render_model_card(run, "me/x"))

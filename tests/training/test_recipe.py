@@ -126,6 +126,8 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         (["--streaming", "1"], "`streaming` must be true or false, but is 1 instead"),
         (["--model", "base"], "`model` must be a mapping of keys to values, but is base instead"),
         (["--max_steps", "0"], "`max_steps` must be positive, but is 0 instead"),
+        (["--max_source_length", "1"], "`max_source_length` must be finite and at least 2, but is 1 instead"),
+        (["--max_target_length", "1"], "`max_target_length` must be finite and at least 2, but is 1 instead"),
         (["--label_smoothing", "1"], "`label_smoothing` must be at least 0 and below 1, but is 1.0 instead"),
         (["--weight_decay", ".nan"], "`weight_decay` must be finite and not negative, but is nan instead"),
         (["--metric", "rouge"], "`metric` must be one of bleu, chrf, loss, but is 'rouge' instead"),
@@ -138,6 +140,9 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         (["--generation.length_penalty", "0,6"], "`generation.length_penalty` must be a number, but is"),
         (["--generation.top_p", "true"], "`generation.top_p` must be a number, but is true instead"),
         (["--generation.max_length", "8.5"], "`generation.max_length` must be a whole number, but is 8.5"),
+        (["--generation.no_repeat_ngram_size", "'3'"], "must be a whole number, but is '3' instead"),
+        (["--generation.return_dict_in_generate", "1"], "must be true or false, but is 1 instead"),
+        (["--generation.num_beam_groups", "2"], "a search that transformers no longer includes"),
         (["--generation.early_stopping", "yess"], "`early_stopping` must be a boolean or 'never'"),
         (["--generation.length_penalty_type", "google"], "`length_penalty_type` must be one of gnmt, power"),
         (["--generation.max_length_beyond_source", "-1"], "must be a whole number, 0 or more, but is -1"),
@@ -295,6 +300,33 @@ def test_the_other_kinds_need_their_own_data() -> None:
         load_recipe("lm_masked", [], LanguageModelRecipe).require_trainable()
     with pytest.raises(InputError, match=r"^no training data: give `train_file`\.$"):
         load_recipe("classifier", [], ClassifierRecipe).require_trainable()
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "key", "stack"),
+    [
+        (LanguageModelRecipe, "causal", "encoder_layers", "encoder"),
+        (LanguageModelRecipe, "masked", "decoder_ffn_dim", "decoder"),
+        (ClassifierRecipe, None, "decoder_start_token_id", "decoder"),
+    ],
+)
+def test_fields_of_a_stack_that_is_not_there_are_refused(
+    kind: type, objective: str | None, key: str, stack: str
+) -> None:
+    data = {"train_file": "a.csv"} if objective is None else {"train_text": "a", "objective": objective}
+    other = key.replace(stack, "encoder" if stack == "decoder" else "decoder")
+    known = {} if other == "encoder_start_token_id" else {other: 2}
+    kind(max_steps=1, model=known, **data).require_trainable()
+    message = rf"^`model\.{key}` has no effect: this model has no {stack}\.$"
+    with pytest.raises(InputError, match=message):
+        kind(max_steps=1, model=known | {key: 2}, **data).require_trainable()
+
+
+def test_a_width_need_not_suit_the_heads_of_a_stack_that_is_not_there() -> None:
+    recipe = LanguageModelRecipe(model={"d_model": 100, "decoder_attention_heads": 5})
+    assert recipe.model_fields == recipe.model | {"encoder_attention_heads": 5}
+    with pytest.raises(InputError, match="100 is not divisible by 8"):
+        TrainRecipe(model=recipe.model)
 
 
 def test_a_model_to_start_from_has_its_own_shape() -> None:

@@ -1,26 +1,31 @@
+import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from helpers import parallel_sentences
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from training_toy import step_losses, write_recipe
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
+    MarianConfig,
+    MarianMTModel,
     PreTrainedTokenizerFast,
     TrainerCallback,
 )
 from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
-from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import TrainRecipe, TrainResult, load_recipe, train
 from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
@@ -165,13 +170,96 @@ def test_a_run_that_died_while_finishing_is_finished_without_training(finished: 
     assert [path.stat().st_mtime_ns for path in list_checkpoints(finished.output_dir)] == before
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "results.json"]
+)
+def test_a_folder_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path))
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds config\.json but no recipe\.yaml"):
+    (tmp_path / "run" / name).write_text("{}")
+    with pytest.raises(InputError, match=rf"holds {re.escape(name)} but no recipe\.yaml"):
         train(recipe)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
+    assert (tmp_path / "run" / name).read_text() == "{}"
+
+
+ONE_STEP: dict[str, Any] = {"max_steps": 1, "save_steps": 1, "eval_steps": 1}
+
+
+def test_a_folder_with_unrelated_files_is_trained_in(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.json").write_text("mine")
+    assert train(load_recipe(write_recipe(tmp_path, **ONE_STEP))).steps == 1
+    assert (tmp_path / "run" / "notes.json").read_text() == "mine"
+
+
+def test_a_tokenizer_may_lie_in_the_output_folder_that_is_to_use_it(
+    finished: TrainResult, tmp_path: Path
+) -> None:
+    AutoTokenizer.from_pretrained(finished.output_dir).save_pretrained(tmp_path / "run")
+    recipe = load_recipe(write_recipe(tmp_path, tokenizer=str(tmp_path / "run"), **ONE_STEP))
+    assert train(recipe).steps == 1
+
+
+def test_a_run_that_failed_before_it_began_begins_anew(tmp_path: Path, monkeypatch: Any) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, **ONE_STEP))
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise InputError("no model.")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"^no model\.$"):
+        patch.setattr("vanilla_transformer.training.run._model", fails)
+        train(recipe)
+    assert (tmp_path / "run" / "tokenizer.json").is_file()
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+    result = train(dataclasses.replace(recipe, vocab_size=270))
+    assert len(AutoTokenizer.from_pretrained(result.output_dir)) == 270
+
+
+def changed_text(path: Path) -> None:
+    path.write_text(path.read_text("utf-8").replace("w1 ", "w2 ", 1), "utf-8")
+
+
+def shortened_text(path: Path) -> None:
+    path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[:-1]), "utf-8")
+
+
+@pytest.mark.parametrize(("change", "rows"), [(changed_text, 40), (shortened_text, 39)])
+def test_a_run_goes_on_only_with_the_data_that_it_began_with(
+    change: Callable[[Path], None], rows: int, tmp_path: Path
+) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, max_steps=3))
+    assert train(recipe).steps == 3
+    for path in (recipe.train_source, recipe.train_target):
+        change(Path(str(path)))
+    longer = dataclasses.replace(recipe, max_steps=6)
+    message = rf"the training data are not those that the run in `.*run` began with \({rows} .* 40 then\)"
+    with pytest.raises(InputError, match=message) as caught:
+        train(longer)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "run" / "results.json").is_file()
+    # As a run of an earlier version, which noted nothing.
+    (tmp_path / "run" / "data_digest.json").unlink()
+    assert train(longer).steps == 6
+    assert train(dataclasses.replace(recipe, max_steps=9)).steps == 9
+
+
+def test_data_of_a_run_that_trained_nothing_may_change_when_it_begins_anew(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    def dies(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    recipe = load_recipe(write_recipe(tmp_path, **ONE_STEP))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("vanilla_transformer.training.run.VanillaTransformerTrainer.train", dies)
+        train(recipe)
+    changed_text(Path(str(recipe.train_source)))
+    claim = tmp_path / "run" / "recipe.yaml"
+    with pytest.raises(InputError, match=f"if no run goes on there, delete `{claim}` to begin anew"):
+        train(recipe)
+    claim.unlink()
+    assert train(recipe).steps == 1
 
 
 @pytest.mark.parametrize(
@@ -207,6 +295,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
             ),
         ),
         pytest.param(
+            {"precision": "fp16", "train_source": "absent.txt"},
+            "`precision`: fp16 does not train on a CPU; use bf16 or fp32",
+            marks=pytest.mark.skipif(torch.accelerator.is_available(), reason="trains on no CPU here"),
+        ),
+        pytest.param(
             {"attn_implementation": "flex_attention", "train_source": "absent.txt"},
             "`attn_implementation`: flex_attention does not train on a CPU; use sdpa",
             marks=pytest.mark.skipif(torch.accelerator.is_available(), reason="trains on no CPU here"),
@@ -221,11 +314,46 @@ def test_bad_input_is_one_clear_line_and_starts_no_run(tmp_path: Path, changes: 
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
+def test_the_results_name_a_dataset_of_the_hub_but_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [{"source": source, "target": target} for source, target in parallel_sentences(9)]
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    Path("corpus", "train.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+    changes = {
+        "train_source": None, "train_target": None, "valid_source": None, "valid_target": None,
+        "max_steps": 1, "save_steps": 1, "eval_steps": None,
+    }  # fmt: skip
+
+    def named(dataset: str) -> str | None:
+        recipe = write_recipe(tmp_path, name=Path(dataset).name, dataset=dataset, **changes)
+        results = json.loads((train(load_recipe(recipe)).output_dir / "results.json").read_text())
+        return results["hub_dataset"]
+
+    assert named("corpus") is None
+    loaded = datasets.load_dataset("corpus", split="train")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: loaded)
+    assert named("me/pairs") == "me/pairs"
+
+
+def test_blank_validation_files_are_told_as_such(tmp_path: Path) -> None:
+    blank = tmp_path / "blank"
+    blank.write_text("\n \n")
+    recipe = load_recipe(write_recipe(tmp_path, valid_source=str(blank), valid_target=str(blank)))
+    with pytest.raises(
+        InputError, match=r"^validation data: No sentence pair is left: kept 0 of 2 .* 2 empty"
+    ):
+        train(recipe)
+
+
 def test_a_recipe_may_lie_in_its_own_output_folder(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, max_steps=1, save_steps=1, eval_steps=1)
     (tmp_path / "run").mkdir()
     path = Path(path).rename(tmp_path / "run" / "recipe.yaml")
+    path.write_text(text := "# Mine.\n" + path.read_text())
     assert train(load_recipe(path)).steps == 1
+    assert path.read_text() == text
 
 
 def foreign_tokenizer(folder: Path, bos: str | None, pad: str | None = "<pad>") -> str:
@@ -307,6 +435,68 @@ def test_a_given_model_keeps_its_function(finished: TrainResult, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
+def given_model(folder: Path, tokenizer: Path, **fields: Any) -> Path:
+    """Save a model of random weights with the tokenizer of another folder; return its folder."""
+    vocabulary = AutoTokenizer.from_pretrained(tokenizer)
+    vocabulary.save_pretrained(folder)
+    shape = VanillaTransformerConfig.from_pretrained(tokenizer).to_dict()
+    model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(**(shape | fields)))
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_learned_positions_of_a_given_model_are_as_many(finished: TrainResult, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"model": {"max_position_embeddings": 150}, **ONE_STEP, **SHORT}
+    start = given_model(tmp_path / "learned", finished.output_dir, **LEARNED)
+    message = r"`model\.max_position_embeddings` must be that of .*learned`, 140, but is 150 instead"
+    with pytest.raises(InputError, match=message):
+        train(load_recipe(write_recipe(tmp_path, init_from=str(start), **changes)))
+    start = given_model(tmp_path / "sinusoids", finished.output_dir)
+    assert train(load_recipe(write_recipe(tmp_path, init_from=str(start), **changes))).steps == 1
+
+
+def test_a_model_of_another_architecture_is_no_start(tmp_path: Path) -> None:
+    shape: dict[str, Any] = {"vocab_size": 30, "pad_token_id": 0, "d_model": 8, "max_position_embeddings": 16}
+    shape |= {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    shape |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_start_token_id": 0}
+    MarianMTModel(MarianConfig(**shape)).save_pretrained(tmp_path / "opus")
+    message = (
+        r"`init_from` must name a model of type vanilla_transformer, but `.*opus` holds .* type marian\."
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        train(load_recipe(write_recipe(tmp_path, init_from=str(tmp_path / "opus"), model={})))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_is_no_start(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    save_file({"lora_A.weight": torch.ones(1)}, tmp_path / "adapter" / "adapter_model.safetensors")
+    message = r"`init_from`: `.*adapter` holds an adapter \(LORA\) and no model: merge .*`merge_and_unload`"
+    with pytest.raises(InputError, match=message) as caught:
+        train(load_recipe(write_recipe(tmp_path, init_from=str(tmp_path / "adapter"), model={})))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [(0, r"its weights lack `{}`"), (7, r"its config\.json has no place for `{}`")],
+    ids=["missing", "unexpected"],
+)
+def test_weights_that_are_not_those_of_the_model_are_no_start(
+    layer: int, message: str, finished: TrainResult, tmp_path: Path
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(finished.output_dir, start, ignore=shutil.ignore_patterns("checkpoint-*"))
+    weights = load_file(start / "model.safetensors")
+    name = f"model.encoder.layers.{layer}.fc1.bias"
+    if weights.pop(name, None) is None:
+        weights[name] = torch.ones(1)
+    save_file(weights, start / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"`.*start` cannot be loaded: " + message.format(re.escape(name))):
+        train(load_recipe(write_recipe(tmp_path, init_from=str(start), model={})))
+
+
 def test_processes_wait_a_day_for_the_main_one(tmp_path: Path) -> None:
     assert training_arguments(load_recipe(write_recipe(tmp_path))).ddp_timeout == 86_400
 
@@ -356,6 +546,32 @@ def test_early_stopping_is_not_undone_by_starting_again(tmp_path: Path, monkeypa
     assert first.checkpoints == [1]
     (first.output_dir / "results.json").unlink()
     assert train(recipe).steps == 3
+
+
+def test_early_stopping_says_so_and_a_larger_patience_goes_on(
+    tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = iter([5.0, 4.0, 3.0])
+
+    def scripted(self: Any, prediction: Any) -> dict[str, float]:
+        return {"bleu": next(scores, 1.0), "chrf": 0.0}
+
+    monkeypatch.setattr("vanilla_transformer.training.scoring.TranslationScores.__call__", scripted)
+    changes: dict[str, Any] = {"metric": "bleu", "early_stopping_patience": 2, "final_model": "best"}
+    recipe = load_recipe(write_recipe(tmp_path, **ONE_STEP | changes | {"max_steps": 9}))
+    assert train(recipe).steps == 3
+    told = "Early stopping ended the run in "
+    assert told not in capsys.readouterr().out
+    longer = dataclasses.replace(recipe, max_steps=12)
+    assert train(longer).steps == 3
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(told))
+    assert line.endswith("after 3 steps, so none is added: a larger `early_stopping_patience` goes on.")
+    patient = dataclasses.replace(longer, early_stopping_patience=3)
+    assert train(patient).steps == 4
+    with pytest.raises(InputError, match="these keys differ: early_stopping_patience"):
+        train(longer)
+    assert train(dataclasses.replace(patient, early_stopping_patience=None)).steps == 12
+    assert told not in capsys.readouterr().out
 
 
 def test_without_validation_data_the_last_checkpoint_is_the_model(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from training_toy import quiet_environment, toy_model, write_recipe
+from training_toy import of_one_stack, quiet_environment, toy_model, write_recipe
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from vanilla_transformer import VanillaTransformerForCausalLM, VanillaTransformerForMaskedLM
@@ -92,6 +92,7 @@ def test_a_language_model_trains_and_shows_samples_where_its_weights_are_split(
     values = yaml.safe_load(recipe.read_text())
     files = {"train_text": values["train_source"], "valid_text": values["valid_source"]}
     kept = {key: value for key, value in values.items() if key not in PAIR_KEYS}
+    kept["model"] = of_one_stack(values["model"], masked=objective == "masked")
     recipe.write_text(yaml.safe_dump(kept | files))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(FSDP_CONFIG)]
     command += ["--num_processes", "2", "--main_process_port", "0", str(FSDP_CHILD), str(recipe)]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import parallel_sentences, word_tokenizer
 from safetensors.torch import load_file
+from training_toy import of_one_stack
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -60,12 +61,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def language_model(data: Path, output: Path, **changes: Any) -> LanguageModelRecipe:
     files = {"train_text": str(data / "train.txt.gz"), "valid_text": str(data / "valid.txt")}
-    return LanguageModelRecipe(**(SMALL | files | {"output_dir": str(output)} | changes))
+    values = SMALL | files | {"output_dir": str(output)} | changes
+    model = of_one_stack(values["model"], masked=values.get("objective") == "masked")
+    return LanguageModelRecipe(**values | {"model": model})
 
 
 def classifier(data: Path, output: Path, **changes: Any) -> ClassifierRecipe:
     files = {"train_file": str(data / "train.csv"), "valid_file": str(data / "valid.csv")}
-    return ClassifierRecipe(**(SMALL | files | {"output_dir": str(output)} | changes))
+    values = SMALL | files | {"output_dir": str(output)} | changes
+    return ClassifierRecipe(**values | {"model": of_one_stack(values["model"], masked=True)})
 
 
 def test_a_causal_model_is_trained_and_its_perplexity_is_right(
@@ -153,6 +157,47 @@ def test_a_classifier_learns_and_names_its_classes(classified: TrainResult) -> N
     assert model.config.id2label == {0: "cross", 1: "ring"}
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     assert [found["label"] for found in classify(["o w1 w2", "x w1 w2"])] == ["ring", "cross"]
+
+
+def test_a_blank_validation_file_is_told_as_such(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "blank.csv").write_text("text,label\n ,ring\n")
+    for recipe in (
+        language_model(data, tmp_path / "run", valid_text=str(tmp_path / "blank.txt")),
+        classifier(data, tmp_path / "run", valid_file=str(tmp_path / "blank.csv")),
+    ):
+        with pytest.raises(InputError, match=r"^validation data: no text is left: 0 pieces of"):
+            train(recipe)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "keys"),
+    [
+        (language_model, {}, "`max_length`"),
+        (classifier, {"long_texts": "keep"}, "`max_length` and `long_texts`"),
+    ],
+)
+def test_a_text_longer_than_a_batch_is_told_with_the_keys_of_its_recipe(
+    recipe: Any, changes: dict[str, Any], keys: str, data: Path, tmp_path: Path
+) -> None:
+    small = {"tokens_per_update": 5, "tokens_per_device": 5}
+    with pytest.raises(
+        InputError, match=rf"^Text \d+ has \d+ tokens, .* limit the lengths by {keys}, or raise"
+    ):
+        train(recipe(data, tmp_path / "run", **small, **changes))
+
+
+def test_a_classifier_is_no_start_for_other_many_classes(
+    data: Path, classified: TrainResult, tmp_path: Path
+) -> None:
+    three = tmp_path / "three.csv"
+    three.write_text((data / "train.csv").read_text("utf-8") + "y w1 w2,fork\n", "utf-8")
+    changes: dict[str, Any] = {"init_from": str(classified.output_dir), "model": {}, "max_steps": 3}
+    message = r"the training data have 3 labels, but `num_labels` of the model `.*run` is 2"
+    with pytest.raises(InputError, match=message) as caught:
+        train(classifier(data, tmp_path / "run", train_file=str(three), **changes))
+    assert "\n" not in str(caught.value)
+    assert train(classifier(data, tmp_path / "run", **changes)).steps == 3
 
 
 def test_the_parts_of_a_translation_model_are_a_start(data: Path, tmp_path: Path) -> None:

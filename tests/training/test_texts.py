@@ -88,7 +88,7 @@ def test_joined_lines_fill_the_rows(tokenizer: Any) -> None:
     assert rows["input_ids"][:] == [[1, *stream[:4]], [1, *stream[4:]]]
     rows, _ = prepare_masked_texts(lines, tokenizer, max_length=4, join_lines=True)
     assert rows["input_ids"][:] == [stream[:4], stream[4:]] == rows["labels"][:]
-    with pytest.raises(InputError, match=r"^no text is left to train on: 0 pieces of 2 texts; 2 empty\.$"):
+    with pytest.raises(InputError, match=r"^no text is left: 0 pieces of 2 texts; 2 empty\.$"):
         prepare_masked_texts(texts("", " "), tokenizer)
 
 

@@ -452,6 +452,35 @@ def test_a_search_that_is_asked_for_is_the_models_own(
     assert set(penalties) == {penalty}
 
 
+@pytest.mark.parametrize(
+    ("fields", "longest"),
+    [({"max_length": 4}, 4), ({"max_new_tokens": 2}, 3), ({"max_length_beyond_source": 0}, 6), ({}, 56)],
+)
+def test_translations_end_where_the_generation_config_says(
+    fields: dict[str, int], longest: int, tmp_path: Path
+) -> None:
+    """In every batch: the Trainer writes a limit of its own between them."""
+    widths = []
+    model = toy_model()
+    model.generation_config.update(**{"max_length_beyond_source": None} | fields)
+    model.generation_config.suppress_tokens = [model.config.eos_token_id]
+    model.generation_config.return_dict_in_generate = True
+    generate: Any = model.generate
+
+    def spy(**kwargs: Any) -> Any:
+        found = generate(**kwargs)
+        widths.append(found.shape[1])
+        return found
+
+    model.generate = spy
+    data = [{"input_ids": [5, 6, 7, 8, 2], "labels": [5, 6, 2]}] * 6
+    make_trainer(
+        tmp_path, model=model, eval_dataset=data, predict_with_generate=True, per_device_eval_batch_size=2,
+        compute_metrics=token_match,
+    ).evaluate()  # fmt: skip
+    assert widths == [longest] * 3
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_each_sentence_is_scored_by_one_translation(beams: int, tmp_path: Path) -> None:
     """Whatever the model's own config asks for."""
@@ -606,6 +635,33 @@ def test_resuming_from_a_damaged_checkpoint_is_refused_and_the_last_whole_one_ta
     trainer.train(resume_from_checkpoint=True)
     assert "missing keys" not in caplog.text  # a tied matrix is saved once
     assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("length", "stream"),
+    [({}, False), ({}, True), ({"num_train_epochs": 0.5, "max_steps": -1}, False)],
+)
+def test_a_finished_run_is_not_trained_further(
+    length: dict[str, Any], stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(**resume: Any) -> Any:
+        data = copy_dataset(30).to_iterable_dataset() if stream else None
+        trainer = make_trainer(
+            tmp_path, data=data, save_strategy="steps", save_steps=1, **({"max_steps": 3} | length)
+        )
+        result = trainer.train(**resume)
+        assert result.global_step == trainer.state.global_step
+        return result.global_step, trainer.model.state_dict()
+
+    steps, weights = run()
+    assert "nothing more to train" not in caplog.text
+    folders = list_checkpoints(tmp_path)
+    for resume in (True, True, str(folders[-1])):
+        again, same = run(resume_from_checkpoint=resume)
+        assert again == steps
+        assert all(torch.equal(same[name], weights[name]) for name in weights)
+        assert list_checkpoints(tmp_path) == folders
+        assert f"nothing more to train: the {steps} steps of the run are done." in caplog.text
 
 
 def test_resuming_without_any_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
