@@ -168,7 +168,7 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         ),
         (["--dataset", "some"], "`train_source` and `dataset` must not both be given"),
         (
-            ["--eval_steps", "30", "--save_steps", "50"],
+            ["--final_model", "best", "--eval_steps", "30", "--save_steps", "50"],
             "`save_steps` must be null or a multiple of `eval_steps`",
         ),
         (["--num_train_epochs", "0"], "`num_train_epochs` must be positive"),
