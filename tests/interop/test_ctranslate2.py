@@ -337,7 +337,6 @@ def test_one_gpu_of_several_is_chosen(
         ({"temperature": 0.5}, "`temperature` 0.5 is not available with CTranslate2."),
         ({"decoder_input_ids": 3}, "`decoder_input_ids` 3 is not available"),
         ({"eos_token_id": 7}, "`eos_token_id` 7 is not available"),
-        ({"max_new_tokens": 3000}, "CTranslate2 cannot translate this: No position encodings"),
     ],
 )
 def test_an_option_that_it_lacks_is_named(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -345,6 +344,14 @@ def test_an_option_that_it_lacks_is_named(options: dict[str, Any], message: str,
     engine = exported(model, tmp_path)
     with pytest.raises(InputError, match=message):
         engine.generate(torch.tensor([[5, 2]]), num_beams=1, suppress_tokens=[2], **options)
+
+
+def test_learned_positions_bound_what_is_written_as_they_do_in_the_model(tmp_path: Path) -> None:
+    model = translating_model(dtype=torch.float32, position_embedding="learned", max_position_embeddings=9)
+    options: dict[str, Any] = {"num_beams": 1, "suppress_tokens": [2], "max_new_tokens": 3000}
+    found = exported(model, tmp_path).generate(torch.tensor([[5, 2]]), **options)
+    assert torch.equal(found, model.generate(torch.tensor([[5, 2]]), **options))
+    assert found.shape == (1, 9)
 
 
 def test_a_table_of_positions_limits_what_is_read_and_written(tmp_path: Path) -> None:
