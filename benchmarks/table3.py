@@ -140,7 +140,7 @@ def train_all(recipes: Sequence[TrainRecipe], jobs: int) -> None:
     import torch
 
     from vanilla_transformer.errors import InputError
-    from vanilla_transformer.training.run import write_text
+    from vanilla_transformer.training.checkpoints import write_text
 
     free: queue.Queue[str | None] = queue.Queue()
     gpus = torch.cuda.device_count()

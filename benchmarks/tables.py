@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Write the document with its tables, or compare."""
-    from vanilla_transformer.training.run import write_text
+    from vanilla_transformer.training.checkpoints import write_text
 
     text = args.document.read_text("utf-8")
     renewed = with_tables(text, args.document.parent)

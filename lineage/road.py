@@ -20,11 +20,10 @@ from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.translation_vanilla_transformer import translate
 from ..tokenization import VanillaTransformerTokenizer
 from ..training.arguments import VanillaTransformerTrainingArguments
-from ..training.checkpoints import read_json
+from ..training.checkpoints import read_json, write_text
 from ..training.corpus import Texts, load_pairs
 from ..training.filtering import prepare_pairs
 from ..training.metrics import score
-from ..training.run import write_text
 from ..training.trainer import VanillaTransformerTrainer
 from .config import LineageConfig
 from .elmo import BidirectionalLanguageModel, characters_of

@@ -157,6 +157,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    beside = path.with_name(f".{path.name}.incomplete")
+    with readable_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
+        os.replace(beside, path)
+
+
 @contextmanager
 def written_whole(
     final: str | Path, *, main: bool = True, wait: Callable[[], None] = lambda: None

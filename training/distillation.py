@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from . import checkpoints
+from .checkpoints import write_text
 from .parallel_files import file_digest
 from .recipe import TrainRecipe
 from .reports import check_settings
-from .run import write_text
 from .tasks import TranslationTask
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ import torch
 import transformers
 
 from ..errors import InputError
-from .checkpoints import read_json
-from .run import write_text
+from .checkpoints import read_json, write_text
 
 
 def machine() -> dict[str, Any]:

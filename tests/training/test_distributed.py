@@ -11,7 +11,7 @@ from training_toy import CHILD, ProcessRunner, processes_of, quiet_environment, 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import last_checkpoint
 from vanilla_transformer.training.checkpoints import read_state
-from vanilla_transformer.training.run import check_processes
+from vanilla_transformer.training.run_checks import check_processes
 
 # One process accumulates over two batches what two processes see at once.
 RECIPE: dict[str, Any] = {"metric": "bleu", "eval_batch_size": 2, "max_steps": 6}
