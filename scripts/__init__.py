@@ -134,12 +134,16 @@ def at_least_two(text: str) -> int:
 
 def penalty_exponent(text: str) -> float:
     """A length penalty that `generate()` takes, for argparse."""
+    from vanilla_transformer.modeling.generation_vanilla_transformer import MOST_ALPHA
+
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not -20 <= number <= 20:
-        raise argparse.ArgumentTypeError(f"must be a number from -20 to 20, but is {text!r} instead.")
+    if not -MOST_ALPHA <= number <= MOST_ALPHA:
+        raise argparse.ArgumentTypeError(
+            f"must be a number from -{MOST_ALPHA} to {MOST_ALPHA}, but is {text!r} instead."
+        )
     return number
 
 
