@@ -1,6 +1,7 @@
 """Speed of `generate()`: ours, fast and plain, against transformers' MarianMTModel and our engines.
 
 "half" is ours, fast, with weights in float16 and arithmetic in float32 (`HalfWeightsConfig`), on a CPU.
+"bf16" is ours, fast, loaded with `dtype=torch.bfloat16`, on a CPU that multiplies it.
 "static" is ours over a cache of fixed size, whose steps transformers compiles, with CUDA graphs, on a GPU.
 
 All translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily and
@@ -23,6 +24,7 @@ not installed, which is then named.
 """
 
 import argparse
+import copy
 import statistics
 import sys
 import tempfile
@@ -35,7 +37,7 @@ from typing import Any
 import torch
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
-PYTORCH = ("fast", "half", "static", "plain", "marian")
+PYTORCH = ("fast", "half", "bf16", "static", "plain", "marian")
 # Name: engine, library, and how weights are stored and computed with.
 ENGINES = {
     "ct2 f32": ("ctranslate2", "ctranslate2", "float32"),
@@ -81,6 +83,8 @@ def build_models(
         "marian": marian.generate,
     }
     models |= {name: build_engine(ours, name) for name in systems if name in ENGINES}
+    if "bf16" in systems:
+        models["bf16"] = copy.deepcopy(ours).bfloat16().generate
     if "half" in systems:
         models["half"] = with_half_weights(ours).generate
     return {name: models[name] for name in systems}
@@ -124,6 +128,7 @@ def usable(systems: Sequence[str], device: str, ends: str) -> list[str]:
 def _obstacle(name: str, device: str, ends: str) -> str | None:
     """Return why a system cannot be measured here, or `None` where it can."""
     from vanilla_transformer.modeling.half_weights import half_weights_run_here
+    from vanilla_transformer.training.run_checks import multiplies_bfloat16
 
     if name in ("marian", "fast", "plain"):
         return None
@@ -133,6 +138,8 @@ def _obstacle(name: str, device: str, ends: str) -> str | None:
         return "which runs on a CPU here"
     if name == "half":
         return None if half_weights_run_here() else "as PyTorch has no kernels for it on this machine"
+    if name == "bf16":
+        return None if multiplies_bfloat16() else "as this processor does not multiply it"
     if ends != "together":
         return "which cannot stop each sentence at a length of its own"
     library = ENGINES[name][1]

@@ -1,13 +1,15 @@
 """Whole jobs: ours against transformers' Marian, as a user of each would do them.
 
 - `training`: our trainer at 4,000 tokens an update, against `Seq2SeqTrainer` at its defaults (8 sentences a
-  batch, in any order) with MarianMTModel, and against that model in our trainer, where the batches are the
-  same, over the same pairs. Counted are target tokens without padding.
-- `file`: our `translate` over a text, against Marian's `generate` on 16 lines at a time as they come, and
-  against Marian in our `translate`, where the batches are the same. Random weights end no sentence, so that
-  all write as many tokens for each line.
+  batch, in any order) with MarianMTModel, over the same pairs; beside them that model in our trainer, where
+  the batches are the same. Counted are target tokens without padding.
+- `file`: our `translate` over a text, against Marian's `generate` on 16 lines at a time as they come; beside
+  them Marian in our `translate`, where the batches are the same. Random weights end no sentence, so that all
+  write as many tokens for each line.
 - `start`: a fresh interpreter that imports, loads a saved model and translates one sentence.
 
+"ours, bf16" computes in that type, where the device multiplies it: under autocast in training, with weights
+of that type in translation. All else is in float32.
 All models have random weights, and all words are drawn at random. Sentences are as long as in news
 (log-normal around 25 tokens, at most 128) or as captions are in Multi30k (normal around 15); translations are
 about as long as their sources, as German and English are there. The systems take turns, so that a busy
@@ -19,6 +21,7 @@ own seconds.
 """
 
 import argparse
+import copy
 import math
 import random
 import resource
@@ -38,8 +41,8 @@ PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 SHAPES = {"toy": (16, 32, 2, 1, 300), "tiny": (128, 512, 4, 2, 8000), "base": (512, 2048, 8, 6, 10_000)}
 UNITS = {"training": "target tokens/s", "file": "sentences/s", "start": "starts/s"}
 JOBS = tuple(UNITS)
-TITLES = ("Job", "System", "Speed", "Ours is faster by")
-MARIAN = "marian"
+TITLES = ("Job", "System", "Speed", "Marian = 1")
+MARIAN, IN_BF16, MARIAN_IN_OURS = "marian", "ours, bf16", "marian in our batches"
 LINES_AT_ONCE, NEW_TOKENS = 16, 15
 # Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
 LENGTH_NOISE = 0.17
@@ -136,8 +139,10 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
         "disable_tqdm": True, "logging_strategy": "no", "use_cpu": arguments.device == "cpu",
     }  # fmt: skip
 
-    def in_our_trainer(name: str, label_smoothing: float) -> float:
-        settings = {"tokens_per_update": 4000, "label_smoothing_factor": label_smoothing}
+    def in_our_trainer(name: str, label_smoothing: float, bf16: bool = False) -> float:
+        settings: dict[str, Any] = {
+            "tokens_per_update": 4000, "label_smoothing_factor": label_smoothing, "bf16": bf16,
+        }  # fmt: skip
         VanillaTransformerTrainer(
             model=build_model(name, arguments.shape, arguments.device),
             args=VanillaTransformerTrainingArguments(**quiet | settings, predict_with_generate=False),
@@ -159,9 +164,10 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
 
     return {
         "ours": lambda: in_our_trainer("ours", 0.1),
+        IN_BF16: lambda: in_our_trainer("ours", 0.1, bf16=True),
         MARIAN: marian,
         # Marian's loss cannot smooth labels.
-        "marian in our batches": lambda: in_our_trainer(MARIAN, 0.0),
+        MARIAN_IN_OURS: lambda: in_our_trainer(MARIAN, 0.0),
     }
 
 
@@ -173,6 +179,7 @@ def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
     tokenizer, draw = build_tokenizer(vocabulary), random.Random(3)
     lines = make_lines(draw_lengths(arguments.lines, arguments.lengths, draw), vocabulary, draw)
     models = {name: build_model(name, arguments.shape, arguments.device).eval() for name in ("ours", MARIAN)}
+    models[IN_BF16] = copy.deepcopy(models["ours"]).bfloat16()
     settings: dict[str, Any] = {"num_beams": 1, "max_length": None, "max_new_tokens": NEW_TOKENS}
 
     def sorted_batches(name: str) -> float:
@@ -190,8 +197,9 @@ def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
 
     return {
         "ours": lambda: sorted_batches("ours"),
+        IN_BF16: lambda: sorted_batches(IN_BF16),
         MARIAN: as_they_come,
-        "marian in our batches": lambda: sorted_batches(MARIAN),
+        MARIAN_IN_OURS: lambda: sorted_batches(MARIAN),
     }
 
 
@@ -224,9 +232,13 @@ WORKS = {"training": training_works, "file": file_works, "start": start_works}
 
 
 def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the work per second of each system, and the ratios of ours to each other one within a round."""
+    """Return the work per second of each system, and the ratios of each to Marian within a round."""
+    from vanilla_transformer.training.run_checks import multiplies_bfloat16
+
     with tempfile.TemporaryDirectory() as folder:
         works = WORKS[job](arguments, Path(folder))
+        if arguments.device == "cpu" and not multiplies_bfloat16():
+            works.pop(IN_BF16, None)
         speeds: dict[str, list[float]] = {name: [] for name in works}
         for number in range(arguments.rounds + 1):
             for name, work in works.items():
@@ -235,9 +247,9 @@ def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 if number > 0:  # the first round warms up
                     speeds[name].append(done / (_seconds(arguments.device) - start))
     summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
-    for name in list(works)[1:]:
-        ratios = [ours / theirs for ours, theirs in zip(speeds["ours"], speeds[name], strict=True)]
-        summary[f"ours / {name}"] = [statistics.median(ratios), min(ratios), max(ratios)]
+    for name in works.keys() - {MARIAN}:
+        ratios = [one / theirs for one, theirs in zip(speeds[name], speeds[MARIAN], strict=True)]
+        summary[f"{name} / {MARIAN}"] = [statistics.median(ratios), min(ratios), max(ratios)]
     return summary
 
 
@@ -255,18 +267,18 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     rows = []
     for job, row in results.items():
         for name in (name for name in row if "/" not in name):
-            ratio = row.get(f"ours / {name}")
+            ratio = row.get(f"{name} / {MARIAN}")
             told = "{:.2f} ({:.2f}-{:.2f})".format(*ratio) if ratio else ""
             rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", told])
     return rows
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw the ratios to the other systems as bars."""
+    """Draw the ratios to Marian as bars."""
     from matplotlib.figure import Figure
 
     bars = {
-        f"{job}, {name.removeprefix('ours / ')}": value[0]
+        f"{job}, {name.removesuffix(f' / {MARIAN}')}": value[0]
         for job, row in results.items()
         for name, value in row.items()
         if "/" in name
@@ -275,7 +287,7 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     axes.barh(list(bars), list(bars.values()))
     axes.axvline(1, color="grey", linewidth=1)
-    axes.set_xlabel("speed of ours, the other = 1")
+    axes.set_xlabel("speed, Marian = 1")
     figure.savefig(path, format="png", dpi=100)
 
 

@@ -195,7 +195,7 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     check_same_function(recipe)
     check_parts(task)
     check_attention(task, args.device)
-    check_precision(recipe, args.device)
+    check_precision(recipe, args.device, main=main)
     with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
         data = task.training_data()
         check_labels(task)

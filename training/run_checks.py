@@ -203,10 +203,22 @@ def check_parts(task: Task[Any]) -> None:
         learning_rate_factors_of(model, recipe.learning_rate_factors)
 
 
-def check_precision(recipe: RunRecipe, device: torch.device) -> None:
-    """Refuse fp16 on a CPU, where Accelerate would silently compute in fp32."""
-    if recipe.precision == "fp16" and device.type == "cpu":
+def check_precision(recipe: RunRecipe, device: torch.device, *, main: bool) -> None:
+    """Refuse fp16 on a CPU, where Accelerate would silently compute in fp32; warn of bf16 that is slow."""
+    if device.type != "cpu":
+        return
+    if recipe.precision == "fp16":
         raise InputError("`precision`: fp16 does not train on a CPU; use bf16 or fp32.")
+    if recipe.precision == "bf16" and main and not multiplies_bfloat16():
+        logger.warning("`precision`: bf16 is slower than fp32 here, as this processor does not multiply it.")
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16; true where PyTorch cannot tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch before 2.11
+        return True
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def check_attention(task: Task[Any], device: torch.device) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 from transformers import masking_utils
 from transformers import modeling_flash_attention_utils as flash_utils
 from transformers.integrations import flex_attention as flex_integration
@@ -246,6 +247,47 @@ def test_a_padded_prompt_translates_with_flex_attention(flex: None) -> None:
         expected = eager.generate(ids, **settings)
         found = switched(eager, "flex_attention").generate(ids, **settings)
     assert torch.equal(found, expected)
+
+
+@pytest.fixture
+def kernel_types(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+    """The types of the queries that PyTorch's fused attention is given, one for each call."""
+    found: list[torch.dtype] = []
+    fused = F.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        found.append(query.dtype)
+        return fused(query, *args, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("additive", [True, False])
+def test_half_precision_trains_with_attention_in_float32(
+    dtype: torch.dtype, autocast: bool, additive: bool, kernel_types: list[torch.dtype]
+) -> None:
+    model = toy_model(dtype=torch.float32 if autocast else dtype)
+    exact, batch = copy.deepcopy(model).double(), padded_batch()
+    labels = batch["decoder_input_ids"]
+    exact(**batch, labels=labels).loss.backward()
+    if additive:
+        batch["attention_mask"] = torch.zeros(len(labels), 1, 1, batch["input_ids"].shape[1], dtype=dtype)
+        batch["attention_mask"].masked_fill_(padded_batch()["attention_mask"][:, None, None] == 0, -torch.inf)
+    kernel_types.clear()
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        model(**batch, labels=labels).loss.backward()
+        assert set(kernel_types) == {torch.float32}
+        kernel_types.clear()
+        with torch.no_grad():
+            model(**batch)
+    assert set(kernel_types) == {dtype}, "only training gains"
+    tolerance = 0.1 if dtype == torch.bfloat16 else 0.02  # three bits more
+    for name, expected in gradients(exact).items():
+        found = gradients(model)[name].double()
+        assert (found - expected).norm() <= tolerance * expected.norm() + 1e-4, name
 
 
 @pytest.mark.slow

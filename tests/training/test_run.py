@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import TrainRecipe, TrainResult, load_recipe, train
 from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
 from vanilla_transformer.training.run import training_arguments
+from vanilla_transformer.training.run_checks import check_precision
 from vanilla_transformer.training.segmentation import EpochSegmentation
 
 FINISHED: dict[str, Any] = {
@@ -312,6 +314,38 @@ def test_bad_input_is_one_clear_line_and_starts_no_run(tmp_path: Path, changes: 
         train(load_recipe(path))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "warns"),
+    [
+        ({"avx2": True, "avx512_f": True}, True),
+        ({"avx512_bf16": True, "amx_bf16": False}, False),
+        ({"avx512_bf16": False, "amx_bf16": True}, False),
+        ({"neon": True, "bf16": True}, False),
+    ],
+)
+def test_bf16_on_a_processor_that_does_not_multiply_it(
+    found: dict[str, bool], warns: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    for precision, device, main in product(("fp32", "bf16"), ("cpu", "cuda"), (True, False)):
+        caplog.clear()
+        check_precision(TrainRecipe(precision=precision), torch.device(device), main=main)
+        expected = warns and (precision, device, main) == ("bf16", "cpu", True)
+        assert ("bf16 is slower than fp32 here" in caplog.text) == expected
+
+
+def test_training_in_bf16_learns_as_in_fp32(tmp_path: Path) -> None:
+    found = {}
+    for precision in ("fp32", "bf16"):
+        recipe = load_recipe(write_recipe(tmp_path, precision=precision, name=precision))
+        found[precision] = train(recipe)
+    losses = {name: [loss for _, loss in step_losses(result.output_dir)] for name, result in found.items()}
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
+    weights = load_file(found["bf16"].output_dir / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
 def test_the_results_name_a_dataset_of_the_hub_but_no_folder(
