@@ -8,11 +8,15 @@ Everything is counted but the imports: training the tokenizer, preparing the pai
 saving, loading, translating the test and scoring it. The model is chosen on the validation files as the
 recipe says; the test is read once, after that. BLEU is that of lower-cased text in the Moses tokenisation.
 Any key of the recipe can be replaced by `--key value`. On a CPU, `--processes` trains ours on several cores.
+With `--taught`, the model translates the training sources, and training goes on from it with references and
+translations together, within the time.
 
 Beside it runs what a user of transformers would write: a MarianMTModel of the same shape with
 Seq2SeqTrainer at its defaults (batches of 8 sentences, learning rate 5e-5 falling in a straight line, 3
 epochs). Marian has no tokenizer that can be trained, so it gets one as ours.
 """
+
+from __future__ import annotations
 
 import argparse
 import contextlib
@@ -23,30 +27,61 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import load_model, parser_of, positive, read_aligned, run_script
 from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
+from vanilla_transformer.training.recipe_values import apply_overrides, parse_overrides
+
+if TYPE_CHECKING:
+    from vanilla_transformer.training.run import TrainResult
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = ("Model", "Parameters", "Seconds until trained", "Seconds in all", "BLEU", "sacreBLEU", "Target")
 
 
 def run_ours(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
-    """Train by the recipe."""
-    from vanilla_transformer.training.run import train
-
-    if args.processes > 1:
-        train_together(recipe, args.processes)  # `train` then finds a finished run
-    result = train(recipe)
-    model, tokenizer = load_model(str(result.output_dir))
+    """Train by the recipe, and on its own translations where that is asked for."""
+    results = [train_ours(recipe, args.processes)]
+    if args.taught:
+        results.append(train_ours(taught_recipe(recipe, args.taught), args.processes))
+    model, tokenizer = load_model(str(results[-1].output_dir))
     return {
         "model": model,
         "tokenizer": tokenizer,
-        "steps": result.steps,
-        "validation": result.scores["final"],
+        "steps": sum(result.steps for result in results),
+        "validation": results[-1].scores["final"],
     }
+
+
+def train_ours(recipe: TrainRecipe, processes: int) -> TrainResult:
+    """Train by one recipe."""
+    from vanilla_transformer.training.run import train
+
+    if processes > 1:
+        train_together(recipe, processes)  # `train` then finds a finished run
+    return train(recipe)
+
+
+def taught_recipe(recipe: TrainRecipe, changes: Sequence[str]) -> TrainRecipe:
+    """The recipe of a run that goes on from that of `recipe`, with its translations of the training text.
+
+    Args:
+        changes: `key=value`, what else is another.
+    """
+    from vanilla_transformer.training import distillation
+
+    teacher = recipe.output_dir
+    values = recipe.to_dict() | {"output_dir": f"{teacher}/taught", "init_from": teacher, "lowercase": False}
+    words = [f"--{change}" for change in changes]
+    apply_overrides(values, parse_overrides(words, TrainRecipe), TrainRecipe)
+    second = TrainRecipe.from_dict(values)
+    folder = distillation.distillation_folder(second)
+    model, tokenizer = load_model(teacher)
+    distillation.translate_corpus(model, tokenizer, distillation.training_sources(recipe), folder)
+    distillation.add_references(recipe, folder)
+    return distillation.student_recipe(second, teacher, with_references=True)
 
 
 def train_together(recipe: TrainRecipe, processes: int) -> None:
@@ -215,6 +250,12 @@ def parser() -> argparse.ArgumentParser:
         "--processes", type=positive, default=1, help="processes that train ours; default: %(default)s"
     )
     options.add_argument(
+        "--taught",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="let the model teach itself in the end, with these keys of the recipe changed",
+    )
+    options.add_argument(
         "--marian_epochs", type=float, default=3.0, help="default: %(default)s, the Trainer's own"
     )
     options.add_argument(
@@ -254,7 +295,8 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
         titles=TITLES,
         rows=rows,
         target=args.target,
-        settings={"processes": args.processes, "marian_epochs": args.marian_epochs} | recipe.to_dict(),
+        settings={"processes": args.processes, "marian_epochs": args.marian_epochs, "taught": args.taught}
+        | recipe.to_dict(),
         models=results,
     )
     print(markdown_table(TITLES, rows))

@@ -5,10 +5,15 @@
         --train_source train.en --train_target train.de --valid_source val.en --valid_target val.de \\
         --test_source test.en --test_reference test.de
 
+    vanilla-transformer distill multi30k_en_de --teacher runs/en-de --init_from runs/en-de \\
+        --with_references --train_source train.en --train_target train.de \\
+        --valid_source val.en --valid_target val.de --output_dir runs/en-de-taught
+
 RECIPE is the student's; any key of it can be replaced by `--key value`, as for `train`, whose --help
-lists them. The teacher translates on one process and may be interrupted; the student is an ordinary run. In
-the end a table sets the two side by side on the test, or else the validation files: parameters, size on the
-disk, speed and BLEU; output_dir/distillation.json keeps it.
+lists them. With `--init_from` the teacher's own folder, a model teaches itself. The teacher translates on one
+process and may be interrupted; the student is an ordinary run. In the end a table sets the two side by side
+on the test, or else the validation files: parameters, size on the disk, speed and BLEU;
+output_dir/distillation.json keeps it.
 
 A student on many GPUs: interrupt the command when training begins, and give `accelerate launch` the recipe
 with the files of output_dir/distilled as `--train_source` and `--train_target`, and the teacher as
@@ -51,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
         "--beside", nargs="+", default=[], metavar="DIR",
         help="more models for the table, such as the student trained on the references",
     )  # fmt: skip
+    options.add_argument(
+        "--with_references", action="store_true",
+        help="the student learns the references too; every source then comes twice in an epoch",
+    )  # fmt: skip
     options.add_argument("--teacher_beams", type=positive, help="beams of the teacher; default: its own")
     options.add_argument("--test_source", metavar="FILE", help="source text of the comparison")
     options.add_argument("--test_reference", metavar="FILE", help="its reference translations")
@@ -78,14 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Translate, train and compare; each step that is done already is passed over."""
-    from vanilla_transformer.training.distillation import student_recipe
+    from vanilla_transformer.training.distillation import add_references, distillation_folder, student_recipe
     from vanilla_transformer.training.recipe import load_recipe
     from vanilla_transformer.training.reports import write_report
     from vanilla_transformer.training.run import train
 
     recipe = load_recipe(args.recipe, overrides)
     recipe.require_trainable()
-    student = student_recipe(recipe, args.teacher)
+    student = student_recipe(recipe, args.teacher, with_references=args.with_references)
     # What the table needs is looked at first: the student may take days.
     texts = read_aligned(comparison_files(args, recipe))
     for folder in args.beside:
@@ -94,6 +103,8 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     say("The teacher translates the training text")
     count = translate_training_data(args, recipe)
     print(f"{count:,} sentences translated now")
+    if args.with_references:
+        add_references(recipe, distillation_folder(recipe))
     say("The student learns from it")
     train(student)
     say("Before and after")

@@ -1,7 +1,8 @@
 """Sequence-level knowledge distillation (Kim and Rush, 2016, arXiv:1606.07947): the teacher's translations.
 
 A student that is trained on what the teacher says learns its mode, which is simpler than the references. Here
-the teacher translates the training sources; the student is an ordinary run on these pairs.
+the teacher translates the training sources; the student is an ordinary run on these pairs, or on them and
+the references.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SOURCE_FILE, TARGET_FILE = "source.txt", "target.txt"
+MIXED_SOURCE_FILE, MIXED_TARGET_FILE = "mixed_source.txt", "mixed_target.txt"
 ORIGIN_FILE = "teacher.json"
 PART_SIZE = 2048
 # What a folder may hold of a tokenizer.
@@ -53,16 +55,20 @@ def _in_one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def student_recipe(recipe: TrainRecipe, teacher: str) -> TrainRecipe:
+def student_recipe(recipe: TrainRecipe, teacher: str, *, with_references: bool = False) -> TrainRecipe:
     """The recipe of the student's run: the teacher's translations as targets, and its tokenizer.
 
     A tokenizer that the recipe names is left as it is, and so is a split of a data set to validate on.
+
+    Args:
+        with_references: train on what `add_references` writes.
     """
     folder = distillation_folder(recipe)
+    source, target = (MIXED_SOURCE_FILE, MIXED_TARGET_FILE) if with_references else (SOURCE_FILE, TARGET_FILE)
     return dataclasses.replace(
         recipe,
-        train_source=str(folder / SOURCE_FILE),
-        train_target=str(folder / TARGET_FILE),
+        train_source=str(folder / source),
+        train_target=str(folder / target),
         train_file=None,
         dataset=recipe.dataset if recipe.valid_split is not None else None,
         train_split=TrainRecipe.train_split,
@@ -150,6 +156,17 @@ def translate_corpus(
     texts = [_checked_part(part, end - start) for (start, end), part in zip(spans, parts, strict=True)]
     write_text(target, "".join(texts))
     return done
+
+
+def add_references(recipe: TrainRecipe, folder: Path) -> None:
+    """Write the pairs that a recipe trains on, and behind them the teacher's, as aligned files."""
+    pairs: Any = TranslationTask(recipe).training_data()
+    for column, taught, mixed in (
+        ("source", SOURCE_FILE, MIXED_SOURCE_FILE),
+        ("target", TARGET_FILE, MIXED_TARGET_FILE),
+    ):
+        lines = "".join(f"{_in_one_line(text)}\n" for text in pairs[column])
+        write_text(folder / mixed, lines + (folder / taught).read_text("utf-8"))
 
 
 def _checked_part(part: Path, count: int) -> str:

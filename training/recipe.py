@@ -146,8 +146,8 @@ class RunRecipe(Recipe):
     )
     precision: str = recipe_key(
         "fp32",
-        "Arithmetic of the forward and backward pass; weights stay in fp32. bf16 is faster on GPUs, and on"
-        " CPUs that multiply it (AVX512-BF16, AMX).",
+        "Arithmetic of the forward and backward pass; weights stay in fp32. bf16 is for GPUs, and for CPUs"
+        " that multiply it (AVX512-BF16, AMX).",
         choices=("fp32", "bf16", "fp16"),
     )
     torch_compile: bool = recipe_key(False, "Compile the model with torch.compile.")

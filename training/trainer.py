@@ -405,7 +405,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             processes=self.args.world_size,
             process=self.args.process_index,
         )
-        with self._evaluation_settings():
+        with self._evaluation_settings(), self._without_autocast():
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
@@ -436,6 +436,22 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             self.label_smoother, self._tally = label_smoother, None
             if generation_config is not None:
                 self.model.generation_config = generation_config
+
+    @contextmanager
+    def _without_autocast(self) -> Iterator[None]:
+        """Evaluate in the type of the weights, in which the model will be used.
+
+        Accelerate's wrapper of `forward` would cast all weights again for each token of a translation, and
+        `generate()` does not go around a wrapper by its own loop.
+        """
+        wrapper = vars(self.model).get("forward") if "_original_forward" in vars(self.model) else None
+        if wrapper is not None:
+            del self.model.forward
+        try:
+            yield
+        finally:
+            if wrapper is not None:
+                self.model.forward = wrapper
 
     def prediction_step(
         self,

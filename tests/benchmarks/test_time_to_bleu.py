@@ -28,16 +28,24 @@ def test_marian_has_the_recipes_shape() -> None:
 
 
 def test_both_from_text_to_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = write_recipe(tmp_path, max_steps=2, eval_steps=2, save_steps=2, generation={"num_beams": 1})
+    changes: dict[str, Any] = {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "lowercase": True}
+    recipe = write_recipe(tmp_path, generation={"num_beams": 1}, **changes)
     test = ["--test_source", str(tmp_path / "text1.src"), "--test_reference", str(tmp_path / "text1.tgt")]
     words = [str(recipe), *test, "--results", str(tmp_path / "time.json"), "--marian_epochs", "0.2"]
+    words += ["--taught", "max_steps=1", "eval_steps=1", "save_steps=1", "model.dropout=0.3"]
+    words += ["max_source_length=60", "max_target_length=60"]
     assert time_to_bleu.main(words) == 0
     report = json.loads((tmp_path / "time.json").read_text("utf-8"))
     ours, marian = report["models"]["ours"], report["models"]["marian"]
-    assert (ours["steps"], marian["steps"]) == (2, 1)
+    assert (ours["steps"], marian["steps"]) == (3, 1)
     assert 0 < ours["seconds_until_trained"] < ours["seconds"]
     assert ours["bleu"] < 41 and [row[-1] for row in report["table"]["rows"]] == ["41.0 missed"] * 2
     assert report["settings"]["max_steps"] == 2
+    second = load_recipe(tmp_path / "run" / "taught" / "recipe.yaml")
+    assert (second.init_from, second.max_steps) == (str(tmp_path / "run"), 1)
+    assert second.model["dropout"] == 0.3
+    sources = Path(second.train_source or "").read_text("utf-8").splitlines()
+    assert sources == 2 * (tmp_path / "text0.src").read_text("utf-8").splitlines()
     # Marian's projections have biases, and so have its logits.
     assert marian["parameters"] > ours["parameters"]
     assert "| VanillaTransformer |" in capsys.readouterr().out
@@ -56,7 +64,7 @@ def test_ours_on_two_processes(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, **changes))
     time_to_bleu.train_together(recipe, 2)
     assert processes_of(Path(recipe.output_dir)) == 2
-    assert time_to_bleu.run_ours(recipe, Namespace(processes=1))["steps"] == 2
+    assert time_to_bleu.run_ours(recipe, Namespace(processes=1, taught=None))["steps"] == 2
 
 
 def test_neither_finds_what_the_other_has_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

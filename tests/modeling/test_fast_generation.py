@@ -601,13 +601,13 @@ def test_it_runs_in_translate_and_in_the_pipeline(beams: int, steps: list[int], 
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("stock", [False, True])
+@pytest.mark.parametrize(("stock", "bf16"), [(False, False), (True, False), (False, True)])
 def test_it_runs_in_evaluation_during_training(
-    stock: bool, beams: int, steps: list[int], tmp_path: Path
+    stock: bool, bf16: bool, beams: int, steps: list[int], tmp_path: Path
 ) -> None:
     """By our trainer and by transformers' own, each of which trains a little before it evaluates."""
     settings: dict[str, Any] = {"predict_with_generate": True, "eval_strategy": "steps", "eval_steps": 1}
-    settings |= {"max_steps": 1, "generation_num_beams": beams}
+    settings |= {"max_steps": 1, "generation_num_beams": beams, "bf16": bf16}
     ours = training_toy.toy_arguments(tmp_path, **settings)
     theirs = Seq2SeqTrainingArguments(
         str(tmp_path), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", **settings

@@ -75,6 +75,26 @@ def test_from_a_teacher_to_a_table_and_nothing_is_done_twice(
     assert "finished after 2 steps" in again
 
 
+def test_a_model_teaches_itself_beside_the_references(
+    taught: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = str(taught["folder"] / "teacher")
+    files = [word for key, path in taught["files"].items() for word in (f"--{key}", path)]
+    command = ["demo", "--teacher", teacher, "--init_from", teacher, "--with_references", *files]
+    command += [*TOY.split(), "--output_dir", str(tmp_path / "run")]
+    assert distill_model.main(command) == 0
+    assert "kept 120 of 120 sentence pairs" in capsys.readouterr().out
+    distilled = tmp_path / "run" / "distilled"
+    for side, name in (("train_source", "source"), ("train_target", "target")):
+        references = Path(taught["files"][side]).read_text("utf-8").splitlines()
+        own = (distilled / f"{name}.txt").read_text("utf-8").split("\n")[:-1]
+        assert (distilled / f"mixed_{name}.txt").read_text("utf-8").split("\n")[:-1] == references + own
+    recipe = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert (recipe.train_source, recipe.init_from) == (str(distilled / "mixed_source.txt"), teacher)
+    assert distill_model.main(command) == 0
+    assert "finished after 2 steps" in capsys.readouterr().out
+
+
 def test_an_interrupted_translation_goes_on_with_the_missing_part(
     taught: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -515,13 +515,29 @@ def test_evaluation_leaves_the_generation_defaults_as_they_are(tmp_path: Path) -
     assert model.generation_config.to_dict() == before
 
 
-def test_evaluation_changes_nothing_in_the_training_around_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_evaluation_changes_nothing_in_the_training_around_it(tmp_path: Path, bf16: bool) -> None:
     seen = []
     for validates in ({}, {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": copy_pairs(5)}):
-        trainer = make_trainer(tmp_path, model=toy_model(dropout=0.3), max_steps=4, **validates)
+        trainer = make_trainer(tmp_path, model=toy_model(dropout=0.3), max_steps=4, bf16=bf16, **validates)
         trainer.train()
         seen.append(losses(trainer))
     assert seen[0] == seen[1]
+
+
+def test_evaluation_is_in_float32_where_training_is_in_bfloat16(tmp_path: Path) -> None:
+    model, under_autocast = toy_model(), set()
+
+    def note(module: torch.nn.Module, args: Any) -> None:
+        under_autocast.add((module.training, torch.is_autocast_enabled("cpu")))
+
+    model.model.encoder.register_forward_pre_hook(note)
+    trainer = make_trainer(
+        tmp_path, model=model, max_steps=2, bf16=True, predict_with_generate=True,
+        eval_strategy="steps", eval_steps=1, eval_dataset=copy_pairs(5), compute_metrics=token_match,
+    )  # fmt: skip
+    trainer.train()
+    assert under_autocast == {(True, True), (False, False)}
 
 
 # Checkpoints
