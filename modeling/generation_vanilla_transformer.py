@@ -238,15 +238,15 @@ def project(projection: Any, states: torch.Tensor) -> torch.Tensor:
     """`projection(states)`, (N, B, in) -> (N, B, out), by whichever product is the fastest.
 
     On a CPU, one row or a few times a large matrix stored [out, in] may take several times as long as the
-    same product put in other words, see `_product_of_one_row` and `_product_turned_round`. What is more than
-    a plain `nn.Linear` is called.
+    same product put in other words, see `_product_of_one_row` and `_product_turned_round`; not in half
+    precision, which takes other kernels. What is more than a plain `nn.Linear` is called.
     """
     rows = states.shape[:-1].numel()
     if states.device.type != "cpu" or rows > FEW_ROWS or not is_plain_linear(projection):
         return projection(states)
     weight = projection.weight
     outputs, inputs = weight.shape
-    if weight.numel() < MANY_ENTRIES:
+    if weight.numel() < MANY_ENTRIES or weight.dtype in (torch.bfloat16, torch.float16):
         return projection(states)
     if rows == 1 and outputs % 2 == 0 and inputs <= MANY_INPUTS and weight.dtype == torch.float32:
         return _product_of_one_row(projection, states)

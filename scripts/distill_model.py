@@ -4,7 +4,6 @@
     vanilla-transformer distill multi30k_en_de_student --teacher runs/multi30k_en_de \\
         --train_source train.en --train_target train.de --valid_source val.en --valid_target val.de \\
         --test_source test.en --test_reference test.de
-
     vanilla-transformer distill multi30k_en_de --teacher runs/en-de --init_from runs/en-de \\
         --with_references --train_source train.en --train_target train.de \\
         --valid_source val.en --valid_target val.de --output_dir runs/en-de-taught
@@ -16,8 +15,8 @@ on the test, or else the validation files: parameters, size on the disk, speed a
 output_dir/distillation.json keeps it.
 
 A student on many GPUs: interrupt the command when training begins, and give `accelerate launch` the recipe
-with the files of output_dir/distilled as `--train_source` and `--train_target`, and the teacher as
-`--tokenizer`.
+with the files of output_dir/distilled (with references, those called mixed) as `--train_source` and
+`--train_target`, and the teacher as `--tokenizer`.
 """
 
 from __future__ import annotations

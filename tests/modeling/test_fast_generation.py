@@ -484,6 +484,17 @@ def test_products_in_other_words_are_the_same_products(
     assert_parity(project(projection, states.transpose(0, 1)), projection(states.transpose(0, 1)))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_products_in_half_precision_are_left_as_they_are(dtype: torch.dtype, rows: int) -> None:
+    torch.manual_seed(0)
+    projection = nn.Linear(256, 300, dtype=dtype)
+    states = torch.randn(rows, 1, 256, dtype=dtype)
+    found = project(projection, states)
+    assert found.stride(-1) == 1
+    assert torch.equal(found, projection(states))
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_loop_goes_on_with_turned_products(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "MANY_ENTRIES", 1)
