@@ -215,7 +215,7 @@ def check_precision(recipe: RunRecipe, device: torch.device, *, main: bool) -> N
 
 def multiplies_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16; true where PyTorch cannot tell."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch before 2.11
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
         return True
     found = torch.cpu.get_capabilities()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
