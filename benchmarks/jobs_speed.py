@@ -10,6 +10,7 @@
 
 "ours, bf16" computes in that type, where the device multiplies it: under autocast in training, with weights
 of that type in translation. All else is in float32.
+
 All models have random weights, and all words are drawn at random. Sentences are as long as in news
 (log-normal around 25 tokens, at most 128) or as captions are in Multi30k (normal around 15); translations are
 about as long as their sources, as German and English are there. The systems take turns, so that a busy

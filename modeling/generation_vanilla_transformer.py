@@ -39,7 +39,7 @@ from transformers.generation import (
 )
 from transformers.masking_utils import create_causal_mask
 
-from .loss_vanilla_transformer import is_called_as_it_is, is_plain_linear, is_watched
+from .loss_vanilla_transformer import HALF_TYPES, is_called_as_it_is, is_plain_linear, is_watched
 
 # Section 6.1: "we set the maximum output length during inference to input length + 50".
 MAX_LENGTH_BEYOND_SOURCE = 50
@@ -246,7 +246,7 @@ def project(projection: Any, states: torch.Tensor) -> torch.Tensor:
         return projection(states)
     weight = projection.weight
     outputs, inputs = weight.shape
-    if weight.numel() < MANY_ENTRIES or weight.dtype in (torch.bfloat16, torch.float16):
+    if weight.numel() < MANY_ENTRIES or weight.dtype in HALF_TYPES:
         return projection(states)
     if rows == 1 and outputs % 2 == 0 and inputs <= MANY_INPUTS and weight.dtype == torch.float32:
         return _product_of_one_row(projection, states)

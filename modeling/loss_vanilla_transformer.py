@@ -11,6 +11,7 @@ from torch.nn.modules import module as all_modules
 ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 
 IGNORED = -100
+HALF_TYPES = (torch.bfloat16, torch.float16)
 # Rows of logits held at once: on a CPU few enough to stay in its caches, elsewhere enough to fill the device.
 CPU_CHUNK, DEVICE_CHUNK = 256, 4096
 
@@ -61,7 +62,7 @@ def cross_entropy_loss(
             accumulation; by default those of this batch.
         label_smoothing: epsilon_ls, the probability mass spread evenly over the vocabulary.
     """
-    if logits.dtype in (torch.float16, torch.bfloat16):
+    if logits.dtype in HALF_TYPES:
         logits = logits.float()
     labels = labels.to(logits.device)
     total = F.cross_entropy(

@@ -51,6 +51,7 @@ from .generation_vanilla_transformer import (
 )
 from .hub_vanilla_transformer import SharedOnHub, short_card
 from .loss_vanilla_transformer import (
+    HALF_TYPES,
     IGNORED,
     cross_entropy_loss,
     infer_problem_type,
@@ -382,8 +383,8 @@ class VanillaTransformerAttention(nn.Module):
         self, query: torch.Tensor
     ) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
         implementation = self.config._attn_implementation
-        in_half = query.dtype in (torch.bfloat16, torch.float16)
-        if implementation == "sdpa" and in_half and query.requires_grad and query.device.type == "cpu":
+        trains_in_half = query.dtype in HALF_TYPES and query.requires_grad
+        if implementation == "sdpa" and trains_in_half and query.device.type == "cpu":
             return sdpa_in_float32
         if self.head_dim != self.value_head_dim and "flash" in (implementation or ""):
             raise ValueError(
