@@ -70,18 +70,15 @@ def taught_recipe(recipe: TrainRecipe, changes: Sequence[str]) -> TrainRecipe:
     Args:
         changes: `key=value`, what else is another.
     """
-    from vanilla_transformer.training import distillation
+    from vanilla_transformer.training.distillation import student_recipe, write_student_corpus
 
     teacher = recipe.output_dir
     values = recipe.to_dict() | {"output_dir": f"{teacher}/taught", "init_from": teacher, "lowercase": False}
     words = [f"--{change}" for change in changes]
     apply_overrides(values, parse_overrides(words, TrainRecipe), TrainRecipe)
     second = TrainRecipe.from_dict(values)
-    folder = distillation.distillation_folder(second)
-    model, tokenizer = load_model(teacher)
-    distillation.translate_corpus(model, tokenizer, distillation.training_sources(recipe), folder)
-    distillation.add_references(recipe, folder)
-    return distillation.student_recipe(second, teacher, with_references=True)
+    write_student_corpus(second, teacher, *load_model(teacher), with_references=True)
+    return student_recipe(second, teacher, with_references=True)
 
 
 def train_together(recipe: TrainRecipe, processes: int) -> None:

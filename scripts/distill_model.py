@@ -86,9 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Translate, train and compare; each step that is done already is passed over."""
-    from vanilla_transformer.training.distillation import add_references, distillation_folder, student_recipe
+    from vanilla_transformer.training.distillation import student_recipe, write_student_corpus
     from vanilla_transformer.training.recipe import load_recipe
-    from vanilla_transformer.training.reports import write_report
     from vanilla_transformer.training.run import train
 
     recipe = load_recipe(args.recipe, overrides)
@@ -100,24 +99,22 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
         if not Path(folder, "config.json").is_file():
             raise InputError(f"`--beside`: `{folder}` is not a folder with a model.")
     say("The teacher translates the training text")
-    count = translate_training_data(args, recipe)
+    model, tokenizer = load_model(args.teacher, device=args.device)
+    count = write_student_corpus(
+        recipe,
+        args.teacher,
+        model,
+        tokenizer,
+        with_references=args.with_references,
+        part_size=args.part_size,
+        tokens_per_batch=args.tokens_per_batch,
+        **({} if args.teacher_beams is None else {"num_beams": args.teacher_beams}),
+    )
     print(f"{count:,} sentences translated now")
-    if args.with_references:
-        add_references(recipe, distillation_folder(recipe))
     say("The student learns from it")
     train(student)
     say("Before and after")
-    folders = [args.teacher, *args.beside, recipe.output_dir]
-    models = [measure(folder, texts, recipe.target_lang, args) for folder in folders]
-    titles, rows = list(COLUMNS), [[_cell(model[key]) for key in COLUMNS.values()] for model in models]
-    write_report(
-        Path(recipe.output_dir, COMPARISON_FILE),
-        titles=titles,
-        rows=rows,
-        settings={"seed": recipe.seed, "sentences": len(texts[0])},
-        models=models,
-    )
-    print(render_table(titles, rows))
+    compare([args.teacher, *args.beside, recipe.output_dir], texts, recipe, args)
 
 
 def comparison_files(args: argparse.Namespace, recipe: TrainRecipe) -> list[str]:
@@ -134,24 +131,22 @@ def comparison_files(args: argparse.Namespace, recipe: TrainRecipe) -> list[str]
     return [str(file) for file in files]
 
 
-def translate_training_data(args: argparse.Namespace, recipe: TrainRecipe) -> int:
-    """Let the teacher translate what is not translated yet; the number of sentences."""
-    from vanilla_transformer.training import distillation
+def compare(
+    folders: Sequence[str], texts: Sequence[Sequence[str]], recipe: TrainRecipe, args: argparse.Namespace
+) -> None:
+    """Measure the models, print the table and write it into the student's folder."""
+    from vanilla_transformer.training.reports import write_report
 
-    folder = distillation.distillation_folder(recipe)
-    sources = distillation.training_sources(recipe)
-    search = {} if args.teacher_beams is None else {"num_beams": args.teacher_beams}
-    distillation.check_origin(folder, distillation.origin_of(args.teacher, sources, search))
-    model, tokenizer = load_model(args.teacher, device=args.device)
-    return distillation.translate_corpus(
-        model,
-        tokenizer,
-        sources,
-        folder,
-        part_size=args.part_size,
-        tokens_per_batch=args.tokens_per_batch,
-        **search,
+    models = [measure(folder, texts, recipe.target_lang, args) for folder in folders]
+    titles, rows = list(COLUMNS), [[_cell(model[key]) for key in COLUMNS.values()] for model in models]
+    write_report(
+        Path(recipe.output_dir, COMPARISON_FILE),
+        titles=titles,
+        rows=rows,
+        settings={"seed": recipe.seed, "sentences": len(texts[0])},
+        models=models,
     )
+    print(render_table(titles, rows))
 
 
 def measure(

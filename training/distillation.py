@@ -37,18 +37,49 @@ def distillation_folder(recipe: TrainRecipe) -> Path:
     return Path(recipe.output_dir) / "distilled"
 
 
-def training_sources(recipe: TrainRecipe) -> list[str]:
-    """The source sentences that a recipe trains on, blank ones left out, each in one line.
+def write_student_corpus(
+    recipe: TrainRecipe,
+    teacher: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    with_references: bool = False,
+    part_size: int = PART_SIZE,
+    tokens_per_batch: int = 4096,
+    **generate_kwargs: Any,
+) -> int:
+    """Let the teacher translate what a recipe trains on, and write the files that `student_recipe` names.
+
+    Args:
+        teacher: folder or Hub name that `model` and `tokenizer` were loaded from.
+        with_references: write the recipe's own pairs too, before those of the teacher.
+        part_size, tokens_per_batch, generate_kwargs: as `translate_corpus` takes them.
+
+    Returns:
+        How many sentences were translated by this call.
 
     Raises:
-        InputError: the recipe streams its data, or they cannot be read.
+        InputError: the training data cannot be read, or the folder holds translations of another teacher,
+            other sources or another search.
     """
-    if recipe.streaming:
-        raise InputError(
-            "`streaming` must be false: the teacher translates the training data once, as a whole."
-        )
+    folder = distillation_folder(recipe)
     pairs: Any = TranslationTask(recipe).training_data()
-    return [line for line in map(_in_one_line, pairs["source"]) if line.strip()]
+    sources, targets = ([_in_one_line(text) for text in pairs[side]] for side in ("source", "target"))
+    said = [source for source in sources if source.strip()]
+    check_origin(folder, origin_of(teacher, said, generate_kwargs))
+    done = translate_corpus(
+        model,
+        tokenizer,
+        said,
+        folder,
+        part_size=part_size,
+        tokens_per_batch=tokens_per_batch,
+        **generate_kwargs,
+    )
+    if with_references:
+        _put_before(folder / SOURCE_FILE, sources, folder / MIXED_SOURCE_FILE)
+        _put_before(folder / TARGET_FILE, targets, folder / MIXED_TARGET_FILE)
+    return done
 
 
 def _in_one_line(text: str) -> str:
@@ -56,13 +87,20 @@ def _in_one_line(text: str) -> str:
 
 
 def student_recipe(recipe: TrainRecipe, teacher: str, *, with_references: bool = False) -> TrainRecipe:
-    """The recipe of the student's run: the teacher's translations as targets, and its tokenizer.
+    """The recipe of the student's run: on what `write_student_corpus` writes, with the teacher's tokenizer.
 
     A tokenizer that the recipe names is left as it is, and so is a split of a data set to validate on.
 
     Args:
-        with_references: train on what `add_references` writes.
+        with_references: train on the recipe's own pairs too.
+
+    Raises:
+        InputError: the recipe streams its data.
     """
+    if recipe.streaming:
+        raise InputError(
+            "`streaming` must be false: the teacher translates the training data once, as a whole."
+        )
     folder = distillation_folder(recipe)
     source, target = (MIXED_SOURCE_FILE, MIXED_TARGET_FILE) if with_references else (SOURCE_FILE, TARGET_FILE)
     return dataclasses.replace(
@@ -158,15 +196,9 @@ def translate_corpus(
     return done
 
 
-def add_references(recipe: TrainRecipe, folder: Path) -> None:
-    """Write the pairs that a recipe trains on, and behind them the teacher's, as aligned files."""
-    pairs: Any = TranslationTask(recipe).training_data()
-    for column, taught, mixed in (
-        ("source", SOURCE_FILE, MIXED_SOURCE_FILE),
-        ("target", TARGET_FILE, MIXED_TARGET_FILE),
-    ):
-        lines = "".join(f"{_in_one_line(text)}\n" for text in pairs[column])
-        write_text(folder / mixed, lines + (folder / taught).read_text("utf-8"))
+def _put_before(path: Path, lines: Sequence[str], mixed: Path) -> None:
+    """Write `mixed`: these lines, and behind them those of `path`."""
+    write_text(mixed, "".join(f"{line}\n" for line in lines) + path.read_text("utf-8"))
 
 
 def _checked_part(part: Path, count: int) -> str:
