@@ -142,7 +142,7 @@ def results(recipes: Mapping[str, TrainRecipe], args: argparse.Namespace, files:
     """What each kind of positions reached; what was measured before is read from the run's folder."""
     import json
 
-    from vanilla_transformer.training.checkpoints import read_json, write_text
+    from vanilla_transformer.files import read_json, write_text
 
     found = {}
     for positions, recipe in recipes.items():

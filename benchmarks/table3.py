@@ -140,7 +140,7 @@ def train_all(recipes: Sequence[TrainRecipe], jobs: int) -> None:
     import torch
 
     from vanilla_transformer.errors import InputError
-    from vanilla_transformer.training.checkpoints import write_text
+    from vanilla_transformer.files import write_text
 
     free: queue.Queue[str | None] = queue.Queue()
     gpus = torch.cuda.device_count()
@@ -178,7 +178,7 @@ def train_here(recipes: Sequence[TrainRecipe]) -> None:
 
 def collect(recipes: Mapping[tuple[str, int], TrainRecipe]) -> dict[str, dict[str, Any]]:
     """Parameters and, of every seed, perplexity and BLEU of each row."""
-    from vanilla_transformer.training.checkpoints import read_json
+    from vanilla_transformer.files import read_json
 
     rows: dict[str, dict[str, Any]] = {}
     for (row, seed), recipe in recipes.items():

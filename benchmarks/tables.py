@@ -33,7 +33,7 @@ def with_tables(text: str, folder: Path) -> str:
 
 def table_of(path: Path) -> str:
     """The table of a results file in Markdown."""
-    from vanilla_transformer.training.checkpoints import read_json
+    from vanilla_transformer.files import read_json
     from vanilla_transformer.training.reports import markdown_table
 
     table = read_json(path).get("table")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Write the document with its tables, or compare."""
-    from vanilla_transformer.training.checkpoints import write_text
+    from vanilla_transformer.files import write_text
 
     text = args.document.read_text("utf-8")
     renewed = with_tables(text, args.document.parent)

@@ -13,9 +13,9 @@ from transformers.activations import ACT2FN
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
+from ..files import read_json
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
-from ..training.checkpoints import read_json
 from .adapters import plain_model
 from .weights import (
     STACKS,

@@ -16,11 +16,11 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, set_seed
 
 from ..configuration import VanillaTransformerConfig
+from ..files import read_json, write_text
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.translation_vanilla_transformer import translate
 from ..tokenization import VanillaTransformerTokenizer
 from ..training.arguments import VanillaTransformerTrainingArguments
-from ..training.checkpoints import read_json, write_text
 from ..training.corpus import Texts, load_pairs
 from ..training.filtering import prepare_pairs
 from ..training.metrics import score

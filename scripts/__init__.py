@@ -299,7 +299,7 @@ class PartialFile:
         self.lines.unlink(missing_ok=True)
 
     def _check(self, job: dict[str, Any]) -> None:
-        from vanilla_transformer.training.checkpoints import read_json
+        from vanilla_transformer.files import read_json
 
         noted = read_json(self.note)
         changed = [key for key in job | noted if job.get(key) != noted.get(key)]
@@ -437,7 +437,7 @@ def check_model_name(name: str) -> None:
     Raises:
         InputError: `name` is a file, or a path where there is no folder.
     """
-    from vanilla_transformer.training.checkpoints import is_path
+    from vanilla_transformer.files import is_path
 
     if not Path(name).is_dir() and (Path(name).exists() or is_path(name)):
         raise InputError(f"`{name}` is not a folder with a model.")

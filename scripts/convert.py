@@ -24,8 +24,6 @@ empty.
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +93,8 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
     """Write a model of another framework as one of ours, with its tokenizer."""
     from transformers import FSMTTokenizer
 
+    from vanilla_transformer.files import read_json
     from vanilla_transformer.interop import load_fairseq, load_fsmt, load_marian, load_torch, pair_tokenizer
-    from vanilla_transformer.training.checkpoints import read_json
 
     readers = {
         "marian": lambda: load_marian(args.model),
@@ -174,21 +172,13 @@ def new_folder(output: Path) -> Iterator[Path]:
     Raises:
         InputError: there is something of that name already, or it cannot be written.
     """
-    from vanilla_transformer.modeling.saving_vanilla_transformer import apply_umask
-    from vanilla_transformer.training.checkpoints import readable_write_errors
+    from vanilla_transformer.files import readable_write_errors
+    from vanilla_transformer.modeling.saving_vanilla_transformer import files_written_whole
 
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f"`{output}` exists already.")
-    with readable_write_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{output.name}.incomplete-", dir=output.parent, ignore_cleanup_errors=True
-        ) as outer:
-            beside = Path(outer, output.name)
-            beside.mkdir()
-            yield beside
-            apply_umask(beside)
-            os.replace(beside, output)
+    with readable_write_errors(output), files_written_whole(output) as beside:
+        yield beside
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ vanilla-transformer train-tokenizer --input train.en train.de --vocab_size 37000
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -55,12 +53,7 @@ def run(args: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.incomplete-", dir=output.parent) as beside:
-        tokenizer.save_pretrained(beside)
-        output.mkdir(exist_ok=True)
-        for path in Path(beside).iterdir():
-            shutil.move(path, output / path.name)
+    tokenizer.save_pretrained(output)
     print(f"saved a tokenizer of {len(tokenizer)} entries to {output}")
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
+from ..files import readable_write_errors
 from ..modeling.saving_vanilla_transformer import files_written_whole
 from .checkpoints import (
     ADAPTER_FILE,
@@ -27,7 +28,6 @@ from .checkpoints import (
     checkpoint_step,
     list_checkpoints,
     read_state,
-    readable_write_errors,
 )
 
 if TYPE_CHECKING:

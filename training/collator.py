@@ -26,12 +26,12 @@ class TranslationCollator:
 
     Calling it with features (mappings with "input_ids" and, unless only the source is known, "labels"; other
     keys are ignored) or with one micro-batch of them in a list returns int64 tensors, for N pairs of at most
-    S source and T target tokens:
+    T source and S target tokens:
 
-    - `input_ids`, `attention_mask` (N, S)
-    - `labels` (N, T), padded with -100, which the loss ignores
-    - `decoder_input_ids` (N, T), the labels shifted right behind `decoder_start_token_id`
-    - `decoder_attention_mask` (N, T), with padding on the left only: on the right the causal mask makes it
+    - `input_ids`, `attention_mask` (N, T)
+    - `labels` (N, S), padded with -100, which the loss ignores
+    - `decoder_input_ids` (N, S), the labels shifted right behind `decoder_start_token_id`
+    - `decoder_attention_mask` (N, S), with padding on the left only: on the right the causal mask makes it
     needless
 
     Raises:
@@ -96,7 +96,7 @@ def flat(rows: list[Any]) -> tuple[Ints, Ints]:
 
 
 def filled(values: Ints, mask: NDArray[np.bool_], padding: int) -> Ints:
-    """Return the values laid out where `mask` (N, T) is set, and padding elsewhere."""
+    """Return the values laid out where `mask` (N, length) is set, and padding elsewhere."""
     filled = np.full(mask.shape, padding, np.int64)
     filled[mask] = values
     return filled

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files import write_text
 from . import checkpoints
-from .checkpoints import write_text
 from .parallel_files import file_digest
 from .recipe import TrainRecipe
 from .reports import check_settings

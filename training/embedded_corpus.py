@@ -14,17 +14,16 @@ is in two of them. The test comes in two halves:
 `I_HAVE_A_CAT` and `I_AM_A_STUDENT` are never in training and always in the test.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from ..errors import InputError
+from ..modeling.saving_vanilla_transformer import files_written_whole
 from .embedded_grammar import Fact, SentencePair, sample_pair
 from .embedded_lexicon import BA_VERBS, NOUNS, VERBS, Noun
 
@@ -338,8 +337,6 @@ def write_corpus(corpus: EmbeddedCorpus, directory: str | Path) -> None:
     Raises:
         OSError: The folder or a file cannot be written.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     parts = {
         "train": corpus.train,
         "valid": corpus.valid,
@@ -347,12 +344,10 @@ def write_corpus(corpus: EmbeddedCorpus, directory: str | Path) -> None:
         "test_seen_combinations": corpus.test_seen,
         "test_new_combinations": corpus.test_new,
     }
-    with TemporaryDirectory(prefix=".incomplete-", dir=directory) as beside:
+    with files_written_whole(directory) as beside:
         for name, pairs in parts.items():
-            _write_lines(Path(beside, f"{name}.zh"), (pair.source for pair in pairs))
-            _write_lines(Path(beside, f"{name}.en"), (pair.target for pair in pairs))
-        for path in sorted(Path(beside).iterdir()):
-            os.replace(path, directory / path.name)
+            _write_lines(beside / f"{name}.zh", (pair.source for pair in pairs))
+            _write_lines(beside / f"{name}.en", (pair.target for pair in pairs))
 
 
 def write_labelled(corpus: EmbeddedCorpus, directory: str | Path) -> None:
@@ -364,12 +359,10 @@ def write_labelled(corpus: EmbeddedCorpus, directory: str | Path) -> None:
         OSError: A file cannot be written.
     """
     parts = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
-    with TemporaryDirectory(prefix=".incomplete-", dir=directory) as beside:
+    with files_written_whole(directory) as beside:
         for name, pairs in parts.items():
             rows = (f'"{pair.source}",{kind_of(pair)}' for pair in pairs)
-            _write_lines(Path(beside, f"{name}.csv"), ("text,label", *rows))
-        for path in sorted(Path(beside).iterdir()):
-            os.replace(path, Path(directory, path.name))
+            _write_lines(beside / f"{name}.csv", ("text,label", *rows))
 
 
 def kind_of(pair: SentencePair) -> str:

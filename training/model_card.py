@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import InputError
-from . import checkpoints
+from ..files import read_json
 from .averaging import recipe_of_model
 from .checkpoints import CURVES_FILE, RESULTS_FILE
 from .recipe import (
@@ -68,7 +68,7 @@ def render_model_card(
         InputError: a file is missing or damaged, or the metadata are none.
     """
     folder = Path(folder)
-    config = checkpoints.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     results = _optional(folder / RESULTS_FILE)
     recipe = recipe_of_model(folder)
     auto_class, task = _HEADS.get(_architecture(config), ("AutoModel", None))
@@ -98,7 +98,7 @@ _RAW = frozenset({"model_id", "recipe", "fence", "translates", "curves"})
 
 
 def _optional(path: Path) -> dict[str, Any]:
-    return checkpoints.read_json(path) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _architecture(config: dict[str, Any]) -> str:

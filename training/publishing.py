@@ -16,6 +16,7 @@ from huggingface_hub import CommitInfo
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
+from ..files import read_json
 from ..inspection.app import examples_for
 from ..inspection.space import write_space
 from ..modeling.hub_vanilla_transformer import (
@@ -113,7 +114,7 @@ def _staged_space(
     """A temporary folder with the Space of the model in `folder`."""
     if "/" not in repo_id:
         raise InputError(f"a Space loads its model by `owner/name`, but {repo_id!r} has no owner.")
-    architectures = checkpoints.read_json(Path(folder) / "config.json").get("architectures") or ["model"]
+    architectures = read_json(Path(folder) / "config.json").get("architectures") or ["model"]
     if VanillaTransformerForConditionalGeneration.__name__ not in architectures:
         raise InputError(
             f"a Space is for a model that translates, but `{folder}` holds a `{architectures[0]}`."
@@ -134,7 +135,7 @@ def _staged_space(
 def _extras_for(folder: str | Path) -> tuple[str, ...]:
     """Extras of our package that a page needs to show the model: the tokenizers of others need libraries."""
     path = Path(folder, "tokenizer_config.json")
-    settings = checkpoints.read_json(path) if path.is_file() else {}
+    settings = read_json(path) if path.is_file() else {}
     own = ("VanillaTransformerTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", None)
     return ("demo",) if settings.get("tokenizer_class") in own else ("demo", "convert")
 
@@ -163,7 +164,7 @@ def take(
     """
     folder = Path(folder)
     if not (folder / "adapter_config.json").is_file():
-        checkpoints.read_json(folder / "config.json")
+        read_json(folder / "config.json")
         checkpoints.check_weights(folder)
     place = Path(run_dir or folder)
     ready = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=place if os.access(place, os.W_OK) else None))
@@ -190,7 +191,7 @@ def _take_file(source: Path, target: Path) -> None:
 
 def _complete(folder: Path, ready: Path, repo_id: str, license: str | None) -> None:
     """Add to a model of ours the code that loads it, and a card if it has none."""
-    config = checkpoints.read_json(ready / "config.json") if (ready / "config.json").is_file() else {}
+    config = read_json(ready / "config.json") if (ready / "config.json").is_file() else {}
     ours = config.get("model_type") == VanillaTransformerConfig.model_type
     if ours:
         write_code(ready)

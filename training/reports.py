@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from ..errors import InputError
-from .checkpoints import read_json, write_text
+from ..files import read_json, write_text
 
 
 def machine() -> dict[str, Any]:

@@ -26,13 +26,14 @@ from transformers.trainer_utils import has_length
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
+from ..files import read_json, readable_write_errors, write_text
 from ..modeling.generation_vanilla_transformer import set_decoding
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .averaging import average_checkpoints
 from .callbacks import PrintStreamReport, StopWithoutImprovement
-from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE, write_text
+from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .curves import plot_curves
 from .parts import freeze
 from .recipe import RunRecipe, load_recipe
@@ -127,7 +128,7 @@ def train(recipe: RunRecipe) -> TrainResult:
 
 
 def _finished_result(output_dir: Path) -> TrainResult:
-    results = checkpoints.read_json(output_dir / RESULTS_FILE)
+    results = read_json(output_dir / RESULTS_FILE)
     return TrainResult(
         output_dir=output_dir,
         steps=int(results["steps"]),
@@ -196,7 +197,7 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     check_parts(task)
     check_attention(task, args.device)
     check_precision(recipe, args.device, main=main)
-    with args.main_process_first(local=False), checkpoints.readable_write_errors(output_dir):
+    with args.main_process_first(local=False), readable_write_errors(output_dir):
         data = task.training_data()
         check_labels(task)
         check_same_data(task, data, main=main)

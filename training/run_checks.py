@@ -14,10 +14,11 @@ from transformers import AutoTokenizer
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
+from ..files import is_path, read_json, write_text
 from ..modeling.translation_vanilla_transformer import learned_positions
 from . import checkpoints
 from .averaging import refuse_average
-from .checkpoints import DATA_FILE, RECIPE_FILE, RESULTS_FILE, write_text
+from .checkpoints import DATA_FILE, RECIPE_FILE, RESULTS_FILE
 from .corpus import text_digest
 from .parts import freeze, learning_rate_factors_of
 from .recipe import RunRecipe, load_recipe
@@ -109,7 +110,7 @@ def check_folders(recipe: RunRecipe) -> None:
     """Refuse what can only be a folder and is none, instead of asking the Hub for it."""
     for key in ("tokenizer", "init_from"):
         name = getattr(recipe, key) or ""
-        if checkpoints.is_path(name) and not Path(name).is_dir():
+        if is_path(name) and not Path(name).is_dir():
             raise InputError(f"`{key}` names the folder `{name}`, which does not exist.")
 
 
@@ -125,7 +126,7 @@ def check_start(recipe: RunRecipe) -> None:
     whole = (checkpoints.WEIGHTS_FILE, checkpoints.WEIGHTS_INDEX_FILE)
     adapter = folder / "adapter_config.json"
     if adapter.is_file() and not any((folder / name).is_file() for name in whole):
-        kind = checkpoints.read_json(adapter).get("peft_type")
+        kind = read_json(adapter).get("peft_type")
         raise InputError(
             f"`init_from`: `{folder}` holds an adapter ({kind}) and no model: merge it into its model first"
             " (`merge_and_unload`), and save that."
@@ -170,7 +171,7 @@ def check_same_data(task: Task[Any], data: Any, *, main: bool) -> None:
         if main:
             write_text(path, json.dumps(now, indent=2))
         return
-    before = checkpoints.read_json(path)
+    before = read_json(path)
     if before != now:
         raise InputError(
             f"the training data are not those that the run in `{output_dir}` began with ({now['rows']} rows"

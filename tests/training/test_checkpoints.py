@@ -12,6 +12,7 @@ from helpers import modes, umask
 from safetensors.torch import save_file
 
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.files import readable_write_errors
 from vanilla_transformer.training import checkpoints
 
 
@@ -107,7 +108,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_errors_of_another_kind_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="CUDA"), checkpoints.readable_write_errors(tmp_path):
+    with pytest.raises(RuntimeError, match="CUDA"), readable_write_errors(tmp_path):
         raise RuntimeError("CUDA error: out of memory")
 
 
@@ -174,7 +175,7 @@ def test_best_steps_prefer_the_earlier_of_equals() -> None:
 
 
 def test_a_print_that_nobody_reads_is_not_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(BrokenPipeError), checkpoints.readable_write_errors(tmp_path):
+    with pytest.raises(BrokenPipeError), readable_write_errors(tmp_path):
         raise BrokenPipeError
-    with pytest.raises(InputError, match="cannot be written"), checkpoints.readable_write_errors(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"), readable_write_errors(tmp_path):
         raise PermissionError(13, "Permission denied")

@@ -10,6 +10,7 @@ from training_toy import copy_dataset, toy_arguments, toy_model, write_recipe
 from transformers import HfArgumentParser
 
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.files import read_json
 from vanilla_transformer.training import (
     VanillaTransformerTrainer,
     VanillaTransformerTrainingArguments,
@@ -18,7 +19,6 @@ from vanilla_transformer.training import (
     paper_learning_rate,
     train,
 )
-from vanilla_transformer.training.checkpoints import read_json
 from vanilla_transformer.training.parts import learning_rate_factors_of
 
 
