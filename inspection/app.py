@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import InputError, import_extra
+from ..modeling.translation_vanilla_transformer import Translation, translations
 from .explanation import Explanation, explain
 from .figures import plot_alignment, plot_attention, plot_decoding, plot_positions
 
@@ -22,12 +20,6 @@ if TYPE_CHECKING:
     import gradio
     from matplotlib.figure import Figure
 
-# Sentences to click, by the language that a model translates from.
-EXAMPLES = {
-    "zh": ("我有一只猫。", "我是一个学生。", "他昨天看了那本红色的书。"),
-    "en": ("A dog is running on the beach.", "Two children are playing in the snow.", "I have a cat."),
-    "de": ("Ein Hund läuft am Strand.", "Zwei Kinder spielen im Schnee.", "Ich habe eine Katze."),
-}
 # Longer sentences make pictures that nobody can read.
 LONGEST = 200
 # Of the beam search where fewer translations are asked for (section 6.1).
@@ -39,21 +31,6 @@ TABS = {
     "positions": "What is added to the embeddings, and how alike two positions are by their distance.",
     "decoding": "The five most probable next pieces of each step; hatched is the piece of the translation.",
 }
-
-
-def examples_for(folder: str | Path) -> tuple[str, ...]:
-    """Sentences to click for the model in `folder`, in the source language that its recipe names; or none."""
-    recipe = Path(folder, "recipe.yaml")
-    text = recipe.read_text("utf-8") if recipe.is_file() else ""
-    language = re.search(r"^source_lang: *['\"]?([a-z]+)", text, re.MULTILINE)
-    return EXAMPLES.get(language[1], ()) if language else ()
-
-
-class Hypothesis(NamedTuple):
-    """A translation and its score: log-probability divided by a power of its length."""
-
-    text: str
-    score: float
 
 
 class Translator:
@@ -72,8 +49,8 @@ class Translator:
         best = self.translate(sentence, 1)[0].text
         return explain(self.model, self.tokenizer, sentence, target=best or None)
 
-    def translate(self, sentence: str, count: int) -> list[Hypothesis]:
-        """The `count` best translations of the beam search, best first.
+    def translate(self, sentence: str, count: int) -> list[Translation]:
+        """The `count` best translations of the beam search with their scores, best first.
 
         Raises:
             InputError: the sentence is empty or longer than the page takes.
@@ -84,21 +61,8 @@ class Translator:
             raise InputError(
                 f"The sentence has {len(sentence)} characters; this page takes at most {LONGEST}."
             )
-        batch = self.tokenizer([sentence], return_tensors="pt").to(self.model.device)
-        with torch.no_grad():
-            found = self.model.generate(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                num_beams=max(count, BEAMS),
-                num_return_sequences=count,
-                return_dict_in_generate=True,
-                output_scores=True,
-            )
-        texts = self.tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
-        return [
-            Hypothesis(text, score)
-            for text, score in zip(texts, found.sequences_scores.tolist(), strict=True)
-        ]
+        search: dict[str, Any] = {"num_beams": max(count, BEAMS), "num_return_sequences": count}
+        return next(translations(self.model, self.tokenizer, [sentence], scores=True, window=1, **search))
 
     def attention(self, sentence: str, kind: str, layer: int, head: int) -> Figure:
         """One head's weights as a heat map; `layer` and `head` are counted from 1."""
@@ -140,12 +104,7 @@ def build_app(
     Raises:
         InputError: gradio is not installed.
     """
-    try:
-        import gradio
-    except ImportError:
-        raise InputError(
-            "the page needs gradio, which is not installed: pip install 'vanilla-transformer[demo]'."
-        ) from None
+    gradio = import_extra("gradio", "demo")
     translator = Translator(model, tokenizer)
     with gradio.Blocks(title=title, analytics_enabled=False) as app:
         gradio.Markdown(f"# {title}")

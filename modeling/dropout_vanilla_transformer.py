@@ -24,11 +24,19 @@ def dropout(inputs: torch.Tensor, probability: float, training: bool) -> torch.T
     if not training or probability == 0:
         return inputs
     dropped = round(probability * LEVELS)
-    transformed = is_torchdynamo_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
-    if inputs.device.type != "cpu" or transformed or not 0 < dropped < LEVELS:
+    if inputs.device.type != "cpu" or _is_transformed() or not 0 < dropped < LEVELS:
         return F.dropout(inputs, p=probability)
     result: torch.Tensor = _CpuDropout.apply(inputs, dropped)
     return result
+
+
+def _is_transformed() -> bool:
+    """Whether torch.compile or torch.func runs this, which cannot see into an autograd function of ours."""
+    if is_torchdynamo_compiling():
+        return True
+    # Private in PyTorch; where it is gone nobody can tell, and its own dropout is right in either case.
+    peek = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", None)
+    return peek is None or peek() is not None
 
 
 class _CpuDropout(torch.autograd.Function):

@@ -365,6 +365,15 @@ from transformers import {use.partition(".")[0].partition("(")[0]}
 """
 
 
+def head_of(architecture: str) -> tuple[str, str | None]:
+    """The Auto class that loads a model with its head, and the Hub's name of what it does, by its class."""
+    own = auto_classes()
+    for auto_class, task in _TASKS.items():
+        if architecture in {cls.__name__ for cls in own[auto_class]}:
+            return auto_class, task
+    return "AutoModel", None
+
+
 def _auto_class(model: Any) -> str:
     """The Auto class that loads a model with its head; told by names, as a class may be of another copy."""
     if model.config.is_encoder_decoder and model.can_generate():

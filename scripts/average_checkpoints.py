@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> None:
         average_checkpoints,
         check_average_output,
         find_checkpoints,
-        recipe_of_checkpoints,
     )
+    from vanilla_transformer.training.recipe import recipe_of_checkpoints
 
     if bool(args.checkpoints) == (args.run is not None):
         raise InputError("give either checkpoint folders, or `--run` with `--last` or `--best`.")

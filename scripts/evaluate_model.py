@@ -153,7 +153,7 @@ def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
 
 def _target_language(model: str) -> str | None:
     """The language that the recipe names, if `model` is the folder of a run, an average or a checkpoint."""
-    from vanilla_transformer.training.averaging import recipe_of_model
+    from vanilla_transformer.training.recipe import recipe_of_model
 
     return getattr(recipe_of_model(model), "target_lang", None)
 

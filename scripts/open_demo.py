@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
-    from vanilla_transformer.inspection.app import build_app, examples_for
+    from vanilla_transformer.inspection.app import build_app
+    from vanilla_transformer.training.publishing import examples_for
 
     model, tokenizer = load_model(args.model, device=args.device)
     if model.config.model_type != "vanilla_transformer":

@@ -136,6 +136,8 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(
                 f"`bpe_dropout` must be at least 0 and below 1, but is {self.bpe_dropout} instead."
             )
+        if self.bpe_dropout and self.tokens_per_update is None:
+            raise ValueError("`bpe_dropout` needs batches by tokens, but `tokens_per_update` is None.")
         for name in ("learning_rate_scale", "keep_best_checkpoints"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, but is {getattr(self, name)} instead.")

@@ -81,32 +81,6 @@ def average_checkpoints(
     return output
 
 
-def recipe_of_checkpoints(paths: Sequence[str | Path]) -> RunRecipe | None:
-    """The recipe of the run that all checkpoints lie in; `None` if there is no such run.
-
-    Raises:
-        InputError: the recipe is damaged.
-    """
-    from .recipe import saved_recipe
-
-    folders = [Path(path).resolve() for path in paths]
-    runs = {folder.parent for folder in folders}
-    if len(runs) != 1 or not set(folders) <= set(list_checkpoints(folders[0].parent)):
-        return None
-    return saved_recipe(runs.pop() / RECIPE_FILE)
-
-
-def recipe_of_model(folder: str | Path) -> RunRecipe | None:
-    """The recipe in the folder of a run or an average, or that of the run which a checkpoint lies in.
-
-    Raises:
-        InputError: the recipe is damaged.
-    """
-    from .recipe import saved_recipe
-
-    return saved_recipe(Path(folder, RECIPE_FILE)) or recipe_of_checkpoints([folder])
-
-
 def check_average_output(output_dir: str | Path) -> None:
     """Refuse the folder of a run for an average that is not the run's own.
 

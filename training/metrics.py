@@ -11,7 +11,7 @@ import datasets
 import evaluate
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from ..errors import InputError
+from ..errors import InputError, import_extra
 
 METRICS = ("bleu", "chrf", "ter")
 # Other codes of languages with a word splitter of their own: those of three letters, as in "zho_Hans".
@@ -163,11 +163,8 @@ def _tokenized_bleu(
 ) -> dict[str, Any]:
     """BLEU of lines tokenised by Moses and changed, split at spaces only."""
     _check_lengths(hypotheses, references)
-    try:
-        from sacremoses import MosesTokenizer
-    except ImportError:
-        raise InputError("BLEU on tokenised text needs the package sacremoses.") from None
-    tokenizer = MosesTokenizer(lang=_short_code(language))
+    sacremoses = import_extra("sacremoses", "train")
+    tokenizer = sacremoses.MosesTokenizer(lang=_short_code(language))
 
     def prepare(lines: Sequence[str]) -> list[str]:
         return [change(tokenizer.tokenize(line, escape=False, return_str=True)) for line in lines]

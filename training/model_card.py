@@ -13,13 +13,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import InputError
 from ..files import read_json
-from .averaging import recipe_of_model
+from ..modeling.hub_vanilla_transformer import head_of
 from .checkpoints import CURVES_FILE, RESULTS_FILE
 from .recipe import (
     ClassifierRecipe,
     LanguageModelRecipe,
     RunRecipe,
     TrainRecipe,
+    recipe_of_model,
 )
 
 LANGUAGES = {
@@ -34,21 +35,10 @@ METRICS = {
 }  # fmt: skip
 # What the metadata of a card tell; loss and perplexity depend on the vocabulary.
 _SCORES = ("bleu", "chrf", "accuracy", "f1")
-# For each architecture with a head the Auto class that loads it, and the Hub's name of what it does.
-_HEADS = {
-    "VanillaTransformerForConditionalGeneration": ("AutoModelForSeq2SeqLM", "translation"),
-    "VanillaTransformerForCausalLM": ("AutoModelForCausalLM", "text-generation"),
-    "VanillaTransformerForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
-    "VanillaTransformerForSequenceClassification": (
-        "AutoModelForSequenceClassification",
-        "text-classification",
-    ),
-    "VanillaTransformerForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
-}
 # What the rows are that a run counts.
 _ROWS: dict[type[RunRecipe], str] = {LanguageModelRecipe: "pieces of text", ClassifierRecipe: "texts"}
 # Of a path in the recipe only the last part is told.
-_PATH_KEYS = re.compile(r".*_(source|target|file|text)|dataset|tokenizer|init_from|word_vectors|output_dir")
+_PATH_KEYS = re.compile(r".*_(source|target|file|text)|word_vectors|output_dir")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!])")
 
 
@@ -71,7 +61,7 @@ def render_model_card(
     config = read_json(folder / "config.json")
     results = _optional(folder / RESULTS_FILE)
     recipe = recipe_of_model(folder)
-    auto_class, task = _HEADS.get(_architecture(config), ("AutoModel", None))
+    auto_class, task = head_of(_architecture(config))
     rows = _rows(results, recipe)
     template = resources.files("vanilla_transformer").joinpath("model_card.md").read_text("utf-8")
     data = _metadata(repo_id, task, recipe, rows, license, base_model, results.get("hub_dataset"))

@@ -17,7 +17,6 @@ from huggingface_hub import CommitInfo
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..files import read_json
-from ..inspection.app import examples_for
 from ..inspection.space import write_space
 from ..modeling.hub_vanilla_transformer import (
     CARD_FILE,
@@ -30,8 +29,16 @@ from ..modeling.modeling_vanilla_transformer import VanillaTransformerForConditi
 from ..modeling.saving_vanilla_transformer import add_references, write_code
 from . import checkpoints
 from .model_card import metadata_of, render_model_card
+from .recipe import recipe_of_model
 
 logger = logging.getLogger(__name__)
+
+# Sentences to click on a model's page, by the language that it translates from.
+EXAMPLES = {
+    "zh": ("我有一只猫。", "我是一个学生。", "他昨天看了那本红色的书。"),
+    "en": ("A dog is running on the beach.", "Two children are playing in the snow.", "I have a cat."),
+    "de": ("Ein Hund läuft am Strand.", "Zwei Kinder spielen im Schnee.", "Ich habe eine Katze."),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,12 @@ class Publication:
     files: dict[str, int]
     url: str | None = None
     space: Publication | None = None
+
+
+def examples_for(folder: str | Path) -> tuple[str, ...]:
+    """Sentences to click for the model in `folder`, in the source language that its recipe names; or none."""
+    language = getattr(recipe_of_model(folder), "source_lang", None) or ""
+    return EXAMPLES.get(language.partition("-")[0], ())
 
 
 def publish(

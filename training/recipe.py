@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, overload
 
 from ..errors import InputError
+from .checkpoints import RECIPE_FILE, list_checkpoints
 from .recipe_values import (
     Recipe,
     apply_overrides,
@@ -244,7 +245,8 @@ class RunRecipe(Recipe):
                     self.preset, **{"vocab_size": self.vocab_size, **self.model_fields}
                 )
 
-    def _check_generation(self, generation: dict[str, Any]) -> None:
+    def _settle_generation(self, generation: dict[str, Any]) -> None:
+        """Check `generation`; with one beam, what only a beam search uses becomes null in it."""
         from transformers import GenerationConfig
 
         from ..modeling.generation_vanilla_transformer import OWN_FIELDS, check_own_fields
@@ -424,7 +426,7 @@ class TrainRecipe(RunRecipe, _TranslationData):
             raise InputError("`streaming` needs `max_steps`: the length of a stream is not known ahead.")
         if self.streaming and self.bpe_dropout:
             raise InputError("`bpe_dropout` must be 0 for a stream: set it so, or `streaming` to false.")
-        self._check_generation(self.generation)
+        self._settle_generation(self.generation)
 
     def _check_data(self) -> None:
         check_pair(self, "train_source", "train_target")
@@ -507,7 +509,7 @@ class LanguageModelRecipe(RunRecipe, _LanguageModelData):
         super().check()
         if self.objective == "masked" and not self.mask_probability:
             raise InputError("`mask_probability` must be positive, but is 0.0 instead.")
-        self._check_generation(self.generation)
+        self._settle_generation(self.generation)
 
     @property
     def absent_stack(self) -> str:
@@ -599,6 +601,28 @@ def saved_recipe(path: Path) -> RunRecipe | None:
         return None
     kind = recipe_kind(parse_mapping(recipe_text(path), str(path))) or TrainRecipe
     return load_recipe(path, (), kind)
+
+
+def recipe_of_checkpoints(paths: Sequence[str | Path]) -> RunRecipe | None:
+    """The recipe of the run that all checkpoints lie in; `None` if there is no such run.
+
+    Raises:
+        InputError: the recipe is damaged.
+    """
+    folders = [Path(path).resolve() for path in paths]
+    runs = {folder.parent for folder in folders}
+    if len(runs) != 1 or not set(folders) <= set(list_checkpoints(folders[0].parent)):
+        return None
+    return saved_recipe(runs.pop() / RECIPE_FILE)
+
+
+def recipe_of_model(folder: str | Path) -> RunRecipe | None:
+    """The recipe in the folder of a run or an average, or that of the run which a checkpoint lies in.
+
+    Raises:
+        InputError: the recipe is damaged.
+    """
+    return saved_recipe(Path(folder, RECIPE_FILE)) or recipe_of_checkpoints([folder])
 
 
 def recipe_kind(values: Mapping[str, Any]) -> type[RunRecipe] | None:

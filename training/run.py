@@ -9,7 +9,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import transformers
@@ -110,6 +110,9 @@ def train(recipe: RunRecipe) -> TrainResult:
     check_processes(args.world_size)
     task = task_of(recipe)
     trainer = _build_trainer(task, args)
+    if args.should_save:
+        _mark_begun(recipe)  # once all went well
+    trainer.accelerator.wait_for_everyone()
     last = checkpoints.last_checkpoint(output_dir)
     seconds = None
     if last is None:
@@ -186,9 +189,31 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
 
 
 def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -> VanillaTransformerTrainer:
-    """Everything up to the first step; the recipe is written last, once all that went well."""
+    """The trainer of a run with its data prepared, ready for the first step."""
     recipe, main = task.recipe, args.should_save
-    output_dir = Path(recipe.output_dir)
+    _check(task, args)
+    data = _prepare_data(task, args)
+    task.finish_tokenizer(data.tokenizer)
+    callbacks = _callbacks(recipe, main=main)
+    if main and task.streaming:
+        callbacks.append(PrintStreamReport(data.report))
+    trainer = VanillaTransformerTrainer(
+        model=_model(task, data.tokenizer, main=main),
+        args=args,
+        data_collator=task.collator(data.tokenizer),
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        processing_class=data.tokenizer,
+        compute_metrics=task.scores(data.tokenizer),
+        callbacks=[*callbacks, *task.callbacks(data.tokenizer, data.validation)],
+    )
+    _set_intervals(task, trainer)
+    return trainer
+
+
+def _check(task: Task[Any], args: VanillaTransformerTrainingArguments) -> None:
+    """Whatever can be refused before data are read."""
+    recipe = task.recipe
     check_folders(recipe)
     check_start(recipe)
     task.check_lengths()
@@ -196,46 +221,48 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
     check_same_function(recipe)
     check_parts(task)
     check_attention(task, args.device)
-    check_precision(recipe, args.device, main=main)
+    check_precision(recipe, args.device, main=args.should_save)
+
+
+class _Prepared(NamedTuple):
+    tokenizer: PreTrainedTokenizerBase
+    train: Any
+    report: Any
+    validation: Any
+
+
+def _prepare_data(task: Task[Any], args: VanillaTransformerTrainingArguments) -> _Prepared:
+    """Tokenizer and rows, made by the main process first; it says what was read."""
+    main, output_dir = args.should_save, Path(task.recipe.output_dir)
     with args.main_process_first(local=False), readable_write_errors(output_dir):
         data = task.training_data()
         check_labels(task)
         check_same_data(task, data, main=main)
         tokenizer = _tokenizer(task, data, main=main)
-        train_dataset, report = task.training_rows(data, tokenizer)
+        train, report = task.training_rows(data, tokenizer)
         if main and not task.streaming:
             print(f"Training data: {report}", flush=True)
-        eval_dataset = None
-        if recipe.has_validation:
+        validation = None
+        if task.recipe.has_validation:
             try:
-                eval_dataset, eval_report = task.validation_rows(tokenizer)
+                validation, validation_report = task.validation_rows(tokenizer)
             except InputError as error:
                 raise InputError(f"validation data: {error}") from None
             if main:
-                print(f"Validation data: {eval_report}", flush=True)
-    task.finish_tokenizer(tokenizer)
-    callbacks = _callbacks(recipe, main=main)
-    if main and task.streaming:
-        callbacks.append(PrintStreamReport(report))
-    trainer = VanillaTransformerTrainer(
-        model=_model(task, tokenizer, main=main),
-        args=args,
-        data_collator=task.collator(tokenizer),
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
-        processing_class=tokenizer,
-        compute_metrics=task.scores(tokenizer),
-        callbacks=[*callbacks, *task.callbacks(tokenizer, eval_dataset)],
-    )
-    _set_intervals(task, trainer)
-    if main:
-        # Those of a run that is to be longer: they would mark it as finished.
-        (output_dir / RESULTS_FILE).unlink(missing_ok=True)
-        path = output_dir / RECIPE_FILE
-        if not path.is_file() or load_recipe(path, (), type(recipe)) != recipe:
-            write_text(path, recipe.to_yaml())  # a file of the same values keeps its comments
-    trainer.accelerator.wait_for_everyone()
-    return trainer
+                print(f"Validation data: {validation_report}", flush=True)
+    return _Prepared(tokenizer, train, report, validation)
+
+
+def _mark_begun(recipe: RunRecipe) -> None:
+    """Write the recipe into the run's folder; the results of a run that is to be longer leave it.
+
+    They would mark it as finished.
+    """
+    output_dir = Path(recipe.output_dir)
+    (output_dir / RESULTS_FILE).unlink(missing_ok=True)
+    path = output_dir / RECIPE_FILE
+    if not path.is_file() or load_recipe(path, (), type(recipe)) != recipe:
+        write_text(path, recipe.to_yaml())  # a file of the same values keeps its comments
 
 
 def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizerBase:

@@ -225,7 +225,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         args = self.args
         positions = learned_positions(getattr(self.accelerator.unwrap_model(self.model), "config", None))
         source, target = (
-            min(limit for limit in (length, positions, self._tokens_per_batch or 0) if limit is not None)
+            min(limit for limit in (length, positions, self._tokens_per_batch) if limit is not None)
             for length in (args.bpe_dropout_max_source_length, args.bpe_dropout_max_target_length)
         )
         return source, target

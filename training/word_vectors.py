@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError, first_line
+from ..errors import InputError, first_line, import_extra
 from .parallel_files import open_binary
 
 if TYPE_CHECKING:
@@ -65,12 +65,9 @@ def load_word_vectors(path: str | Path) -> KeyedVectors:
     """
     path = Path(path)
     binary, no_header = _layout(path)
-    try:
-        from gensim.models import KeyedVectors
-    except ImportError:
-        raise InputError(
-            "word vectors need the package gensim: pip install 'vanilla-transformer[vectors]'."
-        ) from None
+    import_extra("gensim", "vectors")
+    from gensim.models import KeyedVectors
+
     if no_header:
         return _read_glove(path)
     try:

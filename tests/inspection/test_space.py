@@ -17,10 +17,10 @@ from hub_server import TOKEN, Hub, running_hub
 from huggingface_hub import SpaceCard
 
 from vanilla_transformer import InputError, VanillaTransformerTokenizer
-from vanilla_transformer.inspection.app import EXAMPLES, Translator
+from vanilla_transformer.inspection.app import Translator
 from vanilla_transformer.inspection.space import GRADIO_VERSION
 from vanilla_transformer.scripts import cli
-from vanilla_transformer.training.publishing import publish
+from vanilla_transformer.training.publishing import EXAMPLES, publish
 
 from ..modeling.toy import toy_model
 

@@ -52,6 +52,15 @@ def test_functional_transforms_go_through() -> None:
     assert found.unique().tolist() == pytest.approx([0, 1 / 0.7])
 
 
+def test_without_a_look_at_the_transforms_pytorch_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = torch.rand(40, 50) + 1
+    monkeypatch.delattr(torch._C._functorch, "peek_interpreter_stack")
+    torch.manual_seed(1)
+    found = dropout(inputs, 0.3, training=True)
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, torch.nn.functional.dropout(inputs, 0.3), rtol=0, atol=0)
+
+
 def test_seeded_and_saved_with_the_generator_state() -> None:
     inputs = torch.ones(50)
     torch.manual_seed(3)

@@ -12,6 +12,11 @@ def arguments(folder: Path, **changes: Any) -> VanillaTransformerTrainingArgumen
     return VanillaTransformerTrainingArguments(**settings)
 
 
+def test_bpe_dropout_goes_with_batches_by_tokens(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`bpe_dropout` needs batches by tokens"):
+        arguments(tmp_path, bpe_dropout=0.1, tokens_per_update=None)
+
+
 def test_defaults_are_the_papers(tmp_path: Path) -> None:
     args = arguments(tmp_path)
     assert (args.adam_beta1, args.adam_beta2, args.adam_epsilon) == (0.9, 0.98, 1e-9)

@@ -39,7 +39,7 @@ from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
 from vanilla_transformer.scripts import cli
 from vanilla_transformer.training import load_recipe
 from vanilla_transformer.training.model_card import metadata_of, render_model_card
-from vanilla_transformer.training.publishing import publish
+from vanilla_transformer.training.publishing import EXAMPLES, examples_for, publish
 from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe
 
 CODE = {path.name for path in source_files()}
@@ -479,3 +479,20 @@ def test_a_push_that_fails_in_the_background_is_told_and_training_goes_on(
     trainer.train()
     assert trainer.state.global_step == 2
     assert "your token may not write there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "language"),
+    [
+        ("source_lang: zh\n", "zh"),
+        ("seed: 1\nsource_lang: 'en-GB'\n", "en"),
+        ("source_lang: null\n", None),
+        (None, None),
+    ],
+)
+def test_examples_are_in_the_language_of_the_recipe(
+    tmp_path: Path, recipe: str | None, language: str | None
+) -> None:
+    if recipe is not None:
+        (tmp_path / "recipe.yaml").write_text(recipe)
+    assert examples_for(tmp_path) == EXAMPLES.get(str(language), ())
