@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from vanilla_transformer.scripts import load_model, parser_of, read_aligned, run_script
+
 MEGABYTE = 10**6
 ENGINES = {
     "ctranslate2 float32": ("ctranslate2", "float32"),
@@ -116,9 +118,7 @@ def report(results: Results) -> str:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--model", type=Path, required=True, help="folder of a trained model and its tokenizer")
     add("--source", required=True, help="text to translate, a sentence a line, or .gz")
@@ -132,15 +132,18 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export, translate, and print a table, or JSON."""
+    """Run the script; see the module's docstring. Returns the exit status."""
     arguments = parse_arguments(argv)
-    from vanilla_transformer.scripts import load_model, read_lines
+    return run_script(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export, translate, and print a table, or JSON."""
     from vanilla_transformer.training import metrics
 
     torch.set_num_threads(arguments.threads)
-    sources, references = (
-        list(read_lines(path))[: arguments.sentences] for path in (arguments.source, arguments.references)
-    )
+    texts = read_aligned([arguments.source, arguments.references])
+    sources, references = (lines[: arguments.sentences] for lines in texts)
     model, tokenizer = load_model(str(arguments.model), device="cpu", dtype="float32")
 
     options: dict[str, Any] = {"language": arguments.target_lang, "lowercase": metrics.lower_cases(tokenizer)}
@@ -155,8 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         systems |= {name: (engine, engine.folder) for name, engine in engines.items()}
         results = measure(systems, tokenizer, sources, bleu)
     print(json.dumps(results, indent=2) if arguments.json else report(results))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -36,6 +36,8 @@ from typing import Any
 
 import torch
 
+from vanilla_transformer.scripts import parser_of, run_script
+
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 PYTORCH = ("fast", "half", "bf16", "static", "plain", "marian")
 # Name: engine, library, and how weights are stored and computed with.
@@ -268,9 +270,9 @@ def _compared(results: Rows) -> list[str]:
 
 def plot(results: Rows, path: Path) -> None:
     """Draw the ratios to Marian as bars, with the limit as a line above each group."""
-    from matplotlib.figure import Figure
+    from vanilla_transformer.inspection.drawing import new_figure, save_figure
 
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = new_figure(8, 4)
     axes = figure.subplots()
     compared = _compared(results)
     width = 0.8 / len(compared)
@@ -284,14 +286,12 @@ def plot(results: Rows, path: Path) -> None:
     axes.set_xticks(range(len(results)), list(results))
     axes.set_ylabel("tokens per second, Marian = 1")
     axes.legend()
-    figure.savefig(path, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--shape", choices=SHAPES, default="base", help="size of both models (default: base)")
     add("--vocabulary", type=int, default=10_000, help="tokens of the vocabulary (default: 10000)")
@@ -308,18 +308,22 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    arguments = parse_arguments(argv)
+    return run_script(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
     from vanilla_transformer.training.reports import show_report
 
-    arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = measure(arguments)
     add_limits(results, arguments)
     show_report(arguments.json, titles=table_titles(results), rows=table_rows(results), figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -35,6 +35,8 @@ from typing import Any
 
 import torch
 
+from vanilla_transformer.scripts import parser_of, run_script
+
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 MODELS = ("ours", "marian")
 # d_model, feed-forward width, heads.
@@ -315,17 +317,14 @@ def report(results: dict[str, Any]) -> str:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Draw a panel for each axis, both of its scales logarithmic."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import NullFormatter
+
+    from vanilla_transformer.inspection.drawing import new_figure, save_figure
 
     columns = min(3, len(results))
     size = (math.ceil(len(results) / columns), columns)
-    figure, grid = pyplot.subplots(
-        *size, figsize=(3.2 * columns, 2.8 * size[0]), layout="constrained", squeeze=False
-    )
+    figure = new_figure(3.2 * columns, 2.8 * size[0])
+    grid = figure.subplots(*size, squeeze=False)
     for panel, row in zip(grid.flat, results.values(), strict=False):
         for name, curve in row["curves"].items():
             panel.loglog(row["values"], curve, marker=".", label=f"{name} ({row['exponents'][name]:.2f})")
@@ -338,15 +337,12 @@ def plot(results: dict[str, Any], path: Path) -> None:
         panel.legend(fontsize="x-small", title="exponent in brackets", title_fontsize="x-small")
     for panel in grid.flat[len(results) :]:
         panel.remove()
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--axes", choices=AXES, nargs="+", default=[*AXES], help="what grows (default: all)")
     add("--values", type=int, nargs="+", help="how far, where --axes names one axis")
@@ -368,12 +364,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print tables."""
+    """Run the script; see the module's docstring. Returns the exit status."""
     arguments = parse_arguments(argv)
+    return run_script(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure and print tables."""
     torch.set_num_threads(arguments.threads)
     if arguments.peaks:
         print(json.dumps(forked_peaks(arguments.axes[0], arguments)))
-        return 0
+        return
     results = {axis: measure(axis, arguments) for axis in arguments.axes}
     print(report(results))
     if arguments.json:
@@ -382,8 +383,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_report(arguments.json, titles=TITLES, rows=summary_rows(results), axes=results)
     if arguments.figure:
         plot(results, arguments.figure)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vanilla_transformer.scripts import parser_of, run_script
+
 TITLES = ("Import", "Seconds", "Times as long as Marian's")
 REFERENCE = "transformers' Marian classes"
 IMPORTS = {
@@ -66,16 +68,24 @@ def summarise(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any
     return rows
 
 
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each import (default: 5)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    return parser.parse_args(argv)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    arguments = parse_arguments(argv)
+    return run_script(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
     from vanilla_transformer.training.reports import show_report
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each import (default: 5)")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args(argv)
     figures = summarise(measure(arguments.rounds))
     rows = [
         [
@@ -86,8 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for row in figures
     ]
     show_report(arguments.json, titles=TITLES, rows=rows, figures=figures)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -37,6 +37,8 @@ from typing import Any
 
 import torch
 
+from vanilla_transformer.scripts import parser_of, run_script
+
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 # d_model, feed-forward width, heads, layers of each stack, vocabulary.
 SHAPES = {"toy": (16, 32, 2, 1, 300), "tiny": (128, 512, 4, 2, 8000), "base": (512, 2048, 8, 6, 10_000)}
@@ -276,7 +278,7 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the ratios to Marian as bars."""
-    from matplotlib.figure import Figure
+    from vanilla_transformer.inspection.drawing import new_figure, save_figure
 
     bars = {
         f"{job}, {name.removesuffix(f' / {MARIAN}')}": value[0]
@@ -284,19 +286,17 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
         for name, value in row.items()
         if "/" in name
     }
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = new_figure(8, 3)
     axes = figure.subplots()
     axes.barh(list(bars), list(bars.values()))
     axes.axvline(1, color="grey", linewidth=1)
     axes.set_xlabel("speed, Marian = 1")
-    figure.savefig(path, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--jobs", choices=JOBS, nargs="+", default=JOBS, help="which of them (default: all)")
     add("--shape", choices=SHAPES, default="tiny", help="size of both models (default: tiny)")
@@ -312,17 +312,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    arguments = parse_arguments(argv)
+    return run_script(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
     from vanilla_transformer.training.reports import show_report
 
-    arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     results = {job: measure(job, arguments) for job in arguments.jobs}
     show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -10,7 +10,6 @@ model was saved with. torchao comes with `pip install vanilla-transformer[quant]
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,20 +18,20 @@ from typing import Any
 
 import torch
 
+from vanilla_transformer.scripts import load_model, parser_of, read_aligned, run_script
+
 MEGABYTE = 10**6
 KINDS = ("as saved", "int8")
 COLUMNS = ("MB on disk", "MB in memory", "seconds", "BLEU", "chrF")
 
 
-def load(folder: Path, kind: str) -> Any:
-    """Return the model of a folder in eval mode on the CPU, as it was saved or with int8 weights."""
+def load(folder: Path, kind: str) -> tuple[Any, Any]:
+    """Return the model of a folder, on the CPU, as it was saved or with int8 weights, and its tokenizer."""
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
-    from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
-
     quantization = TorchAoConfig(Int8WeightOnlyConfig()) if kind == "int8" else None
-    return Model.from_pretrained(folder, dtype="auto", quantization_config=quantization).eval()
+    return load_model(str(folder), device="cpu", quantization_config=quantization)
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
@@ -79,9 +78,7 @@ def report(results: dict[str, dict[str, float]]) -> str:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--model", type=Path, required=True, help="folder of a trained model and its tokenizer")
     add("--source", required=True, help="text to translate, a sentence a line, or .gz")
@@ -93,22 +90,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure both and print a table, or JSON."""
+    """Run the script; see the module's docstring. Returns the exit status."""
     arguments = parse_arguments(argv)
-    from vanilla_transformer import VanillaTransformerTokenizer
-    from vanilla_transformer.scripts import read_lines
+    return run_script(lambda: run(arguments))
 
-    sources, references = (
-        list(read_lines(path))[: arguments.sentences] for path in (arguments.source, arguments.references)
-    )
-    tokenizer = VanillaTransformerTokenizer.from_pretrained(arguments.model)
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure both and print a table, or JSON."""
+    texts = read_aligned([arguments.source, arguments.references])
+    sources, references = (lines[: arguments.sentences] for lines in texts)
     results = {
-        kind: measure(load(arguments.model, kind), tokenizer, sources, references, arguments.target_lang)
+        kind: measure(*load(arguments.model, kind), sources, references, arguments.target_lang)
         for kind in KINDS
     }
     print(json.dumps(results, indent=2) if arguments.json else report(results))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -106,7 +106,8 @@ def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
         set_seed,
     )
 
-    from vanilla_transformer import VanillaTransformerTokenizer
+    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerTokenizer
+    from vanilla_transformer.interop.marian import marian_config
     from vanilla_transformer.training.corpus import Texts
     from vanilla_transformer.training.filtering import prepare_pairs
     from vanilla_transformer.training.tasks import TranslationTask
@@ -119,7 +120,8 @@ def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     limits: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     prepared, _ = prepare_pairs(pairs, tokenizer, **limits)
     set_seed(recipe.seed)
-    model = MarianMTModel(marian_config(recipe, len(tokenizer)))
+    ours = VanillaTransformerConfig.from_preset(recipe.preset, vocab_size=len(tokenizer), **recipe.model)
+    model = MarianMTModel(marian_config(ours, max_position_embeddings=512))
     trainer = Seq2SeqTrainer(
         model=model,
         args=Seq2SeqTrainingArguments(
@@ -134,35 +136,6 @@ def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
     )
     trainer.train()
     return {"model": model, "tokenizer": tokenizer, "steps": trainer.state.global_step}
-
-
-def marian_config(recipe: TrainRecipe, vocab_size: int) -> Any:
-    """transformers' configuration of the recipe's shape, with the token ids of our tokenizer."""
-    from transformers import MarianConfig
-
-    from vanilla_transformer import VanillaTransformerConfig
-
-    ours = VanillaTransformerConfig.from_preset(recipe.preset, vocab_size=vocab_size, **recipe.model)
-    shared = (
-        *(
-            "d_model",
-            "encoder_layers",
-            "decoder_layers",
-            "encoder_attention_heads",
-            "decoder_attention_heads",
-        ),
-        *("encoder_ffn_dim", "decoder_ffn_dim", "dropout", "pad_token_id", "eos_token_id", "bos_token_id"),
-    )
-    return MarianConfig(
-        vocab_size=vocab_size,
-        decoder_vocab_size=vocab_size,
-        activation_function="relu",
-        scale_embedding=True,
-        max_position_embeddings=512,
-        decoder_start_token_id=ours.decoder_start_token_id or 1,
-        forced_eos_token_id=None,
-        **{name: getattr(ours, name) for name in shared},
-    )
 
 
 RUNS: dict[str, Callable[[TrainRecipe, argparse.Namespace], dict[str, Any]]] = {

@@ -14,12 +14,13 @@ import argparse
 import os
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from vanilla_transformer.scripts import parser_of, run_script
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -133,9 +134,7 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--file", type=Path, help="text to use instead of the synthetic ones, a sentence a line")
     add("--sentences", type=int, default=40_000, help="synthetic sentences of each kind (default: 40000)")
@@ -152,10 +151,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    arguments = parse_arguments(argv)
+    return run_script(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
     from vanilla_transformer.training.reports import show_report
 
-    arguments = parse_arguments(argv)
     if arguments.file:
         texts = {arguments.file.name: arguments.file.read_text(encoding="utf-8").splitlines()}
     else:
@@ -163,8 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         texts = {"latin": list(latin_sentences(count)), "chinese": list(chinese_sentences(count))}
     results = {name: compare(lines, arguments) for name, lines in texts.items()}
     show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -26,6 +26,8 @@ from typing import Any
 
 import torch
 
+from vanilla_transformer.scripts import parser_of, run_script
+
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 MODELS = ("ours", "marian")
 TITLES = ("Measured", "Ours", "Marian", "Ours / Marian")
@@ -241,9 +243,9 @@ def table_rows(results: dict[str, dict[str, float]]) -> list[list[str]]:
 
 def plot(results: dict[str, dict[str, float]], path: Path) -> None:
     """Draw the ratios ours / Marian as bars, with their ranges."""
-    from matplotlib.figure import Figure
+    from vanilla_transformer.inspection.drawing import new_figure, save_figure
 
-    figure = Figure(figsize=(7, 0.6 + 0.5 * len(results)), layout="constrained")
+    figure = new_figure(7, 0.6 + 0.5 * len(results))
     axes = figure.subplots()
     ratios = [row["ratio"] for row in results.values()]
     below = [row["ratio"] - row["min"] for row in results.values()]
@@ -251,14 +253,12 @@ def plot(results: dict[str, dict[str, float]], path: Path) -> None:
     axes.barh(list(results), ratios, xerr=[below, above], capsize=3)
     axes.axvline(1, color="grey", linewidth=1)
     axes.set_xlabel("ours, Marian = 1")
-    figure.savefig(path, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--shape", choices=SHAPES, default="tiny", help="size of both models (default: tiny)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -278,22 +278,26 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; see the module's docstring. Returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = parse_arguments(argv)
+    return run_script(lambda: run(arguments, argv))
+
+
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     """Measure and print a table."""
     from vanilla_transformer.training.reports import show_report
 
-    argv = list(sys.argv[1:] if argv is None else argv)
-    arguments = parse_arguments(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.peak_memory_of:
         print(peak_memory(arguments.peak_memory_of, arguments))
-        return 0
+        return
     results = compare_memory(arguments, argv) | compare_speed(arguments)
     show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
     if arguments.figure:
         plot(results, arguments.figure)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -55,6 +55,16 @@ SHARED_FIELDS = (
 COMPUTED = ("embed_positions", "final_logits_bias")
 
 
+def marian_config(config: VanillaTransformerConfig, **changes: Any) -> MarianConfig:
+    """Marian's configuration of the same shape; whether it computes the same is for others to look at.
+
+    Args:
+        changes: fields of Marian's that are to be otherwise.
+    """
+    fields = {name: getattr(config, name) for name in SHARED_FIELDS}
+    return MarianConfig(**{**fields, "forced_eos_token_id": None, **changes})
+
+
 def load_marian(name: str | Path) -> VanillaTransformerForConditionalGeneration:
     """Our model out of a Marian checkpoint, a folder or a Hub name.
 
@@ -139,8 +149,7 @@ def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTMode
     if config.sinusoidal_layout == "interleaved":
         order = torch.cat((order[0::2], order[1::2]))
     weights = reorder_width(model, order)
-    fields = {name: getattr(config, name) for name in SHARED_FIELDS}
-    marian: Any = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None))
+    marian: Any = MarianMTModel(marian_config(config))
     marian = marian.to(model.dtype)
     for name in marian.state_dict():
         if name.endswith("_proj.bias") and name not in weights:
