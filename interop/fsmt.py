@@ -8,28 +8,15 @@ from transformers import FSMTForConditionalGeneration, FSMTTokenizer, PreTrained
 from ..configuration import VanillaTransformerConfig
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..tokenization import FsmtTokenizer
-from .weights import build_model, copy_generation_config, load_foreign_model, sharing_of, warn_of_layerdrop
-
-SAME_FIELDS = (
-    "d_model",
-    "encoder_layers",
-    "decoder_layers",
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "activation_function",
-    "max_position_embeddings",
-    "scale_embedding",
-    "use_cache",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "decoder_start_token_id",
+from .weights import (
+    SAME_FIELDS,
+    build_model,
+    copy_generation_config,
+    load_foreign_model,
+    sharing_of,
+    warn_of_layerdrop,
 )
+
 COMPUTED = ("embed_positions",)
 
 

@@ -13,6 +13,7 @@ from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import OWN_FIELDS
 from .adapters import plain_model
 from .weights import (
+    SAME_FIELDS,
     STACKS,
     build_model,
     check_fields,
@@ -29,28 +30,11 @@ from .weights import (
 logger = logging.get_logger(__name__)
 
 SHARED_FIELDS = (
+    *SAME_FIELDS,
     "vocab_size",
     "decoder_vocab_size",
-    "d_model",
-    "encoder_layers",
-    "decoder_layers",
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "activation_function",
-    "max_position_embeddings",
-    "scale_embedding",
     "share_encoder_decoder_embeddings",
     "tie_word_embeddings",
-    "use_cache",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "decoder_start_token_id",
 )
 COMPUTED = ("embed_positions", "final_logits_bias")
 

@@ -42,7 +42,7 @@ class ExportedEncoder(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(N, T) tokens and mask -> (N, T, E), (N, L * H, T, K), (N, L * H, T, V)."""
         states = self.encoder(input_ids, attention_mask).last_hidden_state
-        pairs = [layer.encoder_attn._project(states) for layer in self.layers]
+        pairs = [layer.encoder_attn.project_keys_and_values(states) for layer in self.layers]
         return states, torch.cat([key for key, _ in pairs], 1), torch.cat([value for _, value in pairs], 1)
 
 

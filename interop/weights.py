@@ -22,6 +22,27 @@ logger = logging.get_logger(__name__)
 
 Weights = dict[str, torch.Tensor]
 STACKS = ("encoder", "decoder")
+# Fields of a configuration that have one name and meaning in ours, Marian's and FSMT's.
+SAME_FIELDS = (
+    "d_model",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "activation_function",
+    "max_position_embeddings",
+    "scale_embedding",
+    "use_cache",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+)
 # Tables of early checkpoints were computed in float32; what a table's own dtype rounds away comes on top.
 SINUSOID_TOLERANCE = 1e-3
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
-from ..modeling.loss_vanilla_transformer import cross_entropy_loss
+from ..modeling.loss_vanilla_transformer import IGNORED, cross_entropy_loss
 from .config import LineageConfig, LineagePreTrainedModel
 
 CHARACTER_DIM = 16
@@ -98,9 +98,9 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
         """The loss of both directions, in nats per predicted word; only the source (N, T) is read."""
         layers = self.layers(input_ids, attention_mask)
         onward, back = layers[-1].chunk(2, dim=-1)
-        targets = input_ids.masked_fill(attention_mask == 0, -100)
+        targets = input_ids.masked_fill(attention_mask == 0, IGNORED)
         logits = self.output(torch.cat((onward[:, :-1], back[:, 1:])))  # (2 N, T - 1, V)
-        labels = torch.cat((targets[:, 1:], targets[:, :-1].masked_fill(targets[:, 1:] == -100, -100)))
+        labels = torch.cat((targets[:, 1:], targets[:, :-1].masked_fill(targets[:, 1:] == IGNORED, IGNORED)))
         return CausalLMOutput(loss=cross_entropy_loss(logits, labels), logits=logits)
 
     def layers(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[torch.Tensor]:

@@ -39,7 +39,7 @@ from transformers.generation import (
 )
 from transformers.masking_utils import create_causal_mask
 
-from .loss_vanilla_transformer import HALF_TYPES, is_called_as_it_is, is_plain_linear, is_watched
+from .modules_vanilla_transformer import HALF_TYPES, is_called_as_it_is, is_plain_linear, is_watched
 
 # Section 6.1: "we set the maximum output length during inference to input length + 50".
 MAX_LENGTH_BEYOND_SOURCE = 50
@@ -149,7 +149,7 @@ class Patience:
 
     def __init__(self, config: GenerationConfig, limits: torch.Tensor):
         self.limits = limits.tolist()
-        self.most = int(config.num_beams * config.patience + 0.5)
+        self.most = _most_hypotheses(config)
         self.returned = config.num_return_sequences
         self.best_decides = config.length_penalty == 0
         self.ended = [0] * len(limits)
@@ -572,7 +572,7 @@ def _of_beams(states: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
 class VanillaTransformerGenerationMixin(GenerationMixin):
     """transformers' `generate()` with the paper's length penalty and a length limit that follows the source.
 
-    Three fields of a generation config, which are keywords of `generate()` too:
+    Four fields of a generation config, which are keywords of `generate()` too:
 
     - `length_penalty_type`: "gnmt" or "power" (the default), see `LengthPenalty`.
     - `max_length_beyond_source`: each translation may have so many tokens more than its source, padding not
@@ -583,6 +583,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
     - `patience`: a beam search is over for a sentence as `Patience` says, whatever `early_stopping` is;
       `None` switches that off. With `CTRANSLATE2_DECODING` the translations and their scores are those of
       CTranslate2.
+    - `fast`: whether the loop of this file may be taken, `True` by default.
 
     Greedy and beam search run in the fast loop of this file, unless `fast=False` is given, with the same
     tokens and scores; beam search returns no keys and values of the target. Sampling, processors and stopping
@@ -686,6 +687,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             return self._fast_beam_search(input_ids, limits, generation_config, logits_processor, kwargs)
         stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
         generation_config = copy.copy(generation_config)
+        # transformers hands it on to `_update_finished_beams` and `_check_early_stop_heuristic` below.
         generation_config.length_penalty = _penalty(generation_config, limits)
         if generation_config.patience is not None:
             generation_config.early_stopping = False
@@ -936,11 +938,16 @@ def check_own_fields(config: GenerationConfig) -> None:
         _check_patience(config)
 
 
+def _most_hypotheses(config: GenerationConfig) -> int:
+    """How many ended hypotheses a patient beam search waits for."""
+    return int(config.num_beams * config.patience + 0.5)
+
+
 def _check_patience(config: GenerationConfig) -> None:
     patience = config.patience
     if isinstance(patience, bool) or not isinstance(patience, int | float) or not 0 < patience < math.inf:
         raise ValueError(f"`patience` must be a positive number, but is {patience!r} instead.")
-    most = int(config.num_beams * patience + 0.5)
+    most = _most_hypotheses(config)
     if config.num_beams > 1 and config.num_return_sequences > most:
         raise ValueError(
             f"`num_return_sequences` must be at most `num_beams` * `patience`, {most}, but is"

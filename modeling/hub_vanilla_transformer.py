@@ -208,8 +208,10 @@ def upload(
         if revision is not None and not revision.startswith("refs/pr"):
             api.create_branch(repo_id, repo_type=repo_type, branch=revision, token=token, exist_ok=True)
         lacking = card is not None and CARD_FILE not in names
-        if lacking and not api.file_exists(repo_id, CARD_FILE, revision=revision, token=token):
-            operations.append(CommitOperationAdd(f"{prefix}{CARD_FILE}", str(card).encode()))
+        if lacking and not api.file_exists(
+            repo_id, CARD_FILE, repo_type=repo_type, revision=revision, token=token
+        ):
+            operations.append(CommitOperationAdd(CARD_FILE, str(card).encode()))
         return api.create_commit(
             repo_id,
             operations,

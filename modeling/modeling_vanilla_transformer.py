@@ -4,7 +4,7 @@ Encoder and decoder together, the encoder alone and the decoder alone are made o
 has its heads. Their parameters bear the same names, so `from_pretrained` moves weights between them.
 
 Shapes in trailing comments: N batch, S target length, T source length (or any key length), H heads,
-K width of a head, E model width, V vocabulary.
+K width of a head, E model width, V vocabulary (in an attention, the width of a head's values).
 """
 
 import copy
@@ -51,14 +51,13 @@ from .generation_vanilla_transformer import (
 )
 from .hub_vanilla_transformer import SharedOnHub, short_card
 from .loss_vanilla_transformer import (
-    HALF_TYPES,
     IGNORED,
     cross_entropy_loss,
     infer_problem_type,
-    is_plain_linear,
     linear_cross_entropy_loss,
     sequence_loss,
 )
+from .modules_vanilla_transformer import HALF_TYPES, is_plain_linear
 from .saving_vanilla_transformer import code_references
 
 logger = logging.get_logger(__name__)
@@ -75,7 +74,7 @@ def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_to
     """
     shifted = labels.new_full(labels.shape, decoder_start_token_id)
     shifted[:, 1:] = labels[:, :-1]
-    return shifted.masked_fill_(shifted == -100, pad_token_id)
+    return shifted.masked_fill_(shifted == IGNORED, pad_token_id)
 
 
 def count_positions(
@@ -343,7 +342,8 @@ class VanillaTransformerAttention(nn.Module):
     def _split_heads(self, projected: torch.Tensor, width: int) -> torch.Tensor:
         return projected.unflatten(-1, (-1, width)).transpose(1, 2)  # (N, S, H * K) -> (N, H, S, K)
 
-    def _project(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def project_keys_and_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, T, E) -> the keys (N, H, T, K) and values (N, H, T, V) of all heads."""
         key = self._split_heads(self.k_proj(states), self.head_dim)
         value = self._split_heads(self.v_proj(states), self.value_head_dim)
         return key, value
@@ -355,11 +355,12 @@ class VanillaTransformerAttention(nn.Module):
         past_key_values: Cache | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if past_key_values is None:
-            return self._project(hidden_states if key_value_states is None else key_value_states)
+            read = hidden_states if key_value_states is None else key_value_states
+            return self.project_keys_and_values(read)
         if key_value_states is None:
             if isinstance(past_key_values, EncoderDecoderCache):
                 past_key_values = past_key_values.self_attention_cache
-            return past_key_values.update(*self._project(hidden_states), self.layer_idx)
+            return past_key_values.update(*self.project_keys_and_values(hidden_states), self.layer_idx)
         return self._cached_cross_keys_and_values(key_value_states, past_key_values)
 
     def _cached_cross_keys_and_values(
@@ -375,7 +376,7 @@ class VanillaTransformerAttention(nn.Module):
             # The encoder's output never changes while a sentence is decoded.
             layer: Any = cache.layers[self.layer_idx]
             return layer.keys, layer.values
-        key, value = cache.update(*self._project(key_value_states), self.layer_idx)
+        key, value = cache.update(*self.project_keys_and_values(key_value_states), self.layer_idx)
         past_key_values.is_updated[self.layer_idx] = True
         return key, value
 
@@ -688,6 +689,9 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
             input_ids: (N, T) token ids, or instead `inputs_embeds` (N, T, E), which are scaled alike.
             attention_mask: (N, T), 1 at real tokens and 0 at padding on either side; or a 4-dimensional mask.
             position_ids: (N, T) positions; by default the first real token of each row is 0.
+
+        Returns:
+            `last_hidden_state` (N, T, E).
         """
         embeddings = self.embed(input_ids, inputs_embeds)
         positions_mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
@@ -739,6 +743,12 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             past_key_values: keys and values of earlier calls, extended in place.
             position_ids: (N, S) positions; by default the first real token of each row is 0.
             use_cache: keep keys and values for the next call (defaults to the configuration's `use_cache`).
+
+        Returns:
+            `last_hidden_state` (N, S, E), and `past_key_values` where they are kept.
+
+        Raises:
+            ValueError: `encoder_hidden_states` for a decoder that stands alone.
         """
         if encoder_hidden_states is not None and not self.config.is_encoder_decoder:
             raise ValueError("`encoder_hidden_states` must not be given to a decoder that stands alone.")
@@ -867,6 +877,13 @@ class VanillaTransformerModel(VanillaTransformerBaseModel):
             past_key_values: keys and values of earlier calls, extended in place.
             position_ids, decoder_position_ids: (N, T) and (N, S); by default counted from the masks.
             use_cache: keep keys and values for the next call.
+
+        Returns:
+            `last_hidden_state` (N, S, E) of the decoder, `encoder_last_hidden_state` (N, T, E), and
+            `past_key_values` where they are kept.
+
+        Raises:
+            ValueError: `inputs_embeds` without anything that the decoder could read.
         """
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if input_ids is None:
@@ -937,7 +954,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
         position_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
-        """Encodes a batch of texts; the arguments are those of `VanillaTransformerEncoder`."""
+        """Encodes a batch of texts; arguments and result are those of `VanillaTransformerEncoder`."""
         outputs: BaseModelOutput = self.encoder(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -977,6 +994,9 @@ class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
         Args:
             input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache: as in
                 `VanillaTransformerDecoder`.
+
+        Returns:
+            `last_hidden_state` (N, S, E), and `past_key_values` where they are kept.
         """
         outputs: BaseModelOutputWithPastAndCrossAttentions = self.decoder(
             input_ids=input_ids,

@@ -133,8 +133,9 @@ def translations(
             it, "truncate" cuts it, "split" translates it in parts, cut at sentence ends where there are any,
             and joins their translations. By default it is translated as it is, unless the model cannot: what
             is beyond the model's positions is cut off with a warning.
-        max_source_length: most tokens of a source, the end token counted; by default what the model can take,
-            which has no limit where positions are computed.
+        max_source_length: most tokens of a source, the end token counted, for `long_sentences`, without which
+            it does nothing; by default what the model can take, which has no limit where positions are
+            computed.
         scores: give the score of each translation.
         attention: give the tokens, and the attention between them.
         prefix: stands before each sentence, and each part of one that is split, as T5 is told what to do.
@@ -226,7 +227,7 @@ def token_batches(
 
 @dataclass(frozen=True)
 class _Translator:
-    """The settings of one call of `translations`."""
+    """One call of `translations`: its settings, and what is done with them."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase

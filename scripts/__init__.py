@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError, first_line
+from vanilla_transformer.files import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,6 +105,11 @@ def _tell(line: str) -> None:
     # Where nobody reads the errors, the exit status tells.
     with suppress(OSError):
         print(line, file=sys.stderr)
+
+
+def say(title: str) -> None:
+    """A title of what follows, seen at once."""
+    print(f"\n{title}", flush=True)
 
 
 def parser_of(doc: str | None, **options: Any) -> argparse.ArgumentParser:
@@ -205,11 +211,6 @@ def read_aligned(paths: Sequence[str]) -> list[list[str]]:
                 f" {len(text)} instead."
             )
     return texts
-
-
-def one_line(text: str) -> str:
-    """`text` with its line ends replaced by spaces, so that it stays one line of a file."""
-    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
 def check_output(path: str | None, inputs: Iterable[str | None] = ()) -> None:
@@ -523,5 +524,5 @@ def _device(name: str) -> Any:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # a value, which `meta` cannot give
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"`device` {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+        raise InputError(f"`device` {name!r} cannot be used: {first_line(error)}") from None
     return device

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import load_model, parser_of, positive, read_aligned, run_script
-from vanilla_transformer.scripts.run_demo import render_table, say
+from vanilla_transformer.inspection.text import render_table
+from vanilla_transformer.scripts import load_model, parser_of, positive, read_aligned, run_script, say
 
 if TYPE_CHECKING:
     from vanilla_transformer.training.recipe import TrainRecipe

@@ -19,12 +19,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.files import one_line
 from vanilla_transformer.scripts import (
     add_model_options,
     check_output,
     generate_options,
     load_translator,
-    one_line,
     parser_of,
     read_aligned,
     run_script,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vanilla_transformer.inspection.text import render_table
-from vanilla_transformer.scripts import fail, load_model, open_demo, parser_of, run_script
+from vanilla_transformer.scripts import fail, load_model, open_demo, parser_of, run_script, say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,11 +92,6 @@ def demo_recipe(overrides: Sequence[str]) -> TrainRecipe:
         for side, language in (("source", "zh"), ("target", "en"))
     }
     return load_recipe("demo", [*(f"--{key}={path}" for key, path in files.items()), *overrides])
-
-
-def say(title: str) -> None:
-    """A title of what follows, seen at once."""
-    print(f"\n{title}", flush=True)
 
 
 def translate_test(

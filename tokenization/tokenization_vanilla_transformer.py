@@ -55,11 +55,11 @@ _GAP = "0"
 class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: ignore[misc]
     """Byte-pair encoding with byte fallback, lossless, shared by source and target (sections 3.4 and 5.1).
 
-    `decode(encode(text), skip_special_tokens=True)` is `text` in NFC, for every text, and in lower case only
-    where that was asked for. Source and target alike
-    end in `</s>`; nothing stands in front, since the model supplies the `<s>` that the decoder starts with. A
-    text that spells a special token is plain text; who wants `<mask>` in a text to be the mask says so once,
-    with `tokenizer.add_special_tokens({"mask_token": "<mask>"})`.
+    `decode(encode(text), skip_special_tokens=True)` is `text` in NFC, for every text; of a tokenizer that was
+    asked to lower-case, in lower case. Source and target alike end in `</s>`; nothing stands in front, since
+    the model supplies the `<s>` that the decoder starts with. A text that spells a special token is plain
+    text; who wants `<mask>` in a text to be the mask says so once, with
+    `tokenizer.add_special_tokens({"mask_token": "<mask>"})`.
 
     Make one with `train_from_iterator` or `from_pretrained`. An instance made from nothing knows bytes only
     and can be asked to `train_new_from_iterator`.

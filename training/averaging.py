@@ -61,8 +61,7 @@ def average_checkpoints(
 
     Raises:
         InputError: no checkpoints, one that is missing, cut short or of adapters, or checkpoints of different
-            models.
-            Also if the output cannot be written; an earlier model there is then unharmed.
+            models; also if the output cannot be written; an earlier model there is then unharmed.
     """
     folders, output = [Path(path) for path in paths], Path(output_dir)
     if not folders:

@@ -151,19 +151,6 @@ class TokenBatchSampler(Sampler[list[int]]):
         for batch in batch_order[self.process_index :: self.num_processes].tolist():
             yield order[bounds[batch] : bounds[batch + 1]].tolist()
 
-    @property
-    def padding_share(self) -> float:
-        """Padding of source and target together as a share of all tokens, over the whole current epoch."""
-        return self.padding_shares["both"]
-
-    @property
-    def padding_shares(self) -> dict[str, float]:
-        """The padding share of "source", of "target" and of "both"."""
-        order, _ = self._shuffled()
-        counter = PaddingCounter(self._multiple)
-        counter.add(self._source[order], self._target[order], self._starts)
-        return counter.shares()
-
     def _take_lengths(self, source_lengths: Lengths, target_lengths: Lengths) -> None:
         self._source = np.asarray(source_lengths, np.int64)
         self._target = np.asarray(target_lengths, np.int64)
@@ -249,7 +236,6 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
         self.shuffle = shuffle
         self.repeat = repeat
         self._multiple = pad_to_multiple_of or 1
-        self._padding = PaddingCounter(self._multiple)
         # Shared memory, so that a worker that outlives the epoch sees the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -266,16 +252,6 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
         for epoch in itertools.count(first) if self.repeat else (first,):
             for batches in self._updates(epoch):
                 yield from batches[self.process_index :: self.num_processes]
-
-    @property
-    def padding_share(self) -> float:
-        """Padding of source and target as a share of all tokens that this object planned so far."""
-        return self._padding.shares()["both"]
-
-    @property
-    def padding_shares(self) -> dict[str, float]:
-        """The padding share, so far, of "source", of "target" and of "both"."""
-        return self._padding.shares()
 
     def _updates(self, epoch: int) -> Iterator[list[list[Feature]]]:
         """Yield the batches of all processes, window by window, always whole updates."""
@@ -306,7 +282,6 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
             count = whole_count(len(starts), len(order), self.batches_per_update, self.num_processes)
             starts = split_largest(starts, len(order), count)
         chosen, held = self._choose(np.diff(np.append(starts, len(order))), draw, last)
-        self._padding.add(source, target, starts, chosen)
         rows = np.split(order, starts[1:])
         batches = [[features[row] for row in rows[batch]] for batch in chosen]
         return batches, [features[row] for batch in held for row in rows[batch]]
@@ -416,31 +391,6 @@ class _RaggedColumn:
             self._values[chunk][start:end]
             for chunk, start, end in zip(*(place.tolist() for place in places), strict=True)
         ]
-
-
-class PaddingCounter:
-    """Counts the padding of batches of sorted pairs."""
-
-    def __init__(self, multiple: int = 1) -> None:
-        self._multiple = multiple
-        self._real = np.zeros(2, np.int64)
-        self._padded = np.zeros(2, np.int64)
-
-    def add(self, source: Ints, target: Ints, starts: Ints, chosen: Sequence[int] | None = None) -> None:
-        """Count the batches that begin at `starts`, or the `chosen` ones of them."""
-        sizes = np.diff(np.append(starts, len(source)))
-        which = slice(None) if chosen is None else np.asarray(chosen, np.int64)
-        for side, lengths in enumerate((source, target)):
-            longest = _round_up(np.maximum.reduceat(lengths, starts), self._multiple)
-            self._real[side] += np.add.reduceat(lengths, starts)[which].sum()
-            self._padded[side] += (sizes * longest)[which].sum()
-
-    def shares(self) -> dict[str, float]:
-        """Return padding / all tokens of "source", "target" and "both"; 0 where nothing was counted."""
-        real = np.append(self._real, self._real.sum())
-        padded = np.append(self._padded, self._padded.sum())
-        shares = 1 - real / np.maximum(padded, 1) if padded[2] else np.zeros(3)
-        return dict(zip(("source", "target", "both"), shares.tolist(), strict=True))
 
 
 def padded_widths(source: Ints, target: Ints, multiple: int) -> Ints:

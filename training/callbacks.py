@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..modeling.loss_vanilla_transformer import IGNORED
 from .checkpoints import best_steps
 
 
@@ -31,7 +32,7 @@ class IntervalCounts:
         """Count the tokens of a batch: `labels` (N, S), padded with -100, and `attention_mask` (N, T)."""
         labels, mask = batch.get("labels"), batch.get("attention_mask")
         if labels is not None:
-            targets = int(labels.ne(-100).sum())
+            targets = int(labels.ne(IGNORED).sum())
             self.target_tokens += targets
             self.real_positions += targets
             self.positions += labels.numel()

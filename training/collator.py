@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
+from ..modeling.loss_vanilla_transformer import IGNORED
+
 Ints: TypeAlias = NDArray[np.int64]
 PaddingSide: TypeAlias = Literal["right", "left"]
 

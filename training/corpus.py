@@ -13,7 +13,7 @@ import datasets
 from datasets import Dataset, IterableDataset
 from datasets.packaged_modules.csv.csv import CsvConfig
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .pair_builder import FEATURES, PAIR_COLUMNS, PairBuilder
 from .parallel_files import (
     Columns,
@@ -22,7 +22,6 @@ from .parallel_files import (
     check_regular,
     compression,
     file_digest,
-    first_line,
     read_aligned,
     read_csv,
     read_jsonl,

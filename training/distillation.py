@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import write_text
+from ..files import one_line, write_text
 from . import checkpoints
 from .parallel_files import file_digest
 from .recipe import TrainRecipe
@@ -64,13 +64,13 @@ def write_student_corpus(
     """
     folder = distillation_folder(recipe)
     pairs: Any = TranslationTask(recipe).training_data()
-    sources, targets = ([_in_one_line(text) for text in pairs[side]] for side in ("source", "target"))
-    said = [source for source in sources if source.strip()]
-    check_origin(folder, origin_of(teacher, said, generate_kwargs))
+    sources, targets = ([one_line(text) for text in pairs[side]] for side in ("source", "target"))
+    nonblank = [source for source in sources if source.strip()]
+    check_origin(folder, origin_of(teacher, nonblank, generate_kwargs))
     done = translate_corpus(
         model,
         tokenizer,
-        said,
+        nonblank,
         folder,
         part_size=part_size,
         tokens_per_batch=tokens_per_batch,
@@ -80,10 +80,6 @@ def write_student_corpus(
         _put_before(folder / SOURCE_FILE, sources, folder / MIXED_SOURCE_FILE)
         _put_before(folder / TARGET_FILE, targets, folder / MIXED_TARGET_FILE)
     return done
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.splitlines())
 
 
 def student_recipe(recipe: TrainRecipe, teacher: str, *, with_references: bool = False) -> TrainRecipe:
@@ -187,7 +183,7 @@ def translate_corpus(
         if not part.is_file():
             chunk = sources[start:end]
             lines = translate(model, tokenizer, chunk, tokens_per_batch=tokens_per_batch, **generate_kwargs)
-            write_text(part, "".join(f"{_in_one_line(line)}\n" for line in lines))
+            write_text(part, "".join(f"{one_line(line)}\n" for line in lines))
             done += len(chunk)
     write_text(folder / SOURCE_FILE, "".join(f"{source}\n" for source in sources))
     # The target comes last: it marks that all is there.

@@ -134,7 +134,6 @@ class Adjective:
     en: str
     nouns: tuple[Noun, ...]
     attributive: str | None
-    of_people: bool
     passing: bool
 
 
@@ -560,7 +559,7 @@ BA_VERBS: tuple[Verb, ...] = (
 def _adjective(
     zh: str, en: str, nouns: str, *, before: str | None = None, passing: bool = False
 ) -> Adjective:
-    return Adjective(zh, en, nouns_of(nouns), before, "person" in nouns.split(), passing)
+    return Adjective(zh, en, nouns_of(nouns), before, passing)
 
 
 _MADE = "book clothing thing device furniture vehicle building"

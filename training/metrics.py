@@ -178,8 +178,7 @@ class TranslationMetric(evaluate.Metric):
     """`score` as a metric of the evaluate library that needs no network.
 
     `TranslationMetric().compute(predictions=..., references=...)` takes one reference, or a list of them, for
-    each prediction, and the options `lowercase`, `tokenize`, `language` and
-    `metrics` of `score`.
+    each prediction, and the options `lowercase`, `tokenize`, `language` and `metrics` of `score`.
     """
 
     def _info(self) -> evaluate.MetricInfo:

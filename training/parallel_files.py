@@ -108,14 +108,14 @@ def decoded_lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
     Raises:
         InputError: for the first line that is not UTF-8.
     """
-    first_line = 1
+    number = 1
     for chunk in chunks:
-        if first_line == 1:
+        if number == 1:
             chunk = chunk.removeprefix(BYTE_ORDER_MARK)
         if chunk:
-            lines = _decode(chunk, name, first_line).removesuffix("\n").split("\n")
+            lines = _decode(chunk, name, number).removesuffix("\n").split("\n")
             yield from (line.removesuffix("\r") for line in lines)
-            first_line += len(lines)
+            number += len(lines)
 
 
 def _read_whole_lines(handle: IO[bytes]) -> bytes:
@@ -123,11 +123,11 @@ def _read_whole_lines(handle: IO[bytes]) -> bytes:
     return chunk if not chunk or chunk.endswith(b"\n") else chunk + handle.readline()
 
 
-def _decode(chunk: bytes, name: str, first_line: int) -> str:
+def _decode(chunk: bytes, name: str, number: int) -> str:
     try:
         return chunk.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = first_line + chunk.count(b"\n", 0, error.start)
+        line = number + chunk.count(b"\n", 0, error.start)
         raise InputError(f"`{name}` must be UTF-8, but line {line} is not: {error.reason}.") from None
 
 

@@ -332,6 +332,8 @@ class RunRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class _TranslationData:
+    # A base of its own, the last one, so that its keys stand first in a recipe.
+
     train_source: str | None = recipe_key(
         None,
         "Training text, source side: plain text (or .gz), UTF-8, one sentence a line.",

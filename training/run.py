@@ -145,7 +145,7 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
     """The Trainer's arguments of a recipe. Intervals that depend on the data are set later."""
     validates = recipe.has_validation
     known = {item.name for item in dataclasses.fields(VanillaTransformerTrainingArguments)}
-    # transformers renamed it in 5.2x and warns of the old name.
+    # A newer transformers has another name for it, and warns of the old one.
     new, old = "activation_checkpointing", "gradient_checkpointing"
     renamed: dict[str, Any] = {new if new in known else old: recipe.gradient_checkpointing}
     keep_best = recipe.average_checkpoints if recipe.effective_final_model == "average_best" else 1

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
+from ..modeling.loss_vanilla_transformer import IGNORED
+
 
 class TranslationScores:
     """BLEU and chrF of generated translations, as `compute_metrics` of the Trainer.
@@ -75,7 +77,7 @@ class EvaluationTally:
         if self._limit is None or "labels" not in inputs or inputs["labels"].is_floating_point():
             return inputs
         labels = inputs["labels"].clone()
-        labels[max(self._limit - first, 0) :] = -100
+        labels[max(self._limit - first, 0) :] = IGNORED
         return {**inputs, "labels": labels}
 
     def add(self, loss: torch.Tensor | float | None, inputs: dict[str, Any]) -> None:
@@ -83,7 +85,7 @@ class EvaluationTally:
         if loss is None or "labels" not in inputs:
             return
         labels = inputs["labels"]
-        tokens = labels.numel() if labels.is_floating_point() else int(labels.ne(-100).sum())
+        tokens = labels.numel() if labels.is_floating_point() else int(labels.ne(IGNORED).sum())
         if tokens:
             self.loss += float(loss) * tokens
             self.tokens += tokens

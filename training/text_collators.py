@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .collator import IGNORED, Ints, filled, flat, rows_of
+from ..modeling.loss_vanilla_transformer import IGNORED
+from .collator import Ints, filled, flat, rows_of
 from .texts import Masking
 
 Features = Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]]

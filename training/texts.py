@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from .collator import IGNORED
+from ..modeling.loss_vanilla_transformer import IGNORED
 from .filtering import encode
 
 ROW_FEATURES = Features(

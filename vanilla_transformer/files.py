@@ -49,6 +49,11 @@ def write_text(path: Path, text: str) -> None:
         os.replace(beside, path)
 
 
+def one_line(text: str) -> str:
+    """`text` with its line ends replaced by spaces, so that it stays one line of a file."""
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+
+
 @contextmanager
 def readable_write_errors(path: str | Path) -> Iterator[None]:
     """Turn what the operating system, torch and safetensors raise on a failed write into one `InputError`.

@@ -171,9 +171,7 @@ def test_step_by_step_and_at_once_are_the_same(explained: tuple[Any, Explanation
     assert_parity(decoding.stepwise, decoding.forced)
 
 
-def test_the_numbers_are_those_of_the_models_outputs(
-    explained: tuple[Any, Explanation], tokenizer: Any
-) -> None:
+def test_the_numbers_are_those_of_the_models_outputs(explained: tuple[Any, Explanation]) -> None:
     model, explanation = explained
     model.set_attn_implementation("eager")
     outputs = model(
@@ -210,7 +208,7 @@ def test_the_models_own_translation_is_greedy(tokenizer: Any) -> None:
         assert step.read == ("<s>", *(earlier.chosen.piece for earlier in steps[:number]))
 
 
-def test_a_target_is_followed(explained: tuple[Any, Explanation], tokenizer: Any) -> None:
+def test_a_target_is_followed(explained: tuple[Any, Explanation]) -> None:
     explanation = explained[1]
     assert explanation.translation == TARGET
     assert [step.chosen.piece for step in explanation.decoding.steps] == [*TARGET.split(), "</s>"]

@@ -307,7 +307,7 @@ def test_the_fields_are_saved_and_read_again(tmp_path: Path) -> None:
     assert not torch.equal(found.sequences_scores, default.sequences_scores)
 
 
-def test_a_generation_config_without_the_fields(tmp_path: Path) -> None:
+def test_a_generation_config_without_the_fields() -> None:
     """What was saved before they existed: transformers' penalty, source + 50, and both keywords work."""
     model = translating_model()
     fields = {

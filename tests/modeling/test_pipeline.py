@@ -215,7 +215,7 @@ def test_an_alignment_by_hand() -> None:
     assert alignment(None) == []
 
 
-def test_sentences_that_are_too_long(pipe: Any, expected: list[str], caplog: Any) -> None:
+def test_sentences_that_are_too_long(pipe: Any) -> None:
     text = "w1 w2. w3 w4 w5. w6"
     tokens = len(text.split()) + 1
     assert pipe(text) == pipe(text, max_source_length=tokens, long_sentences="error")

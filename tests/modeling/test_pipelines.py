@@ -91,7 +91,7 @@ def test_feature_extraction(kind: Any, tokenizer: Any, tmp_path: Path) -> None:
     assert_parity(found(TEXTS[0], return_tensors=True), expected)
 
 
-def test_fill_mask(tokenizer: Any, tmp_path: Path) -> None:
+def test_fill_mask(tmp_path: Path) -> None:
     """The tokenizer takes a text as it stands until it is told that `<mask>` in it is the mask."""
     masked = VanillaTransformerTokenizer.train_from_iterator(TEXTS, vocab_size=300, min_frequency=1)
     masked.add_special_tokens({"mask_token": "<mask>"})
@@ -106,7 +106,7 @@ def test_fill_mask(tokenizer: Any, tmp_path: Path) -> None:
         assert [result["score"] for result in results] == pytest.approx(scores.tolist(), rel=1e-4)
 
 
-def test_text_generation(tokenizer: Any, tmp_path: Path) -> None:
+def test_text_generation(tmp_path: Path) -> None:
     """A prompt begins with <s> and does not end: two switches of the tokenizer, which it keeps."""
     prompts: Any = VanillaTransformerTokenizer.train_from_iterator(TEXTS, vocab_size=300, min_frequency=1)
     prompts.add_bos_token, prompts.add_eos_token = True, False

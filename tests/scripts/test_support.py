@@ -25,6 +25,7 @@ from vanilla_transformer import (
     scripts,
 )
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.files import one_line
 from vanilla_transformer.scripts import (
     CORPUS_FILES,
     add_model_options,
@@ -32,7 +33,6 @@ from vanilla_transformer.scripts import (
     corpus_files,
     fail,
     load_model,
-    one_line,
     parser_of,
     read_aligned,
     read_lines,

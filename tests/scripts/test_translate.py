@@ -99,7 +99,6 @@ def test_a_named_pipe_is_read_once(
 
 def test_a_terminal_is_answered_line_by_line(
     model_folder: str,
-    expected: list[str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -468,7 +468,7 @@ def test_dropout_must_be_a_probability(mixed: VanillaTransformerTokenizer, p: fl
         pass
 
 
-def test_train_new_keeps_the_settings(mixed: VanillaTransformerTokenizer) -> None:
+def test_train_new_keeps_the_settings() -> None:
     lines = list(sentences(300, seed=2))
     start = VanillaTransformerTokenizer(model_max_length=77)
     start.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])

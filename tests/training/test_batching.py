@@ -219,24 +219,11 @@ class TestTokenBatchSampler:
             zip(source, target, strict=True), 1, 1, tokens_per_batch=160, pad_to_multiple_of=8
         )
         check_bounds(sampler, source, target, bound=160, multiple=8)
-        assert sampler.padding_share == pytest.approx(padding_share(sampler, source, target, 8)["both"])
-
-    def test_padding_share_by_hand(self) -> None:
-        sampler = TokenBatchSampler([2, 4], [3, 4], tokens_per_batch=100, batches_per_update=1)
-        assert sampler.padding_shares == pytest.approx({"source": 2 / 8, "target": 1 / 8, "both": 3 / 16})
-        assert sampler.padding_share == pytest.approx(3 / 16)
-
-    @pytest.mark.parametrize("epoch", [0, 1])
-    def test_padding_share_is_that_of_the_epoch(self, epoch: int) -> None:
-        source, target = random_lengths(700)
-        (sampler,) = samplers(zip(source, target, strict=True), 1, 4, tokens_per_batch=300)
-        sampler.set_epoch(epoch)
-        assert sampler.padding_shares == pytest.approx(padding_share(sampler, source, target, 1))
 
     def test_sorting_leaves_little_padding(self) -> None:
         source, target = random_lengths(20_000)
         (sampler,) = samplers(zip(source, target, strict=True), 1, 1, tokens_per_batch=2000)
-        assert sampler.padding_share < 0.05
+        assert padding_share(sampler, source, target) < 0.05
 
     def test_plans_half_a_million_pairs_without_looping_over_them(self) -> None:
         lengths = random_lengths(500_000)
@@ -280,16 +267,13 @@ class TestSetLengths:
             sampler.set_lengths([1, 2, 3], [1, 2, 3])
 
 
-def padding_share(batches: Iterable[list[int]], source: Any, target: Any, multiple: int) -> dict[str, float]:
-    real = {"source": 0, "target": 0, "both": 0}
-    padded = dict(real)
+def padding_share(batches: Iterable[list[int]], source: Any, target: Any) -> float:
+    real = padded = 0
     for batch in batches:
-        for name, lengths in (("source", source), ("target", target)):
-            longest = -(-max(int(lengths[i]) for i in batch) // multiple) * multiple
-            for key in (name, "both"):
-                real[key] += sum(int(lengths[i]) for i in batch)
-                padded[key] += longest * len(batch)
-    return {key: 1 - real[key] / padded[key] for key in real}
+        for lengths in (source, target):
+            real += sum(int(lengths[i]) for i in batch)
+            padded += max(int(lengths[i]) for i in batch) * len(batch)
+    return 1 - real / padded
 
 
 class Stream:
@@ -451,13 +435,6 @@ class TestStreamingTokenBatches:
     def test_an_empty_stream(self) -> None:
         with pytest.raises(InputError, match="no sentence pairs in the stream"):
             list(streams([], 1, 1)[0])
-
-    def test_padding_share_is_that_of_what_was_yielded(self) -> None:
-        source, target = random_lengths(500)
-        (stream,) = streams(zip(source, target, strict=True), 1, 2, tokens_per_batch=300, window=100)
-        assert stream.padding_share == 0
-        batches = numbers(stream)
-        assert stream.padding_shares == pytest.approx(padding_share(batches, source, target, 1))
 
     def test_reads_a_datasets_stream(self) -> None:
         features = Stream(zip(*random_lengths(300), strict=True)).features

@@ -246,8 +246,10 @@ class TestCaching:
     def test_an_error_leaves_nothing_behind(self, tmp_path: Path) -> None:
         files = write_aligned(tmp_path, PAIRS)
         files["target"].write_text("one\n", encoding="utf-8")
-        message(**files)
-        message(**files)
+        first = message(**files)
+        assert message(**files) == first
+        assert write_aligned(tmp_path, PAIRS) == files
+        assert read(**files) == PAIRS
 
     def test_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(*_: Any, **__: Any) -> None:

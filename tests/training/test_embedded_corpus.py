@@ -183,7 +183,6 @@ A_BOOK = counted(NOUN["书"], "本", 1)
 CATS = bare(NOUN["猫"], "generic")
 AT_SCHOOL = Phrase("在学校", "at school")
 YESTERDAY = Phrase("昨天", "yesterday")
-EVERY_DAY = Phrase("每天", "every day")
 TOMORROW = Phrase("明天", "tomorrow")
 OFTEN = Phrase("常常", "often")
 

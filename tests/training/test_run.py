@@ -28,7 +28,13 @@ from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.training import TrainRecipe, TrainResult, load_recipe, train
+from vanilla_transformer.training import (
+    TrainRecipe,
+    TrainResult,
+    VanillaTransformerTrainer,
+    load_recipe,
+    train,
+)
 from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
 from vanilla_transformer.training.run import training_arguments
 from vanilla_transformer.training.run_checks import check_precision
@@ -186,6 +192,23 @@ def test_a_folder_of_something_else_is_refused(name: str, tmp_path: Path) -> Non
 
 
 ONE_STEP: dict[str, Any] = {"max_steps": 1, "save_steps": 1, "eval_steps": 1}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_activations_are_computed_again_where_the_recipe_says_so(
+    wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever name transformers has for it."""
+    found: list[bool] = []
+    compute_loss = VanillaTransformerTrainer.compute_loss
+
+    def note(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        found.append(model.model.encoder.layers[0].gradient_checkpointing)
+        return compute_loss(trainer, model, *args, **kwargs)
+
+    monkeypatch.setattr(VanillaTransformerTrainer, "compute_loss", note)
+    train(load_recipe(write_recipe(tmp_path, gradient_checkpointing=wanted, **ONE_STEP)))
+    assert set(found) == {wanted}
 
 
 def test_a_folder_with_unrelated_files_is_trained_in(tmp_path: Path) -> None:
