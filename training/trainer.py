@@ -12,19 +12,15 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from huggingface_hub import HfApi
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.data import DataLoader, Dataset, Subset
-from transformers import PreTrainedModel, Seq2SeqTrainer
-from transformers.trainer_utils import EvalLoopOutput, HubStrategy, TrainOutput, has_length
-from transformers.utils import PushInProgress
+from transformers import PreTrainedModel
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
 from transformers.utils import logging as hf_logging
 
 from ..errors import InputError
-from ..modeling.hub_vanilla_transformer import check_repo_id, clear_hub_errors
-from ..modeling.saving_vanilla_transformer import files_written_whole
 from ..modeling.translation_vanilla_transformer import learned_positions, length_limit
-from . import checkpoints, publishing
+from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .batching import (
     StreamingTokenBatches,
@@ -35,6 +31,7 @@ from .batching import (
 )
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
+from .hub_trainer import HubTrainer
 from .parts import learning_rate_factors_of, scale_learning_rates
 from .schedule import get_paper_schedule
 from .scoring import EvaluationTally, TranslationScores
@@ -45,7 +42,7 @@ logger = logging.getLogger(__name__)
 PROGRESS_FILE = "training_progress.pt"
 
 
-class VanillaTransformerTrainer(Seq2SeqTrainer):
+class VanillaTransformerTrainer(HubTrainer):
     """`Seq2SeqTrainer` that adds what training a Transformer as in the paper lacks there.
 
     - Batches by tokens (`tokens_per_update`, `tokens_per_device`), sorted by length, the same after a resume.
@@ -72,7 +69,6 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     """
 
     # What the Trainer annotates as possibly absent, or only in general.
-    args: Any
     model: Any
     optimizer: Any
     train_dataset: Any
@@ -129,7 +125,6 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._keep_last: int | None = args.save_total_limit
         self._resumed_from: Path | None = None
         self._flops_per_token: int | None = None
-        self._hub = HfApi()
         self.add_callback(TrainingHooks(begin_training=self._begin_training, begin_epoch=self._begin_epoch))
 
     def _model_has_own_loss(self) -> bool:
@@ -593,7 +588,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                 self.state.save_to_json(str(folder / checkpoints.STATE_FILE))
                 torch.save(progress, folder / PROGRESS_FILE)
         if self.args.push_to_hub:
-            self._push_checkpoint(final)
+            self.push_checkpoint(final)
         if main:
             if self._segmentation is not None and self.updates_per_epoch:
                 self._segmentation.forget_before(self.state.global_step // self.updates_per_epoch)
@@ -602,110 +597,6 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                 keep_last=self._keep_last,
                 keep_steps=self._best_saved_steps(final.parent),
             )
-
-    # The Hub
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository `hub_model_id` if there is none.
-
-        Raises:
-            ValueError: a name that no repository can have.
-            OSError: the Hub refused, or could not be reached; the message is one line.
-        """
-        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
-        check_repo_id(name)
-        with clear_hub_errors(name):
-            super().init_hf_repo(token=token, private=private)
-
-    def create_model_card(self, license: str | None = None, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write our model card, see `render_model_card`, to README.md in `output_dir`.
-
-        Args:
-            license: identifier of the licence that the card states.
-            kwargs: `finetuned_from`, the Hub name of the base model; all else is ignored.
-        """
-        if not self.is_world_process_zero():
-            return
-        name = self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).absolute().name
-        folder = Path(self.args.output_dir)
-        base_model = kwargs.get("finetuned_from")
-        card = publishing.render_model_card(folder, name, license=license, base_model=base_model)
-        with files_written_whole(folder) as beside:
-            (beside / publishing.CARD_FILE).write_text(str(card), "utf-8")
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Save the model into `output_dir` and send it as `publish` does, with our card and nothing else.
-
-        Args:
-            commit_message, token, revision, private: of the commit; by default as `args` say.
-            blocking: wait until all has arrived.
-            kwargs: `license`, which the card states.
-
-        Returns:
-            The commit, or its `Future` where `blocking` is off; `None` on other processes than the main one.
-
-        Raises:
-            ValueError, OSError: as `upload`.
-        """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        if self.hub_model_id is None:
-            self.init_hf_repo(token=token, private=private)
-        self.save_model(_internal_call=True)
-        if not self.is_world_process_zero():
-            return None
-        self._finish_current_push()
-        options = {"commit_message": commit_message, "token": token or self.args.hub_token}
-        options["revision"] = revision or self.args.hub_revision
-        job = self._push_in_background(Path(self.args.output_dir), kwargs.get("license"), **options)  # type: ignore[arg-type]
-        return job.result() if blocking else job
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing yet: the checkpoint is still being written, see `_push_checkpoint`."""
-
-    def _push_checkpoint(self, checkpoint: Path) -> None:
-        """Send the model of a whole checkpoint in the background, and never the Trainer's own state.
-
-        With the strategies "checkpoint" and "all_checkpoints" the model is also kept in a folder of its own.
-        """
-        strategy = self.args.hub_strategy
-        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        skipped = strategy == HubStrategy.END or (busy and not self.args.hub_always_push)
-        if skipped or not self.is_world_process_zero():
-            return
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        folders = {
-            HubStrategy.CHECKPOINT: ["last-checkpoint"],
-            HubStrategy.ALL_CHECKPOINTS: [checkpoint.name],
-        }
-        jobs = [
-            self._push_in_background(
-                checkpoint,
-                path_in_repo=folder,
-                commit_message=f"Training in progress, step {self.state.global_step}",
-                token=self.args.hub_token,
-                revision=self.args.hub_revision,
-                tolerant=True,
-            )
-            for folder in ["", *folders.get(strategy, [])]
-        ]
-        unfinished = self.push_in_progress.jobs if self.push_in_progress is not None and busy else []  # type: ignore[var-annotated]
-        self.push_in_progress = PushInProgress([*unfinished, *jobs])  # type: ignore[arg-type, assignment]
-
-    def _push_in_background(
-        self, folder: Path, license: str | None = None, tolerant: bool = False, **options: Any
-    ) -> Any:
-        """Take what may be sent of `folder`, and send it while this process goes on, one after another."""
-        name = str(self.hub_model_id)
-        ready = publishing.take(folder, name, license=license, run_dir=self.args.output_dir)
-        return self._hub.run_as_future(publishing.send, ready, name, tolerant=tolerant, **options)
 
     def _note_best(self, final: Path) -> None:
         """Name the best checkpoint by its lasting place, and not by where it is being written."""
