@@ -117,7 +117,7 @@ class LengthPenalty:
     """
 
     def __init__(self, alpha: float, kind: str, limits: torch.Tensor):
-        self.alpha = alpha
+        self.alpha = float(alpha)  # a power of whole numbers may be too large for a float
         self.kind = kind
         self.limits = limits
         self.patience: Patience | None = None
@@ -185,8 +185,17 @@ class RowLengthCriteria(StoppingCriteria):
         return input_ids.shape[1] >= lengths
 
 
-# What the fast loop does by itself.
+# What the fast loop does by itself, as long as they say what the generation config says.
 FAST_CRITERIA = (EosTokenCriteria, MaxLengthCriteria, RowLengthCriteria)
+
+
+def _is_followed(criterion: StoppingCriteria, config: GenerationConfig) -> bool:
+    """Whether the fast loop ends where a criterion does; those of a caller may differ from the config."""
+    if type(criterion) is EosTokenCriteria:
+        return set(criterion.eos_token_id.tolist()) == set(config._eos_token_tensor.tolist())
+    if type(criterion) is MaxLengthCriteria:
+        return criterion.max_length == config.max_length
+    return type(criterion) in FAST_CRITERIA
 
 
 class SlotCache(Cache):
@@ -202,14 +211,15 @@ class SlotCache(Cache):
     def __init__(self) -> None:
         super().__init__(layers=[])
         self.filled = 0
-        self._buffers: list[list[torch.Tensor]] = []
+        # By the number that a layer bears; who removed layers left gaps.
+        self._buffers: dict[int, list[torch.Tensor]] = {}
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes (N, H, new slots, K) behind the filled ones, and returns a layer's keys and values."""
-        if layer_idx == len(self._buffers):
-            self._buffers.append([states[:, :, :0] for states in (key_states, value_states)])
+        if layer_idx not in self._buffers:
+            self._buffers[layer_idx] = [states[:, :, :0] for states in (key_states, value_states)]
         buffers, end = self._buffers[layer_idx], self.filled + key_states.shape[2]
         for side, states in enumerate((key_states, value_states)):
             if buffers[side].shape[2] < end:
@@ -225,13 +235,14 @@ class SlotCache(Cache):
     def in_order(self) -> DynamicCache:
         """The same as transformers' cache of a greedy search, in which slots are positions."""
         cache = DynamicCache()
-        for layer_idx, (keys, values) in enumerate(self._buffers):
+        for layer_idx, (keys, values) in sorted(self._buffers.items()):
             cache.update(keys[:, :, : self.filled], values[:, :, : self.filled], layer_idx)
         return cache
 
     def keep(self, rows: torch.Tensor) -> None:
         """Forgets all sentences but those of `rows`."""
-        self._buffers = [[buffer[rows] for buffer in buffers] for buffers in self._buffers]
+        for buffers in self._buffers.values():
+            buffers[:] = [buffer[rows] for buffer in buffers]
 
 
 def project(projection: Any, states: torch.Tensor) -> torch.Tensor:
@@ -289,8 +300,6 @@ class IncrementalDecoder:
         self.cache = EncoderDecoderCache(self.slots, self.source_keys)
         self.mask: torch.Tensor | None = None  # (N, 1, B, slots), added to the scores of self-attention
         self.positions = torch.zeros(1, 1, dtype=torch.long, device=self.states.device)
-        home = type(self.decoder).__module__
-        self.is_plain = [_is_plain_layer(layer, home) for layer in self.decoder.layers]
 
     def _additive(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """(N, T) ones and zeros -> (N, 1, 1, T), or `None` where nothing is hidden."""
@@ -341,8 +350,8 @@ class IncrementalDecoder:
     def _layers(
         self, hidden_states: torch.Tensor, mask: torch.Tensor | None, *, one_step: bool = False
     ) -> torch.Tensor:
-        for layer, is_plain in zip(self.decoder.layers, self.is_plain, strict=True):
-            if one_step and is_plain:
+        for layer in self.decoder.layers:
+            if one_step:
                 hidden_states = self._layer(layer, hidden_states)
                 continue
             hidden_states = layer(
@@ -388,12 +397,23 @@ class IncrementalDecoder:
             self.positions = self.positions[rows]
 
 
+def _is_plain(module: Any, home: str) -> bool:
+    """Whether a module's `forward` is that of the module file `home`, and nothing wraps its call."""
+    return type(module).forward.__module__ == home and is_called_as_it_is(module)
+
+
 def _is_plain_layer(layer: Any, home: str) -> bool:
-    """Whether a decoder layer and its attentions are of the module `home`, and nothing wraps their calls."""
-    return all(
-        type(module).__module__ == home and is_called_as_it_is(module)
-        for module in (layer, layer.self_attn, layer.encoder_attn)
+    """Whether a decoder layer and its attentions are ours, and called as they are."""
+    return (
+        type(layer).__module__ == home
+        and type(layer.self_attn).__module__ == type(layer.encoder_attn).__module__ == home
+        and all(_is_plain(module, home) for module in (layer, layer.self_attn, layer.encoder_attn))
     )
+
+
+def _hides_a_source(mask: torch.Tensor | None) -> bool:
+    """Whether the whole source of a sentence is padding: what attention then gives, each kernel decides."""
+    return mask is not None and not bool(mask.any(-1).all())
 
 
 def _heads(projected: torch.Tensor, width: int) -> torch.Tensor:
@@ -455,7 +475,7 @@ class BeamSearch:
         self.rows = torch.arange(len(prompt), device=prompt.device)
         self.running = prompt[:, None].expand(-1, self.beams, -1)
         self.origins = prompt.new_empty(len(prompt), self.beams, 0)
-        self.scores = torch.full((len(prompt), self.beams), NEVER, device=prompt.device)
+        self.scores = torch.full((len(prompt), self.beams), NEVER, dtype=torch.float32, device=prompt.device)
         self.scores[:, 0] = 0
 
     def run(self) -> None:
@@ -527,6 +547,8 @@ class BeamSearch:
                 continue
             if self.penalty.patience is not None:
                 self.penalty.patience.count(row, candidate)
+            if score <= NEVER:  # it took a forbidden token
+                continue
             finished = self.finished[row]
             finished.append(
                 Hypothesis(
@@ -548,10 +570,18 @@ class BeamSearch:
         if isinstance(divisors, torch.Tensor):
             divisors = divisors[self.rows, 0]
         best = (self.scores[:, 0] / divisors).tolist()
-        for row, score in zip(self.numbers, best, strict=True):
+        for k, (row, score) in enumerate(zip(self.numbers, best, strict=True)):
             full = len(self.finished[row]) == self.beams
-            over = full and (self.config.early_stopping is True or score <= self.finished[row][-1].score)
+            worst = self.finished[row][-1].score if full else NEVER
+            over = (full and self.config.early_stopping is True) or score <= worst
+            if over and self.improvable[row] and not self.finished[row]:
+                self.finished[row].append(self._without_last(k))
             self.improvable[row] = self.improvable[row] and not over
+
+    def _without_last(self, k: int) -> Hypothesis:
+        """What a sentence had before the step in which nothing was allowed any more."""
+        tokens, beams = self.running[k, 0, self.prompt.shape[1] : -1], self.origins[k, 0, :-1]
+        return Hypothesis(NEVER, tokens.tolist(), beams.tolist())
 
     def _leave(
         self, kept: list[int], tokens: torch.Tensor, parents: torch.Tensor
@@ -732,9 +762,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             config.fast is not False
             and self.config.is_encoder_decoder
             and config.use_cache is not False
-            and not any(
-                (config.do_sample, config.cache_implementation, config.prefill_chunk_size, self.training)
-            )
+            and not any((config.do_sample, config.cache_implementation, config.prefill_chunk_size))
+            and not any((config.low_memory, self.training))
             and not any((config.output_attentions, config.output_hidden_states, config.output_logits))
             and config._eos_token_tensor is not None
             and config._pad_token_tensor is not None
@@ -742,8 +771,9 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             and not model_kwargs.get("synced_gpus")
             and _present(model_kwargs).keys() <= FAST_KEYWORDS
             and all(type(one) in FAST_PROCESSORS for one in processors)
-            and all(type(one) in FAST_CRITERIA for one in criteria)
+            and all(_is_followed(one, config) for one in criteria)
             and self.config._attn_implementation in FAST_ATTENTION
+            and not _hides_a_source(model_kwargs.get("attention_mask"))
             and self._steps_are_its_own()
         )
 
@@ -758,14 +788,15 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
                 home = place.__module__
                 break
             # PEFT puts its own into a model for which it has learned a prompt.
-            if {"forward", "prepare_inputs_for_generation"} & vars(place).keys():
+            if {"forward", "predict", "prepare_inputs_for_generation"} & vars(place).keys():
                 return False
         whole: Any = self
-        inner = (whole.model, whole.model.decoder)
+        decoder = whole.model.decoder
         return (
-            all(is_called_as_it_is(module) for module in (whole, *inner))
-            and all(type(module).forward.__module__ == home for module in inner)
-            and not any(is_watched(module) for part in (inner[1], whole.lm_head) for module in part.modules())
+            type(self).predict.__module__ == home
+            and all(_is_plain(module, home) for module in (whole, whole.model, decoder))
+            and all(_is_plain_layer(layer, home) for layer in decoder.layers)
+            and not any(is_watched(module) for part in (decoder, whole.lm_head) for module in part.modules())
         )
 
     def _fast_greedy_search(
@@ -840,7 +871,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         sequences = torch.cat([prompts, tokens], dim=1)
         if not config.return_dict_in_generate:
             return sequences
-        scores = torch.tensor([one.score for one in hypotheses], device=input_ids.device)
+        scores = torch.tensor([one.score for one in hypotheses], dtype=torch.float32, device=input_ids.device)
         return GenerateBeamEncoderDecoderOutput(
             sequences=sequences,
             sequences_scores=scores if config.output_scores else None,
@@ -923,11 +954,11 @@ def check_own_fields(config: GenerationConfig) -> None:
     """Raises `ValueError` where an own field, `patience` for instance, cannot be used."""
     kind, beyond = config.length_penalty_type, config.max_length_beyond_source
     alpha = config.length_penalty
-    if alpha is not None and not -MOST_ALPHA <= alpha <= MOST_ALPHA:
+    if alpha is not None and not (isinstance(alpha, int | float) and -MOST_ALPHA <= alpha <= MOST_ALPHA):
         raise ValueError(
             f"`length_penalty` must be from -{MOST_ALPHA} to {MOST_ALPHA}, but is {alpha!r} instead."
         )
-    if kind not in LENGTH_PENALTY_TYPES:
+    if kind is not None and kind not in LENGTH_PENALTY_TYPES:
         known = ", ".join(LENGTH_PENALTY_TYPES)
         raise ValueError(f"`length_penalty_type` must be one of {known}, but is {kind!r} instead.")
     if beyond is not None and (isinstance(beyond, bool) or not isinstance(beyond, int) or beyond < 0):
@@ -961,7 +992,11 @@ def row_limits(
     model_kwargs: Mapping[str, Any],
     criteria: Sequence[StoppingCriteria] = (),
 ) -> torch.Tensor:
-    """How many tokens each row of `input_ids` (N * B, S) may gain, one at least: (N * B,)."""
+    """How many tokens each row of `input_ids` (N * B, S) may gain, one at least: (N * B,).
+
+    Raises:
+        ValueError: a `RowLengthCriteria` of more or fewer sentences.
+    """
     rows, length = input_ids.shape
     limits = input_ids.new_full((rows,), generation_config.max_length - length)
     if generation_config.max_length_beyond_source is not None:
@@ -969,6 +1004,12 @@ def row_limits(
         limits = limits.minimum(sources + generation_config.max_length_beyond_source)
     for one in criteria:
         if isinstance(one, RowLengthCriteria):
+            expanded = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
+            if len(one.lengths) * expanded != rows:
+                raise ValueError(
+                    f"`RowLengthCriteria` must have a length for each of {rows // expanded} sentences, but"
+                    f" has {len(one.lengths)} instead."
+                )
             own = one.lengths.to(limits).repeat_interleave(rows // len(one.lengths))
             limits = limits.minimum(own - length)
     return limits.clamp(min=1)

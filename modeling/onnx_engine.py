@@ -113,6 +113,7 @@ class OnnxModel(EngineModel):
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         return_dict: bool | None = None,
+        **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Predicts the target's next tokens.
 
@@ -121,10 +122,15 @@ class OnnxModel(EngineModel):
             attention_mask: (N, T), 1 at the source's real tokens.
             decoder_input_ids: (N, S) target tokens behind those in `past_key_values`.
             past_key_values: an `EncoderDecoderCache`, extended in place; without one nothing is kept.
+            kwargs: what else `generate()` passes on to every model.
 
         Raises:
-            ValueError: there is nothing to translate, or to go on from.
+            ValueError: there is nothing to translate, or to go on from, or outputs are asked for that the
+                graphs do not have.
         """
+        for name in ("output_attentions", "output_hidden_states"):
+            if kwargs.get(name):
+                raise ValueError(f"`{name}` is not available with ONNX.")
         if encoder_outputs is None:
             if input_ids is None:
                 raise ValueError("`input_ids` or `encoder_outputs` must be given, but neither is.")

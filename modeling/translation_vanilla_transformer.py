@@ -302,11 +302,13 @@ class _Translator:
         limit = self._limit()
         texts = [self.prefix + sentences[k] for k in filled]
         encode = getattr(self.tokenizer, "encode_ids", None)  # of ours, which is faster
-        all_ids = encode(texts) if encode else self.tokenizer(texts, verbose=False)["input_ids"]
-        for index, ids in zip(filled, all_ids, strict=True):
-            parts[index] = [ids]
-            if limit is not None and len(ids) > limit:
-                parts[index] = self._shortened(sentences[index], len(ids), limit, first_line + index)
+        # One thread cuts by a setting of the tokenizer, which another would see.
+        with _lock_of(self.tokenizer):
+            all_ids = encode(texts) if encode else self.tokenizer(texts, verbose=False)["input_ids"]
+            for index, ids in zip(filled, all_ids, strict=True):
+                parts[index] = [ids]
+                if limit is not None and len(ids) > limit:
+                    parts[index] = self._shortened(sentences[index], len(ids), limit, first_line + index)
         return parts
 
     def _limit(self) -> int | None:
@@ -490,8 +492,16 @@ def cross_attention(
 
 
 def evaluation_mode(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """The model is in evaluation mode meanwhile, and then in the mode before; threads may overlap."""
-    return _held(model, "training", lambda: model.training, model.train, False)
+    """The model is in evaluation mode meanwhile, then each module in its mode before; threads may overlap."""
+
+    def set_training(modules: list[torch.nn.Module]) -> None:
+        model.eval()
+        for module in modules:
+            module.training = True
+
+    return _held(
+        model, "training", lambda: [one for one in model.modules() if one.training], set_training, []
+    )
 
 
 def eager_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
@@ -503,6 +513,14 @@ def eager_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
         model.set_attn_implementation,
         "eager",
     )
+
+
+_LOCKS: WeakKeyDictionary[PreTrainedTokenizerBase, threading.Lock] = WeakKeyDictionary()
+
+
+def _lock_of(tokenizer: PreTrainedTokenizerBase) -> threading.Lock:
+    with _HELD_LOCK:
+        return _LOCKS.setdefault(tokenizer, threading.Lock())
 
 
 # Of each model: what is held at another value, by how many, and the value before.

@@ -98,6 +98,13 @@ def test_the_pipeline_runs_an_exported_folder(
     options = {"num_beams": 3, "num_return_sequences": 2, "max_length_beyond_source": 4}
     expected: Any = pipeline("translation", model, tiny_tokenizer, device="cpu")(texts, **options)
     translator = pipeline("translation", tmp_path, backend="onnx")
+    assert translator(texts, stop_strings=["w3"]) == pipeline(
+        "translation", model, tiny_tokenizer, device="cpu"
+    )(texts, stop_strings=["w3"])
+    with pytest.raises(ValueError, match="`output_attentions` is not available with ONNX"):
+        translator.model.generate(
+            torch.tensor([[5, 2]]), output_attentions=True, return_dict_in_generate=True
+        )
     found: Any = translator(texts, **options)
     for one, other in zip(found, expected, strict=True):
         assert [record["translation_text"] for record in one] == [r["translation_text"] for r in other]

@@ -14,11 +14,14 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
+    EosTokenCriteria,
     LogitsProcessor,
     LogitsProcessorList,
+    MaxLengthCriteria,
     MaxTimeCriteria,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
@@ -32,7 +35,11 @@ from vanilla_transformer.modeling.generation_vanilla_transformer import (
     RowLengthCriteria,
     project,
 )
-from vanilla_transformer.modeling.modeling_vanilla_transformer import VanillaTransformerDecoder
+from vanilla_transformer.modeling.modeling_vanilla_transformer import (
+    VanillaTransformerAttention,
+    VanillaTransformerDecoder,
+    VanillaTransformerDecoderLayer,
+)
 from vanilla_transformer.training import VanillaTransformerTrainer, lora_config
 
 from .toy import PROMPTS, SOURCES, assert_parity, pad, padded_batch, toy_head, translating_model
@@ -243,11 +250,20 @@ class Overriding(Model):
         return outputs
 
 
+class Predicting(Model):
+    """A subclass with a projection of its own."""
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        loss, logits = super().predict(*args, **kwargs)
+        logits[..., 7] = -torch.inf
+        return loss, logits
+
+
 class Renamed(Model):
     """A subclass that changes nothing of the computation."""
 
 
-@pytest.mark.parametrize(("kind", "fast"), [(Overriding, False), (Renamed, True)])
+@pytest.mark.parametrize(("kind", "fast"), [(Overriding, False), (Predicting, False), (Renamed, True)])
 def test_subclasses(kind: type[Model], fast: bool, steps: list[int]) -> None:
     model = toy_head(kind)
     generated = model.generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
@@ -430,41 +446,119 @@ def test_the_loop_stays_fast_where_outputs_have_been_captured(monkeypatch: pytes
 
 
 class OtherLayer(nn.Module):
-    """A layer of the user's own in the place of one of the decoder's."""
+    """A layer of the user's own in the place of one of the decoder's, which looks along the target."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
         self.layer = layer
-        self.self_attn, self.encoder_attn = layer.self_attn, layer.encoder_attn
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return 0.9 * self.layer(*args, **kwargs)
+        states = self.layer(*args, **kwargs)
+        return states + states.mean(1, keepdim=True)
 
 
-def test_only_layers_that_are_wrapped_or_replaced_are_called(
-    steps: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layers: setattr(layers[0], "forward", layers[0].forward),  # as Accelerate wraps it
+        lambda layers: setattr(layers[2].encoder_attn, "forward", layers[2].encoder_attn.forward),
+        lambda layers: layers.__setitem__(1, OtherLayer(layers[1])),
+    ],
+)
+def test_layers_that_are_wrapped_or_replaced_take_transformers_own_loop(
+    change: Callable[[Any], None], steps: list[int]
 ) -> None:
-    stepped: list[int] = []
-    step = IncrementalDecoder._layer
-
-    def counted(self: IncrementalDecoder, layer: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-        stepped.append(layer.self_attn.layer_idx)
-        return step(self, layer, hidden_states)
-
-    monkeypatch.setattr(IncrementalDecoder, "_layer", counted)
     model: Any = translating_model()
-    layers = model.model.decoder.layers
+    change(model.model.decoder.layers)
     ids, mask = pad(SOURCES)
-    for change, plain in [
-        (lambda: None, {0, 1, 2}),
-        (lambda: setattr(layers[0], "forward", layers[0].forward), {1, 2}),  # as Accelerate wraps it
-        (lambda: setattr(layers[2].encoder_attn, "forward", layers[2].encoder_attn.forward), {1}),
-        (lambda: layers.__setitem__(1, OtherLayer(layers[1])), set()),
-    ]:
-        change()
-        assert_fast_equals_plain(model, ids, steps, attention_mask=mask, max_new_tokens=6)
-        assert set(stepped) == plain
-        stepped.clear()
+    settings = {"attention_mask": mask, "max_new_tokens": 6, "num_beams": 4}
+    found = model.generate(ids, **settings)
+    assert not steps
+    assert torch.equal(found, model.generate(ids, fast=False, **settings))
+
+
+@pytest.mark.parametrize("kind", [Model, VanillaTransformerDecoderLayer, VanillaTransformerAttention])
+def test_a_forward_pass_exchanged_in_its_class_is_seen(
+    kind: Any, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda *args, **kwargs: forward(*args, **kwargs))
+    translating_model().generate(torch.tensor(SOURCES[:1]), max_new_tokens=4)
+    assert not steps
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_layers_that_were_taken_out_are_not_missed(beams: int, steps: list[int]) -> None:
+    model: Any = translating_model()
+    del model.model.decoder.layers[0]
+    ids, mask = pad(SOURCES)
+    settings = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 6}
+    found = model.generate(ids, **settings)
+    assert steps
+    # transformers' cache is asked how long it is by the number 0, which no layer bears any more.
+    assert torch.equal(found, model.generate(ids, use_cache=False, **settings))
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("criterion", [MaxLengthCriteria(4), EosTokenCriteria([6, 16, 2])])
+def test_criteria_that_say_otherwise_than_the_config_are_followed(
+    criterion: StoppingCriteria, beams: int, steps: list[int]
+) -> None:
+    ids, mask = pad(SOURCES)
+    settings: dict[str, Any] = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 9}
+    settings["stopping_criteria"] = StoppingCriteriaList([criterion])
+    found = translating_model().generate(ids, **settings)
+    assert not steps
+    assert torch.equal(found, translating_model().generate(ids, fast=False, **settings))
+
+
+@pytest.mark.parametrize("penalty", [1.0, -1.0])
+def test_a_search_without_a_way_out_ends_as_transformers_ends_it(penalty: float, steps: list[int]) -> None:
+    """No two equal tokens, and but two tokens to take: soon nothing is allowed any more."""
+    ids, mask = pad(SOURCES)
+    settings: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": 12, "no_repeat_ngram_size": 1}
+    settings |= {"suppress_tokens": [*range(5), *range(7, 23)], "length_penalty": penalty}
+    detailed = {"return_dict_in_generate": True, "output_scores": True}
+    plain = translating_model().generate(ids, fast=False, **settings, **detailed)
+    fast = translating_model().generate(ids, **settings, **detailed)
+    assert steps
+    # All hypotheses score -1e9 there, so that transformers takes any of them.
+    assert torch.equal(fast.sequences.sort().values, plain.sequences.sort().values)
+    torch.testing.assert_close(fast.sequences_scores, plain.sequences_scores)
+
+
+def test_the_type_of_new_tensors_is_nothing_to_the_search() -> None:
+    ids, mask = pad(SOURCES)
+    settings: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": 6, "num_beams": 4}
+    settings |= {"return_dict_in_generate": True, "output_scores": True}
+    model = translating_model(dtype=torch.float32)
+    expected = model.generate(ids, **settings)
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = model.generate(ids, **settings)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.sequences_scores.dtype == torch.float32
+    assert torch.equal(found.sequences_scores, expected.sequences_scores)
+
+
+def test_a_source_that_is_all_padding_is_left_to_transformers(steps: list[int]) -> None:
+    ids, mask = pad(SOURCES)
+    mask[0] = 0
+    settings: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": 6}
+    found = translating_model().generate(ids, **settings)
+    assert not steps
+    assert torch.equal(found, translating_model().generate(ids, fast=False, **settings))
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_lengths_for_other_sentences_are_refused(beams: int) -> None:
+    ids, mask = pad(MORE_SOURCES[:4])
+    criteria = StoppingCriteriaList([RowLengthCriteria(torch.tensor([3, 4]))])
+    with pytest.raises(ValueError, match="must have a length for each of 4 sentences, but has 2"):
+        translating_model().generate(
+            ids, attention_mask=mask, num_beams=beams, max_new_tokens=6, stopping_criteria=criteria
+        )
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -247,6 +247,51 @@ def test_threads_share_the_mode_of_a_model(
     assert echo.training
 
 
+def test_each_module_is_in_its_mode_again(echo: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """An encoder that is frozen, without dropout, beneath a model that trains."""
+    echo.encoder = torch.nn.Dropout()
+    echo.train()
+    echo.encoder.eval()
+    list(translate(echo, tiny_tokenizer, SENTENCES[:2]))
+    assert echo.training and not echo.encoder.training
+
+
+def test_no_thread_encodes_while_another_cuts(
+    tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer is told to cut, and would cut for everybody."""
+    cut, cutting, go_on = (
+        translation_vanilla_transformer._Translator._cut,
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def slowly(self: Any, text: str, limit: int) -> list[int]:
+        cutting.set()
+        assert go_on.wait(timeout=60)
+        return cut(self, text, limit)
+
+    monkeypatch.setattr(translation_vanilla_transformer._Translator, "_cut", slowly)
+    found: dict[str, list[str]] = {}
+
+    def run(name: str, **options: Any) -> None:
+        model: Any = Echo()
+        found[name] = [one[0].text for one in translations(model, tiny_tokenizer, ["w1 w2 w3"], **options)]
+
+    short = {"long_sentences": "truncate", "max_source_length": 3}
+    threads = [threading.Thread(target=run, args=("cut",), kwargs=short)]
+    threads.append(threading.Thread(target=run, args=("whole",)))
+    threads[0].start()
+    assert cutting.wait(timeout=60)
+    threads[1].start()
+    threads[1].join(timeout=0.5)
+    assert not found
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert found == {"cut": ["w1 w2"], "whole": ["w1 w2 w3"]}
+
+
 def test_attention_of_overlapping_threads_leaves_the_implementation() -> None:
     model = translating_model(dtype=torch.float32)
     ids, mask = pad(SOURCES)
