@@ -3,7 +3,7 @@
 The model is loaded as it is and once more with `quantization_config`, by torchao's weight-only int8: each
 linear layer of encoder and decoder keeps a byte for each weight and a scale for each row. The embeddings, and
 the projection that is tied to them, stay as they are. Both translate the same text with the decoding that the
-model was saved with. torchao comes with `pip install vanilla-transformer[quant]`.
+model was saved with. torchao comes with `pip install '.[quant]'`.
 
     python benchmarks/quantization.py --model runs/demo --source test.zh --references test.en --target-lang en
 """

@@ -92,6 +92,8 @@ FAST_KEYWORDS = {
     *("past_key_values", "use_cache", "logits_to_keep", "synced_gpus"),
     "labels",  # which the Trainer gives along, and `prepare_inputs_for_generation` drops
 }
+# What transformers takes for `max_length` where nothing is said.
+LIBRARY_MAX_LENGTH = 20
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
 # Up to so many rows, a product with a matrix of so many entries is faster on a CPU if it is put in other
@@ -641,6 +643,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         if without_patience:  # nothing else switches off what the generation config says
             config.patience = None
         limited = "max_length" in given or "max_new_tokens" in given
+        by_source = config.max_length_beyond_source is not None
+        if by_source and not limited and config.max_length == LIBRARY_MAX_LENGTH:
+            # Nobody's limit: `Seq2SeqTrainer` writes the library's into the model's config when it evaluates.
+            config.max_length = None
         if "max_length" in given and "max_new_tokens" not in given:
             config.max_new_tokens = None
         if "max_length_beyond_source" in given and not limited:

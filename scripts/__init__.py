@@ -17,8 +17,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vanilla_transformer.errors import InputError, first_line
-from vanilla_transformer.files import one_line
+from vanilla_transformer.errors import InputError, first_line, missing_package
+from vanilla_transformer.files import is_path, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,6 +48,13 @@ def run_script(body: Callable[[], int | None]) -> int:
             sys.stdout.flush()
     except InputError as error:
         return fail(str(error))
+    except ImportError as error:
+        if error.name is None:  # a library that misses another one, and says so
+            return fail(first_line(error))
+        package = error.name.partition(".")[0]
+        if not isinstance(error, ModuleNotFoundError) or package == __name__.partition(".")[0]:
+            raise
+        return fail(missing_package(package, "train"))
     except BrokenPipeError:
         return 141
     except OSError as error:
@@ -112,10 +119,25 @@ def say(title: str) -> None:
     print(f"\n{title}", flush=True)
 
 
+class Parser(argparse.ArgumentParser):
+    """Takes `--num-beams` for `--num_beams`, and the other way round."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._spelt(word) for word in words], namespace)
+
+    def _spelt(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        spellings = (name, f"--{name[2:].replace('-', '_')}", f"--{name[2:].replace('_', '-')}")
+        known = (one for one in spellings if name.startswith("--") and one in self._option_string_actions)
+        return f"{next(known, name)}{equals}{value}"
+
+
 def parser_of(doc: str | None, **options: Any) -> argparse.ArgumentParser:
     """A parser whose help begins with a module's docstring."""
     _escape_unknown_letters()  # the help is printed before `run_script` begins
-    return argparse.ArgumentParser(
+    return Parser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -379,7 +401,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         choices=DTYPES,
         default="auto",
         help="arithmetic; auto is what the weights are saved in; on a CPU, float16 means weights of half the"
-        " size and arithmetic in float32, the fastest of them there; default: auto",
+        " size and arithmetic in float32, the fastest for few sentences; bfloat16 is faster for files where"
+        " the processor multiplies it (AVX512-BF16, AMX); default: auto",
     )
     parser.add_argument(
         "--backend", choices=BACKENDS, help="engine that --model was exported to, by `convert --to`"
@@ -433,15 +456,28 @@ def generate_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_model_name(name: str) -> None:
-    """Refuse what can only be a folder and is none, instead of asking the Hub for it.
+    """Refuse a folder without a model, and what can only be a folder, before the Hub is asked for it.
 
     Raises:
-        InputError: `name` is a file, or a path where there is no folder.
+        InputError: `name` is a file, a path where there is no folder, or the folder of a run that has not
+            ended, of an exported model, or of something else.
     """
-    from vanilla_transformer.files import is_path
-
-    if not Path(name).is_dir() and (Path(name).exists() or is_path(name)):
-        raise InputError(f"`{name}` is not a folder with a model.")
+    folder = Path(name)
+    if not folder.is_dir():
+        if folder.exists() or is_path(name):
+            raise InputError(f"`{name}` is not a folder with a model.")
+        return
+    for file, backend in (("model.bin", "ctranslate2"), ("encoder.onnx", "onnx")):
+        if (folder / file).is_file() and not any(folder.glob("*.safetensors")):
+            raise InputError(f"`{name}` holds an exported model: add `--backend {backend}`.")
+    if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+        checkpoints = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
+        if checkpoints:
+            raise InputError(
+                f"`{name}` is a run that has not ended: train on, or name a checkpoint of it, such as"
+                f" `{checkpoints[-1].parent}`."
+            )
+        raise InputError(f"`{name}` is not a folder with a model: it has no config.json.")
 
 
 def load_model(
@@ -461,8 +497,8 @@ def load_model(
     import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
     from vanilla_transformer.modeling.pipelines import check_translates
 
-    check_model_name(name)
     place = _device(device)
+    check_model_name(name)
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
@@ -472,7 +508,8 @@ def load_model(
             quantization_config=quantization_config,
         )
     except Exception as error:  # what a damaged or foreign folder raises is of many kinds
-        raise InputError(f"`{name}` cannot be loaded: {first_line(error)}") from error
+        here = "" if Path(name).is_dir() else "there is no such folder here, and "
+        raise InputError(f"`{name}` cannot be loaded: {here}{first_line(error)}") from error
     finally:
         logging.enable_progress_bar()
     check_translates(model.config, name)

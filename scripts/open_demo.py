@@ -4,7 +4,7 @@
     vanilla-transformer demo runs/demo --example 猫在哪里？ --open
 
 Without a folder, `vanilla-transformer demo` trains such a model first. The page needs gradio:
-pip install 'vanilla-transformer[demo]'. Pictures of Chinese need a font that has it, such as Debian's package
+pip install '.[demo]' in a clone. Pictures of Chinese need a font that has it, such as Debian's package
 fonts-noto-cjk. Ctrl-C ends it.
 """
 

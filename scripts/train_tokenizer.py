@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.files import readable_write_errors
 from vanilla_transformer.scripts import parser_of, positive, read_lines, read_only_once, run_script
 
 
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    tokenizer.save_pretrained(output)
+    with readable_write_errors(output):
+        tokenizer.save_pretrained(output)
     print(f"saved a tokenizer of {len(tokenizer)} entries to {output}")
 
 

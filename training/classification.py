@@ -63,6 +63,8 @@ class ClassificationMetric(evaluate.Metric):
 class ClassificationScores:
     """`ClassificationMetric` of the class with the largest logit, as `compute_metrics` of the Trainer."""
 
+    any_order = True  # as in `TranslationScores`
+
     def __init__(self) -> None:
         self.metric = ClassificationMetric(keep_in_memory=True)
 

@@ -85,7 +85,8 @@ def write_student_corpus(
 def student_recipe(recipe: TrainRecipe, teacher: str, *, with_references: bool = False) -> TrainRecipe:
     """The recipe of the student's run: on what `write_student_corpus` writes, with the teacher's tokenizer.
 
-    A tokenizer that the recipe names is left as it is, and so is a split of a data set to validate on.
+    A tokenizer that the recipe names is left as it is, as is that of a model to start from, and a split of a
+    data set to validate on.
 
     Args:
         with_references: train on the recipe's own pairs too.
@@ -106,7 +107,7 @@ def student_recipe(recipe: TrainRecipe, teacher: str, *, with_references: bool =
         train_file=None,
         dataset=recipe.dataset if recipe.valid_split is not None else None,
         train_split=TrainRecipe.train_split,
-        tokenizer=recipe.tokenizer or teacher,
+        tokenizer=recipe.tokenizer or (None if recipe.init_from else teacher),
         lowercase=False,  # or not, as that tokenizer does
     )
 

@@ -33,7 +33,7 @@ def lora_config(model: PreTrainedModel, **changes: Any) -> LoraConfig:
             default `LORA_TARGET_MODULES`.
 
     Raises:
-        ImportError: PEFT is not installed (`pip install vanilla-transformer[peft]`).
+        ImportError: PEFT is not installed (`pip install '.[peft]'` in a clone).
     """
     from peft import LoraConfig
 

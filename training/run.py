@@ -106,6 +106,14 @@ def train(recipe: RunRecipe) -> TrainResult:
         result = _finished_result(output_dir)
         print(f"The run in {output_dir} is finished after {result.steps} steps; nothing to do.", flush=True)
         return result
+    last = checkpoints.last_checkpoint(output_dir)
+    if last is not None and not any(last.glob("optimizer*")):
+        raise InputError(f"`{last}` has lost its optimizer state, without which the run cannot go on.")
+    if longer and last is None:
+        raise InputError(
+            f"the finished run in `{output_dir}` has no checkpoint left to go on from: give another"
+            f" `output_dir`, and `--init_from {output_dir}` to start at its weights."
+        )
     args = training_arguments(recipe)
     check_processes(args.world_size)
     task = task_of(recipe)
@@ -113,7 +121,6 @@ def train(recipe: RunRecipe) -> TrainResult:
     if args.should_save:
         _mark_begun(recipe)  # once all went well
     trainer.accelerator.wait_for_everyone()
-    last = checkpoints.last_checkpoint(output_dir)
     seconds = None
     if last is None:
         # How long a run took that was interrupted, nobody knows.
@@ -277,9 +284,12 @@ def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizer
         return tokenizer
     resumed = all((output_dir / name).is_file() for name in (RECIPE_FILE, "tokenizer_config.json"))
     if main and not resumed:
-        tokenizer = VanillaTransformerTokenizer.train_from_iterator(
-            task.texts(data), vocab_size=recipe.vocab_size, lowercase=recipe.lowercase
-        )
+        try:
+            tokenizer = VanillaTransformerTokenizer.train_from_iterator(
+                task.texts(data), vocab_size=recipe.vocab_size, lowercase=recipe.lowercase
+            )
+        except ValueError as error:
+            raise InputError(f"no tokenizer can be trained: {first_line(error)}") from error
         tokenizer.save_pretrained(output_dir)
     return _load_tokenizer(str(output_dir))
 

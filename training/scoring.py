@@ -22,7 +22,10 @@ class TranslationScores:
 
     Attributes:
         signatures: sacreBLEU's signatures of the last scores.
+        any_order: the scores do not depend on the order of the sentences, so that the trainer may choose it.
     """
+
+    any_order = True
 
     def __init__(self, tokenizer: Any, *, language: str | None = None):
         from .metrics import TranslationMetric, lower_cases

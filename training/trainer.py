@@ -227,7 +227,10 @@ class VanillaTransformerTrainer(HubTrainer):
 
     def _data_loader(self, dataset: Any, **settings: Any) -> DataLoader:
         settings["pin_memory"] = self.args.dataloader_pin_memory
-        return DataLoader(dataset, collate_fn=self.data_collator, **settings)
+        collate: Any = self.data_collator
+        if not isinstance(collate, TranslationCollator):  # which takes no other columns
+            collate = self._get_collator_with_removed_columns(collate, description="training")
+        return DataLoader(dataset, collate_fn=collate, **settings)
 
     def get_total_train_batch_size(self, args: Any) -> int:
         """Pairs of an optimizer step, on average when batches are made by tokens."""
@@ -381,7 +384,10 @@ class VanillaTransformerTrainer(HubTrainer):
             eval_dataset = self.eval_dataset[eval_dataset]
         elif eval_dataset is None:
             eval_dataset = self.eval_dataset
-        return super().get_eval_dataloader(_longest_first(eval_dataset))
+        scores = self.compute_metrics
+        if scores is None or getattr(scores, "any_order", False):
+            eval_dataset = _longest_first(eval_dataset)
+        return super().get_eval_dataloader(eval_dataset)
 
     def evaluation_loop(
         self,
@@ -466,11 +472,11 @@ class VanillaTransformerTrainer(HubTrainer):
             gen_kwargs.get("max_new_tokens"),
             config and config.max_new_tokens,
         )
-        if self._tokens_per_batch is not None and "input_ids" in inputs and not any(limited):
+        if "input_ids" in inputs and not any(limited):
             # In every batch, as the Trainer writes the library's `max_length` of 20 into the config.
             if getattr(self.model, "limits_output_by_source", False):
                 config.max_length = self._saved_max_length
-            else:
+            elif self._tokens_per_batch is not None:
                 gen_kwargs |= length_limit(self.model, inputs["input_ids"].shape[1])
         loss, predictions, labels = super().prediction_step(
             model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
@@ -572,8 +578,23 @@ class VanillaTransformerTrainer(HubTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
 
+    def _check_weights(self) -> None:
+        """Refuse to save what is lost: the loss is looked at where it is logged, which may be much later.
+
+        Raises:
+            InputError: a weight is nan or infinite.
+        """
+        if self.is_fsdp_enabled:  # a process would see its own part alone
+            return
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise InputError(
+                f"after step {self.state.global_step} the weights are nan or infinite: lower"
+                " `learning_rate_scale`, raise `warmup_steps`, or clip with `max_grad_norm`."
+            )
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write the checkpoint beside, rename it when it is whole, then delete those no longer wanted."""
+        self._check_weights()
         final = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         main, wait = self.args.should_save, self.accelerator.wait_for_everyone
         with self._counts.paused(), checkpoints.written_whole(final, main=main, wait=wait) as folder:

@@ -32,7 +32,12 @@ def import_extra(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise InputError(
-            f"this needs the package {module}, which is not installed:"
-            f" pip install 'vanilla-transformer[{extra}]'."
-        ) from None
+        raise InputError(missing_package(module, extra)) from None
+
+
+def missing_package(module: str, extra: str) -> str:
+    """What a user is told who has not installed what an extra brings."""
+    return (
+        f"this needs the package {module}, which is not installed: it comes with the extra `{extra}`"
+        f" (pip install '.[{extra}]' in a clone)."
+    )

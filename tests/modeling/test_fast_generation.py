@@ -255,6 +255,7 @@ class Predicting(Model):
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         loss, logits = super().predict(*args, **kwargs)
+        assert logits is not None
         logits[..., 7] = -torch.inf
         return loss, logits
 

@@ -86,5 +86,5 @@ def test_what_cannot_be_is_one_line(
             ["--to", name, exported["model"], "--output", str(tmp_path / "new")],
         ):
             assert (convert if words[0] == "--to" else translate).main(words) == 2
-            assert f"pip install 'vanilla-transformer[{name}]'" in capsys.readouterr().err
+            assert f"pip install '.[{name}]'" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -100,4 +100,4 @@ def test_the_page_needs_gradio(
     import sys
 
     monkeypatch.setitem(sys.modules, "gradio", None)
-    refused(["demo", model_folder], "pip install 'vanilla-transformer[demo]'", capsys)
+    refused(["demo", model_folder], "pip install '.[demo]'", capsys)

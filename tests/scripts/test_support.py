@@ -79,6 +79,13 @@ def raising(error: BaseException) -> Callable[[], None]:
         ),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            ModuleNotFoundError("No module named 'datasets.arrow'", name="datasets.arrow"),
+            2,
+            "error: this needs the package datasets, which is not installed: it comes with the extra `train`"
+            " (pip install '.[train]' in a clone).\n",
+        ),
+        (ImportError("A card needs Jinja2.\nInstall it."), 2, "error: A card needs Jinja2.\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -86,6 +93,22 @@ def test_what_a_user_can_mend_is_one_line(
 ) -> None:
     assert run_script(raising(error)) == status
     assert capsys.readouterr() == ("", line)
+
+
+def test_a_fault_in_an_import_of_ours_is_not_hidden() -> None:
+    error = ModuleNotFoundError("No module named", name="vanilla_transformer.nothing")
+    with pytest.raises(ModuleNotFoundError):
+        run_script(raising(error))
+
+
+@pytest.mark.parametrize("word", ["--num_beams", "--num-beams"])
+def test_options_are_known_with_hyphens_too(word: str) -> None:
+    parser = parser_of("Some script.")
+    parser.add_argument("--num_beams", type=int)
+    parser.add_argument("--dry-run", action="store_true")
+    assert parser.parse_args([word, "3", "--dry_run"]).num_beams == 3
+    assert parser.parse_args([f"{word}=4"]).num_beams == 4
+    assert parser.parse_known_args(["--other-key", "a-b"])[1] == ["--other-key", "a-b"]
 
 
 def test_an_error_is_told_below_an_open_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,15 +392,33 @@ def test_a_mistyped_folder_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: 
     Path("runs").mkdir()
     with pytest.raises(InputError, match="^`runs/nothing` is not a folder with a model"):
         load_model("runs/nothing", device="cpu")
-    for name in ("owner/model", "runs"):
-        with pytest.raises(InputError, match="the Hub was asked"):
-            load_model(name, device="cpu")
+    with pytest.raises(InputError, match="there is no such folder here, and the Hub was asked"):
+        load_model("owner/model", device="cpu")
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder with a model: it has no config"):
+        load_model(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be loaded: ") as caught:
         load_model(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_has_not_ended_is_told_from_a_model(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-3"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=f"has not ended: train on, or .* such as `{checkpoint}`"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(("file", "backend"), [("model.bin", "ctranslate2"), ("encoder.onnx", "onnx")])
+def test_an_exported_model_asks_for_its_engine(file: str, backend: str, tmp_path: Path) -> None:
+    for name in ("config.json", file):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=f"holds an exported model: add `--backend {backend}`"):
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("device", ["gpu7", "meta"])

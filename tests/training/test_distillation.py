@@ -43,3 +43,8 @@ def test_a_student_of_files_has_no_data_set(tmp_path: Path) -> None:
     student = student_recipe(recipe, "teacher")
     student.check()  # it lower-cases as the teacher's tokenizer does
     assert (student.dataset, student.valid_file, student.tokenizer) == (None, "valid.tsv", "teacher")
+
+
+def test_a_student_that_starts_from_a_model_keeps_its_tokenizer(tmp_path: Path) -> None:
+    recipe = TrainRecipe(train_file="a.tsv", init_from="other", max_steps=1, output_dir=str(tmp_path))
+    assert student_recipe(recipe, "teacher").tokenizer is None

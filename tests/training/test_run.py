@@ -756,3 +756,28 @@ def test_bpe_dropout_makes_no_sentence_longer_than_allowed(
     result = train(load_recipe(write_recipe(tmp_path, **changes)))
     drawn = np.load(result.output_dir / "segmentation" / "lengths.npy")
     assert all(drawn[side].max() <= limit for side, limit in enumerate(longest))
+
+
+def test_a_longer_run_needs_what_it_goes_on_from(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, **FINISHED))
+    folder = train(recipe).output_dir
+    weights = (folder / "model.safetensors").read_bytes()
+    longer = dataclasses.replace(recipe, max_steps=8)
+    last = list_checkpoints(folder)[-1]
+    (last / "optimizer.pt").unlink()
+    with pytest.raises(InputError, match=f"`{last}` has lost its optimizer state"):
+        train(longer)
+    for checkpoint in list_checkpoints(folder):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(InputError, match="has no checkpoint left to go on from"):
+        train(longer)
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_text_of_blank_lines_is_no_text(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path)
+    recipe = load_recipe(path)
+    for name in (recipe.train_source, recipe.train_target):
+        Path(str(name)).write_text("\n" * 40)
+    with pytest.raises(InputError, match="no tokenizer can be trained: there is no text"):
+        train(recipe)

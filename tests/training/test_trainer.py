@@ -1,7 +1,7 @@
 import logging
 import math
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from vanilla_transformer import (
     VanillaTransformerForTokenClassification,
 )
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.modeling.loss_vanilla_transformer import IGNORED
 from vanilla_transformer.training import (
     StopWithoutImprovement,
     TextCollator,
@@ -715,3 +716,89 @@ def test_every_model_has_the_layers_that_fsdp_shards_it_by(kind: Any) -> None:
         classes = {type(module).__name__ for module in part.modules()}
         assert set(names) <= classes, type(part).__name__
         assert set(getattr(type(part), "_no_split_modules", None) or ()) == set(names)
+
+
+def row_lengths(predictions: Any, pad: int = 0) -> list[int]:
+    """Tokens of each row behind its start token."""
+    rows = torch.as_tensor(predictions)
+    return [int((row[1:].ne(pad) & row[1:].ne(IGNORED)).sum()) for row in rows]
+
+
+def endless(model: Any) -> Any:
+    """The model never ends a translation by itself."""
+    model.generation_config.update(suppress_tokens=[0, 2])
+    return model
+
+
+@pytest.mark.parametrize("tokens_per_update", [None, 80])
+def test_no_batch_is_cut_at_the_librarys_length(tokens_per_update: int | None, tmp_path: Path) -> None:
+    args = toy_arguments(
+        tmp_path,
+        tokens_per_update=tokens_per_update,
+        predict_with_generate=True,
+        per_device_eval_batch_size=2,
+    )
+    data = copy_dataset(5)
+    trainer = VanillaTransformerTrainer(
+        endless(toy_model()), args, collate, compute_metrics=lambda _: {}, eval_dataset=data
+    )
+    lengths = row_lengths(trainer.predict(data).predictions)
+    assert lengths == [50 + length for length in data["source_length"]]
+
+
+def test_the_stock_trainer_leaves_the_length_of_translations_alone(tmp_path: Path) -> None:
+    """It writes `max_length` = 20 into the generation config, which would be saved with the model."""
+    args = Seq2SeqTrainingArguments(
+        str(tmp_path),
+        predict_with_generate=True,
+        per_device_eval_batch_size=2,
+        use_cpu=True,
+        report_to="none",
+    )
+    model, data = endless(toy_model()), copy_dataset(5).remove_columns(["source_length", "target_length"])
+    trainer = Seq2SeqTrainer(model, args, collate)
+    expected = [50 + len(row) for row in data["input_ids"]]
+    assert row_lengths(trainer.predict(data).predictions) == expected
+    trainer.save_model(str(tmp_path / "saved"))
+    saved = type(model).from_pretrained(tmp_path / "saved")
+    ids = torch.tensor([data[0]["input_ids"]])
+    assert saved.generation_config.max_length == 20
+    assert row_lengths(saved.generate(ids)) == expected[:1]
+    assert row_lengths(saved.generate(ids, max_length=20)) == [19]
+
+
+def test_scores_of_ones_own_see_the_sentences_in_their_order(tmp_path: Path) -> None:
+    data, seen = copy_dataset(9), []
+
+    def note(prediction: Any) -> dict[str, float]:
+        seen.extend(row_lengths(prediction.label_ids, pad=IGNORED))
+        return {}
+
+    args = toy_arguments(tmp_path, per_device_eval_batch_size=4)
+    trainer = VanillaTransformerTrainer(toy_model(), args, collate, compute_metrics=note, eval_dataset=data)
+    trainer.evaluate()
+    assert seen == [length - 1 for length in data["target_length"]]
+
+
+def test_a_model_that_is_lost_is_not_saved(tmp_path: Path) -> None:
+    args = toy_arguments(
+        tmp_path, learning_rate_scale=1e30, logging_steps=100, save_strategy="steps", save_steps=4
+    )
+    trainer = VanillaTransformerTrainer(toy_model(), args, collate, train_dataset=copy_dataset(40))
+    with pytest.raises(InputError, match="after step 4 the weights are nan or infinite: lower"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_columns_that_no_model_takes_stay_out_of_batches(tmp_path: Path) -> None:
+    """As in the library's own scripts, which leave the texts beside the tokens."""
+    data = copy_dataset(40)
+    data = data.add_column("source", ["a text"] * len(data))
+
+    def strictly(rows: Sequence[Any]) -> dict[str, torch.Tensor]:
+        flat = rows[0] if isinstance(rows[0], list) else rows
+        assert "source" not in flat[0]
+        return collate(flat)
+
+    trainer = VanillaTransformerTrainer(toy_model(), toy_arguments(tmp_path), strictly, train_dataset=data)
+    assert trainer.train().global_step == 4
