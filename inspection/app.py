@@ -47,7 +47,7 @@ class Translator:
 
     def _explain(self, sentence: str) -> Explanation:
         best = self.translate(sentence, 1)[0].text
-        return explain(self.model, self.tokenizer, sentence, target=best or None)
+        return explain(self.model, self.tokenizer, sentence, target=best if best.strip() else None)
 
     def translate(self, sentence: str, count: int) -> list[Translation]:
         """The `count` best translations of the beam search with their scores, best first.

@@ -102,6 +102,9 @@ def _codes(
     """The kind of byte-pair encoding and its file."""
     kind = settings.get("bpe")
     if kind is None:
+        lone = [name for names in FILE_SETTINGS.values() for name in names if name in changes]
+        if lone:
+            raise InputError(f"`bpe` must be given beside `{lone[0]}`: one of {', '.join(FILE_SETTINGS)}.")
         found = next((name for name in CODES if (folder / name).is_file()), None)
         return (CODES[found], folder / found) if found else (None, None)
     if kind not in FILE_SETTINGS:

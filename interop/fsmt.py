@@ -5,7 +5,6 @@ from pathlib import Path
 
 from transformers import FSMTForConditionalGeneration, FSMTTokenizer, PreTrainedModel
 
-from ..configuration import VanillaTransformerConfig
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..tokenization import FsmtTokenizer
 from .weights import (
@@ -13,6 +12,7 @@ from .weights import (
     build_model,
     copy_generation_config,
     load_foreign_model,
+    make_config,
     sharing_of,
     warn_of_layerdrop,
 )
@@ -56,7 +56,7 @@ def from_fsmt(fsmt: PreTrainedModel) -> VanillaTransformerForConditionalGenerati
         if "embed_positions" not in name
     }
     fields = {name: getattr(config, name) for name in SAME_FIELDS} | sharing_of(weights)
-    ours = VanillaTransformerConfig(
+    ours = make_config(
         **fields,
         vocab_size=config.src_vocab_size,
         decoder_vocab_size=config.tgt_vocab_size,

@@ -21,6 +21,7 @@ from .weights import (
     copy_generation_config,
     is_sinusoids,
     load_foreign_model,
+    make_config,
     plain_tokenizer,
     reorder_width,
     warn_of_layerdrop,
@@ -83,9 +84,7 @@ def from_marian(marian: PreTrainedModel) -> VanillaTransformerForConditionalGene
         weights.pop("model.shared.weight", None)
     if has_bias := bool(bias.any()):
         weights["lm_head.bias"] = bias
-    ours = VanillaTransformerConfig(
-        **fields, sinusoidal_layout="split", attention_bias=True, lm_head_bias=has_bias
-    )
+    ours = make_config(**fields, sinusoidal_layout="split", attention_bias=True, lm_head_bias=has_bias)
     _check_positions(marian, ours)
     generation_config = copy_generation_config(marian)
     return build_model(ours, weights, generation_config)

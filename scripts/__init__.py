@@ -480,6 +480,19 @@ def check_model_name(name: str) -> None:
         raise InputError(f"`{name}` is not a folder with a model: it has no config.json.")
 
 
+def check_vocabulary(tokenizer: Any, config: Any) -> None:
+    """Refuse a tokenizer whose tokens a model of ours has no embeddings for.
+
+    Raises:
+        InputError: it is larger than the vocabulary of the sources.
+    """
+    if config.model_type == "vanilla_transformer" and len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
+            f" {config.vocab_size}."
+        )
+
+
 def load_model(
     name: str, *, device: str = "auto", dtype: str = "auto", quantization_config: Any = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -513,6 +526,7 @@ def load_model(
     finally:
         logging.enable_progress_bar()
     check_translates(model.config, name)
+    check_vocabulary(tokenizer, model.config)
     return model.eval().to(place), tokenizer
 
 

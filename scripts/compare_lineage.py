@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
     """Train what is missing, print the table, and write it and the plot."""
     files = corpus_files(args)
     _check_gensim(args.models)
+    if args.width % 4:
+        raise InputError(f"`--width` must be a multiple of 4, but is {args.width} instead.")
     from vanilla_transformer.lineage import pictures, road
     from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError, first_line
-from vanilla_transformer.scripts import load_model, parser_of, run_script
+from vanilla_transformer.scripts import check_vocabulary, load_model, parser_of, run_script
 
 if TYPE_CHECKING:
     from vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -109,6 +109,8 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
     tokenizer = tokenizer or _tokenizer(args)
     if isinstance(tokenizer, FSMTTokenizer):
         tokenizer = pair_tokenizer(tokenizer)
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, model.config)
     model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)

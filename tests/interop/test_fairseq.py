@@ -132,6 +132,8 @@ def test_settings_that_a_checkpoint_lacks_can_be_given(tmp_path: Path) -> None:
         load_fairseq(tmp_path)
     changes = {"data": str(tmp_path / "data"), "bpe": "subword_nmt", "bpe_codes": str(codes)}
     _, words = load_fairseq(tmp_path / "checkpoint_best.pt", changes)
+    with pytest.raises(InputError, match="`bpe` must be given beside `bpe_codes`"):
+        load_fairseq(tmp_path, {name: value for name, value in changes.items() if name != "bpe"})
     expected = expected_of(variant)
     sources = [[token for token in row if token != PAD] for row in expected["src_tokens"]]
     assert words(expected["sentences"])["input_ids"] == sources

@@ -252,3 +252,10 @@ def test_positions_that_are_no_sinusoids_are_refused() -> None:
     marian.model.encoder.embed_positions.weight.data[3, 5] += 0.01
     with pytest.raises(InputError, match=r"`model\.encoder\.embed_positions\.weight` must be sinusoids"):
         from_marian(marian)
+
+
+def test_a_marian_that_ours_cannot_be_is_refused() -> None:
+    marian = marian_model(VOCABULARY)
+    marian.config.dropout = 1.0
+    with pytest.raises(InputError, match="`dropout` must be"):
+        from_marian(marian)
