@@ -10,13 +10,17 @@ import pytest
 from helpers import load_benchmark
 from training_toy import processes_of, write_recipe
 
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.interop.marian import marian_config
 from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
 
 time_to_bleu = load_benchmark("time_to_bleu")
 
 
 def test_marian_has_the_recipes_shape() -> None:
-    config = time_to_bleu.marian_config(load_recipe("multi30k_en_de"), 10_000)
+    recipe = load_recipe("multi30k_en_de")
+    ours = VanillaTransformerConfig.from_preset(recipe.preset, vocab_size=10_000, **recipe.model)
+    config = marian_config(ours, max_position_embeddings=512)
     assert (config.d_model, config.encoder_layers, config.decoder_ffn_dim, config.dropout) == (
         128,
         4,

@@ -33,7 +33,7 @@ def test_explain_prints_and_draws(
     assert shown.splitlines()[-8:] == [str(path) for path in sorted(figures.iterdir())]
     refused([*words, "--layer", "9"], "`layer` must be at most 2, but is 9 instead.", capsys)
     refused(["explain", " ", "--model", model_folder], "`source` must be a sentence", capsys)
-    refused(["explain", "x", "--model", str(figures)], "cannot be loaded", capsys)
+    refused(["explain", "x", "--model", str(figures)], "is not a folder with a model", capsys)
 
 
 @pytest.mark.parametrize("kind", ["encoder", "cross", "alignment"])

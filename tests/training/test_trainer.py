@@ -426,8 +426,15 @@ def test_evaluation_decodes_up_to_fifty_tokens_past_each_source(tmp_path: Path, 
     assert metrics["eval_sentences"] == 5
     assert all(torch.equal(beyond, torch.full_like(beyond, 50)) for _, beyond, _ in limits)
     assert {beams for *_, beams in limits} == {1}
-    longest = [length for length, *_ in limits]
-    assert longest == sorted(longest, reverse=True)
+    assert len(limits) == 3
+
+
+def test_evaluation_begins_with_the_longest_where_the_order_is_nothing_to_the_scores(
+    tmp_path: Path,
+) -> None:
+    trainer = make_trainer(tmp_path, eval_dataset=copy_pairs(9), per_device_eval_batch_size=2)
+    widths = [batch["labels"].shape[1] for batch in trainer.get_eval_dataloader()]
+    assert widths == sorted(widths, reverse=True) and len(set(widths)) > 1
 
 
 @pytest.mark.parametrize(("asked_for", "penalty"), [({}, 1.0), ({"num_beams": 3}, 0.6)])
