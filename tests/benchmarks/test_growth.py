@@ -46,13 +46,13 @@ def test_costs_of_both_models_on_each_axis(
 
 
 def test_memory_grows_in_proportion_with_sdpa_and_with_the_square_with_eager(tmp_path: Path) -> None:
-    values = ["--values", "400", "800", "1600"]
+    values = ["--values", "1000", "2000", "4000"]
     memory = run(tmp_path, "--axes", "memory", "--systems", "ours", *values)["memory"]
-    assert memory["values"] == [400, 800, 1600]
+    assert memory["values"] == [1000, 2000, 4000]
     assert memory["curves"].keys() == {"ours, sdpa", "ours, eager"}
     assert memory["exponents"]["ours, sdpa"] < 1.4 < 1.6 < memory["exponents"]["ours, eager"]
     # Scores of two sentences and two heads, four bytes each.
-    assert memory["curves"]["ours, eager"][-1] > 4 * 4 * 1600**2 / 2**20
+    assert memory["curves"]["ours, eager"][-1] > 4 * 4 * 4000**2 / 2**20
 
 
 @pytest.mark.slow
