@@ -769,7 +769,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             and self.config.is_encoder_decoder
             and config.use_cache is not False
             and not any((config.do_sample, config.cache_implementation, config.prefill_chunk_size))
-            and not any((config.low_memory, self.training))
+            and not any((getattr(config, "low_memory", None), self.training))
             and not any((config.output_attentions, config.output_hidden_states, config.output_logits))
             and config._eos_token_tensor is not None
             and config._pad_token_tensor is not None

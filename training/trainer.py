@@ -586,7 +586,8 @@ class VanillaTransformerTrainer(HubTrainer):
         """
         if self.is_fsdp_enabled:  # a process would see its own part alone
             return
-        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+        trained = (weight for weight in self.model.parameters() if weight.requires_grad)
+        if not all(bool(weight.isfinite().all()) for weight in trained):
             raise InputError(
                 f"after step {self.state.global_step} the weights are nan or infinite: lower"
                 " `learning_rate_scale`, raise `warmup_steps`, or clip with `max_grad_norm`."
