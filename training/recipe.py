@@ -336,7 +336,7 @@ class _TranslationData:
 
     train_source: str | None = recipe_key(
         None,
-        "Training text, source side: plain text (or .gz), UTF-8, one sentence a line.",
+        "Training text, source side: plain UTF-8, or packed (.gz, .bz2, .xz), one sentence a line.",
         section="Training data: train_source with train_target, or train_file, or dataset",
     )
     train_target: str | None = recipe_key(
@@ -467,7 +467,7 @@ class _LanguageModelData:
         below=1,
     )
     train_text: str | None = recipe_key(
-        None, "Training text: plain text (or .gz), UTF-8, one text a line.", section="Data"
+        None, "Training text: plain UTF-8, or packed (.gz, .bz2, .xz), one text a line.", section="Data"
     )
     valid_text: str | None = recipe_key(None, "Validation text; the best checkpoint is chosen on it.")
     max_length: int = recipe_key(
