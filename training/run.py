@@ -107,7 +107,8 @@ def train(recipe: RunRecipe) -> TrainResult:
         print(f"The run in {output_dir} is finished after {result.steps} steps; nothing to do.", flush=True)
         return result
     last = checkpoints.last_checkpoint(output_dir)
-    if last is not None and not any(last.glob("optimizer*")):
+    # DeepSpeed has it in a folder of another name.
+    if last is not None and not [*last.glob("optimizer*"), *last.glob("global_step*")]:
         raise InputError(f"`{last}` has lost its optimizer state, without which the run cannot go on.")
     if longer and last is None:
         raise InputError(
