@@ -471,11 +471,12 @@ def check_model_name(name: str) -> None:
         if (folder / file).is_file() and not any(folder.glob("*.safetensors")):
             raise InputError(f"`{name}` holds an exported model: add `--backend {backend}`.")
     if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
-        checkpoints = sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime)
-        if checkpoints:
+        from vanilla_transformer.training.checkpoints import list_checkpoints
+
+        if found := list_checkpoints(folder):
             raise InputError(
                 f"`{name}` is a run that has not ended: train on, or name a checkpoint of it, such as"
-                f" `{checkpoints[-1].parent}`."
+                f" `{found[-1]}`."
             )
         raise InputError(f"`{name}` is not a folder with a model: it has no config.json.")
 
