@@ -1,7 +1,8 @@
-"""Put the tables of the results files into the README, or check that they are those that stand there.
+"""Put the tables of the results files into a document, or check that they are those that stand there.
 
     python benchmarks/tables.py
     python benchmarks/tables.py --check
+    python benchmarks/tables.py --document docs/speed.md
 
 A table stands between `<!-- table: benchmarks/results/NAME.json -->` and `<!-- end of table -->`, each on a
 line of its own; what is between them is replaced by the table of that file. Paths are relative to the

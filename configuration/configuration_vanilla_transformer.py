@@ -1,5 +1,6 @@
 """Configuration of the Transformer of "Attention Is All You Need" (Vaswani et al., arXiv:1706.03762)."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ NORM_POSITIONS = ("post", "pre")
 POSITION_EMBEDDINGS = ("sinusoidal", "learned", "none")
 SINUSOIDAL_LAYOUTS = ("interleaved", "split", "tensor2tensor")
 POOLINGS = ("mean", "first")
+PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
 # The model inside each head: what `AutoModel` makes of the head's checkpoint.
 BASE_MODELS = {
     "VanillaTransformerForConditionalGeneration": "VanillaTransformerModel",
@@ -204,9 +206,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for alias, name in self.attribute_map.items():
-            if alias in kwargs:
-                self._set_by_alias(name, kwargs.pop(alias))
+        for alias in self.attribute_map.keys() & kwargs.keys():
+            setattr(self, alias, kwargs.pop(alias))  # before it is checked
         if self.decoder_vocab_size is None:
             self.decoder_vocab_size = self.vocab_size
         self._check()
@@ -216,17 +217,15 @@ class VanillaTransformerConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.architectures = self._with_base_models(self.architectures or [])
 
-    def _set_by_alias(self, name: str, value: Any) -> None:
-        """Sets a field under transformers' name, before it is checked; of a lone decoder both stacks'."""
-        setattr(self, name, value)
-        if self.is_decoder and not self.is_encoder_decoder:
-            setattr(self, name.replace("encoder_", "decoder_"), value)
-
     def __setattr__(self, key: str, value: Any) -> None:
         super().__setattr__(key, value)
         # One matrix for both sides has one size, also when a checkpoint's is replaced.
         if key == "vocab_size" and self.__dict__.get("share_encoder_decoder_embeddings"):
             super().__setattr__("decoder_vocab_size", value)
+        # Under transformers' names, a size of a lone decoder is that of both stacks, see below.
+        lone_decoder = self.__dict__.get("is_decoder") and not self.__dict__.get("is_encoder_decoder", True)
+        if lone_decoder and (name := self.attribute_map.get(key, "")).startswith("encoder_"):
+            super().__setattr__(name.replace("encoder_", "decoder_"), value)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -365,8 +364,14 @@ class VanillaTransformerConfig(PreTrainedConfig):
         for name in ("encoder_layers", "decoder_layers", "sinusoidal_offset"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, but is {getattr(self, name)} instead.")
-        if self.layer_norm_eps <= 0:
-            raise ValueError(f"`layer_norm_eps` must be positive, but is {self.layer_norm_eps} instead.")
+        if not 0 < self.layer_norm_eps < math.inf:
+            raise ValueError(
+                f"`layer_norm_eps` must be positive and finite, but is {self.layer_norm_eps} instead."
+            )
+        for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"`{name}` must not be negative, but is {value} instead: None is none.")
 
     def _check_probabilities(self) -> None:
         for name in ("dropout", "attention_dropout", "activation_dropout"):
@@ -380,10 +385,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
             "position_embedding": POSITION_EMBEDDINGS,
             "sinusoidal_layout": SINUSOIDAL_LAYOUTS,
             "pooling": POOLINGS,
+            "problem_type": PROBLEM_TYPES,
         }.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
-                    f"`{name}` must be one of {', '.join(choices)}, but is {getattr(self, name)!r} instead."
+                    f"`{name}` must be one of {', '.join(map(str, choices))}, but is"
+                    f" {getattr(self, name)!r} instead."
                 )
         if self.activation_function not in ACT2FN:
             raise ValueError(

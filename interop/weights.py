@@ -43,6 +43,11 @@ SAME_FIELDS = (
     "eos_token_id",
     "decoder_start_token_id",
 )
+# What a tokenizer has beside its tokens.
+TOKENIZER_SETTINGS = (
+    *("model_input_names", "model_max_length", "padding_side", "truncation_side"),
+    *("split_special_tokens", "extra_special_tokens", "chat_template"),
+)
 # Tables of early checkpoints were computed in float32; what a table's own dtype rounds away comes on top.
 SINUSOID_TOLERANCE = 1e-3
 
@@ -208,12 +213,12 @@ def hub_fields_removed(fields: dict[str, Any]) -> dict[str, Any]:
 
 def plain_tokenizer(tokenizer: Any) -> Any:
     """The tokenizer itself, or one of transformers' own class where its class is ours."""
-    if not isinstance(tokenizer, VanillaTransformerTokenizer):
+    # By its name, as the copy beside a model on the Hub is a class of its own.
+    if VanillaTransformerTokenizer.__name__ not in (kind.__name__ for kind in type(tokenizer).__mro__):
         return tokenizer
+    settings = {name: getattr(tokenizer, name) for name in TOKENIZER_SETTINGS}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer.backend_tokenizer,
-        model_input_names=tokenizer.model_input_names,
-        **tokenizer.special_tokens_map,
+        tokenizer_object=tokenizer.backend_tokenizer, **settings, **tokenizer.special_tokens_map
     )
 
 

@@ -110,31 +110,10 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         **options: Any,
     ) -> Iterator[list[Translation]]:
         """The translations of each sentence."""
-        given = self._languages(src_lang=src_lang, tgt_lang=tgt_lang)
-        if "tgt_lang" in given:
-            options = {"forced_bos_token_id": self._language_id(given["tgt_lang"]), **options}
+        given = known_languages(self.tokenizer, src_lang=src_lang, tgt_lang=tgt_lang)
+        options = {**search_in(self.tokenizer, given), **options}
         tokenizer = self._tokenizer_in(given) if given else self.tokenizer
         return translations(self.model, tokenizer, sentences, **options)  # type: ignore[arg-type]
-
-    def _languages(self, **languages: str | None) -> dict[str, str]:
-        """The languages that are given, all known to the tokenizer."""
-        given = {name: language for name, language in languages.items() if language is not None}
-        for name, language in given.items():
-            if not hasattr(self.tokenizer, name) or self._language_id(language) is None:
-                raise ValueError(
-                    f"`{name}` must be a language of the tokenizer, but {type(self.tokenizer).__name__} does"
-                    f" not know {language!r}."
-                )
-        return given
-
-    def _language_id(self, language: str) -> int | None:
-        """The id of a language's token, or `None` for a language that the tokenizer does not know."""
-        tokenizer: Any = self.tokenizer
-        # M2M100 writes its languages otherwise than their tokens: a piece of text may be spelled like one.
-        tokens = getattr(tokenizer, "lang_code_to_token", None)
-        token = language if tokens is None else tokens.get(language)
-        found = None if token is None else tokenizer.convert_tokens_to_ids(token)
-        return None if found == tokenizer.unk_token_id else found
 
     def _tokenizer_in(self, given: dict[str, str]) -> Any:
         """A copy of the tokenizer that is set to the languages.
@@ -160,19 +139,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
         self, found: Sequence[Translation], return_attention: bool = False, return_alignment: bool = False
     ) -> list[dict[str, Any]]:
         """The translations of a sentence as dictionaries, best first."""
-        return [self._record(one, return_attention, return_alignment) for one in found]
-
-    def _record(self, one: Translation, return_attention: bool, return_alignment: bool) -> dict[str, Any]:
-        record: dict[str, Any] = {"translation_text": one.text}
-        if one.score is not None:
-            record["score"] = one.score
-        if return_attention or return_alignment:
-            record |= {"source_tokens": list(one.source_tokens), "target_tokens": list(one.target_tokens)}
-        if return_attention:
-            record["attention"] = one.attention
-        if return_alignment:
-            record["alignment"] = alignment(one.attention)
-        return record
+        return [translation_record(one, return_attention, return_alignment) for one in found]
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Save model and tokenizer with the code of this pipeline beside them, for a foreign model too."""
@@ -181,6 +148,54 @@ class TranslationPipeline(SharedOnHub, Pipeline):
 
     def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
         return short_card(self.model, repo_id, tags)
+
+
+def known_languages(tokenizer: Any, **languages: str | None) -> dict[str, str]:
+    """Those of `src_lang` and `tgt_lang` that are not `None`.
+
+    Raises:
+        ValueError: the tokenizer takes no languages, or does not know one of them.
+    """
+    given = {name: language for name, language in languages.items() if language is not None}
+    for name, language in given.items():
+        if not hasattr(tokenizer, name) or _language_id(tokenizer, language) is None:
+            raise ValueError(
+                f"`{name}` must be a language of the tokenizer, but {type(tokenizer).__name__} does not know"
+                f" {language!r}."
+            )
+    return given
+
+
+def search_in(tokenizer: Any, languages: Mapping[str, str]) -> dict[str, Any]:
+    """Keywords of `generate()` for translations into the `tgt_lang` of `known_languages`."""
+    if "tgt_lang" not in languages:
+        return {}
+    return {"forced_bos_token_id": _language_id(tokenizer, languages["tgt_lang"])}
+
+
+def _language_id(tokenizer: Any, language: str) -> int | None:
+    """The id of a language's token, or `None` for a language that the tokenizer does not know."""
+    # M2M100 writes its languages otherwise than their tokens: a piece of text may be spelled like one.
+    tokens = getattr(tokenizer, "lang_code_to_token", None)
+    token = language if tokens is None else tokens.get(language)
+    found = None if token is None else tokenizer.convert_tokens_to_ids(token)
+    return None if found == tokenizer.unk_token_id else found
+
+
+def translation_record(
+    one: Translation, with_attention: bool = False, with_alignment: bool = False
+) -> dict[str, Any]:
+    """A translation as the dictionary that a pipeline gives."""
+    record: dict[str, Any] = {"translation_text": one.text}
+    if one.score is not None:
+        record["score"] = one.score
+    if with_attention or with_alignment:
+        record |= {"source_tokens": list(one.source_tokens), "target_tokens": list(one.target_tokens)}
+    if with_attention:
+        record["attention"] = one.attention
+    if with_alignment:
+        record["alignment"] = alignment(one.attention)
+    return record
 
 
 def alignment(attention: torch.Tensor | None) -> list[tuple[int, int]]:

@@ -98,6 +98,19 @@ def check_translates(config: Any, name: str) -> None:
         raise InputError(f"`{name}` holds a {found[0]}, which does not translate.")
 
 
+def check_vocabulary(tokenizer: Any, config: Any) -> None:
+    """Refuse a tokenizer whose tokens a model of ours has no embeddings for.
+
+    Raises:
+        InputError: it is larger than the vocabulary of the sources.
+    """
+    if config.model_type == "vanilla_transformer" and len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
+            f" {config.vocab_size}."
+        )
+
+
 def _options_of_task(match: re.Match[str], model: Any, tokenizer: Any) -> dict[str, Any]:
     """What a task asks for: its entry in the model's config, else the languages that it names.
 

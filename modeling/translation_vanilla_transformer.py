@@ -412,6 +412,16 @@ def source_names(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[int]]
     return named
 
 
+def source_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of a source's ids: `decode` is for targets where each side has a vocabulary of its own."""
+    source, target = (side_vocabulary(tokenizer, target=side) for side in (False, True))
+    if source == target:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    special = set(tokenizer.all_special_tokens)
+    words = [token for token in source_names(tokenizer)(ids) if token not in special]
+    return str(tokenizer.convert_tokens_to_string(words))
+
+
 def returned_sequences(model: PreTrainedModel, generate_kwargs: Mapping[str, Any]) -> int:
     """How many translations of a sentence `generate()` gives."""
     return int(_setting(model, generate_kwargs, "num_return_sequences", 1))

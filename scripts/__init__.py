@@ -153,6 +153,27 @@ def positive(text: str) -> int:
     return number
 
 
+def random_seed(text: str) -> int:
+    """A seed that NumPy takes, for argparse."""
+    number = int(text) if text.isdecimal() else -1
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 0 to 2^32 - 1, but is {text!r} instead."
+        )
+    return number
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, but is {text!r} instead.")
+    return number
+
+
 def at_least_two(text: str) -> int:
     """A whole number above 1, for argparse."""
     if (number := positive(text)) == 1:
@@ -370,9 +391,35 @@ def _written_whole(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def add_loading_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """The options that say which model is loaded, and how."""
+    parser.add_argument("--model", required=required, help="folder or Hub name of the model")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps; default: auto"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="arithmetic; auto is what the weights are saved in; on a CPU, float16 means weights of half the"
+        " size and arithmetic in float32, the fastest for few sentences; bfloat16 is faster for files where"
+        " the processor multiplies it (AVX512-BF16, AMX); default: auto",
+    )
+
+
+def add_language_options(parser: argparse.ArgumentParser) -> None:
+    """The options for models of several languages."""
+    for side, what in (("src", "sources"), ("tgt", "translations")):
+        parser.add_argument(
+            f"--{side}_lang",
+            metavar="LANG",
+            help=f"language of the {what} as the tokenizer of a model of several names it: deu_Latn, de_DE",
+        )
+
+
 def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """The options that say which model translates, where, and how it searches."""
-    parser.add_argument("--model", required=required, help="folder or Hub name of the model")
+    add_loading_options(parser, required=required)
     parser.add_argument(
         "--num_beams", type=positive, help="beams of the search; default: what the model's folder says"
     )
@@ -393,17 +440,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         default=4096,
         help="most source tokens translated at once; default: %(default)s",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps; default: auto"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="auto",
-        help="arithmetic; auto is what the weights are saved in; on a CPU, float16 means weights of half the"
-        " size and arithmetic in float32, the fastest for few sentences; bfloat16 is faster for files where"
-        " the processor multiplies it (AVX512-BF16, AMX); default: auto",
-    )
+    add_language_options(parser)
     parser.add_argument(
         "--backend", choices=BACKENDS, help="engine that --model was exported to, by `convert --to`"
     )
@@ -481,19 +518,6 @@ def check_model_name(name: str) -> None:
         raise InputError(f"`{name}` is not a folder with a model: it has no config.json.")
 
 
-def check_vocabulary(tokenizer: Any, config: Any) -> None:
-    """Refuse a tokenizer whose tokens a model of ours has no embeddings for.
-
-    Raises:
-        InputError: it is larger than the vocabulary of the sources.
-    """
-    if config.model_type == "vanilla_transformer" and len(tokenizer) > config.vocab_size:
-        raise InputError(
-            f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
-            f" {config.vocab_size}."
-        )
-
-
 def load_model(
     name: str, *, device: str = "auto", dtype: str = "auto", quantization_config: Any = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -509,7 +533,7 @@ def load_model(
     from transformers.utils import logging
 
     import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
-    from vanilla_transformer.modeling.pipelines import check_translates
+    from vanilla_transformer.modeling.pipelines import check_translates, check_vocabulary
 
     place = _device(device)
     check_model_name(name)
@@ -531,17 +555,51 @@ def load_model(
     return model.eval().to(place), tokenizer
 
 
+def load_named_model(args: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of PyTorch that the options of `add_loading_options` name, with its tokenizer.
+
+    Raises:
+        InputError: as `load_model`.
+    """
+    half = _half_weights(args)
+    return load_model(args.model, device=args.device, dtype=args.dtype, quantization_config=half)
+
+
 def load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
     """The model that the options of `add_model_options` name, PyTorch's or an engine's, with its tokenizer.
 
     Raises:
-        InputError: as `load_model`, or an option is given that the engine does not have.
+        InputError: as `load_model`, an option is given that the engine does not have, or a language that the
+            tokenizer does not know.
     """
+    model, tokenizer = _load_translator(args)
+    set_languages(model, tokenizer, args)
+    return model, tokenizer
+
+
+def set_languages(model: Any, tokenizer: Any, args: argparse.Namespace) -> None:
+    """Set model and tokenizer to the languages that the options of `add_language_options` name.
+
+    Raises:
+        InputError: the tokenizer takes no languages, or does not know one of them.
+    """
+    from vanilla_transformer.modeling.pipeline_vanilla_transformer import known_languages, search_in
+
+    try:
+        languages = known_languages(tokenizer, src_lang=args.src_lang, tgt_lang=args.tgt_lang)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    for name, language in languages.items():
+        setattr(tokenizer, name, language)
+    if search := search_in(tokenizer, languages):
+        model.generation_config.update(**search)
+
+
+def _load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
     if args.compute_type and args.backend != "ctranslate2":
         raise InputError("`--compute_type` goes together with `--backend ctranslate2`.")
     if args.backend is None:
-        half = _half_weights(args)
-        return load_model(args.model, device=args.device, dtype=args.dtype, quantization_config=half)
+        return load_named_model(args)
     if args.dtype != "auto":
         instead = "; use `--compute_type`" if args.backend == "ctranslate2" else ""
         raise InputError(f"`--dtype` is not available with `--backend {args.backend}`{instead}.")

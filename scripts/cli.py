@@ -22,6 +22,7 @@ COMMANDS = {
     "train-lm": ("train_lm", "train a language model, causal or masked, on text files"),
     "train-classifier": ("train_classifier", "train a classifier of texts on CSV or JSON lines"),
     "translate": ("translate", "translate files, standard input or sentences"),
+    "score": ("score_pairs", "print how probable a model holds given translations"),
     "explain": ("explain_model", "show how a sentence is translated, stage by stage"),
     "evaluate": ("evaluate_model", "score translations: BLEU, chrF, TER"),
     "distill": ("distill_model", "train a small model on what a large one says, and compare the two"),

@@ -55,10 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Train what is missing, print the table, and write it and the plot."""
-    files = corpus_files(args)
+    _check_sizes(args)
     _check_gensim(args.models)
-    if args.width % 4:
-        raise InputError(f"`--width` must be a multiple of 4, but is {args.width} instead.")
+    files = corpus_files(args)
     from vanilla_transformer.lineage import pictures, road
     from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
@@ -83,6 +82,17 @@ def run(args: argparse.Namespace) -> None:
     for line in road.word_lines(rows):
         print(f"\n{line}")
     print(f"\nthe pictures are in {folder}")
+
+
+def _check_sizes(args: argparse.Namespace) -> None:
+    from vanilla_transformer.tokenization.tokenization_vanilla_transformer import SMALLEST_VOCABULARY
+
+    if args.width % 4:
+        raise InputError(f"`--width` must be a multiple of 4, but is {args.width} instead.")
+    if args.vocab_size < SMALLEST_VOCABULARY:
+        raise InputError(
+            f"`--vocab_size` must be at least {SMALLEST_VOCABULARY}, but is {args.vocab_size} instead."
+        )
 
 
 def _check_gensim(models: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError, first_line
-from vanilla_transformer.scripts import check_vocabulary, load_model, parser_of, run_script
+from vanilla_transformer.scripts import load_model, parser_of, run_script
 
 if TYPE_CHECKING:
     from vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -95,6 +95,7 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
 
     from vanilla_transformer.files import read_json
     from vanilla_transformer.interop import load_fairseq, load_fsmt, load_marian, load_torch, pair_tokenizer
+    from vanilla_transformer.modeling.pipelines import check_vocabulary
 
     readers = {
         "marian": lambda: load_marian(args.model),
@@ -111,9 +112,18 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
         tokenizer = pair_tokenizer(tokenizer)
     if tokenizer is not None:
         check_vocabulary(tokenizer, model.config)
-    model.save_pretrained(folder)
+    _save(model, folder, args.model)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _save(model: Any, folder: Path, name: str) -> None:
+    """Save the model, unless transformers refuses how it generates, which it reads from anywhere."""
+    try:
+        model.generation_config.validate(strict=True)
+    except ValueError as error:
+        raise InputError(f"the generation config of `{name}` must be mended: {first_line(error)}") from None
+    model.save_pretrained(folder)
 
 
 def take_out(args: argparse.Namespace, folder: Path) -> None:

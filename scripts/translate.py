@@ -4,10 +4,12 @@
     vanilla-transformer translate --model runs/demo --input test.zh --output test.en
     cat test.zh | vanilla-transformer translate --model runs/demo > test.en
 
+    vanilla-transformer translate --model runs/demo --n_best 3 --alignment 我有一只猫。
     vanilla-transformer translate --backend ctranslate2 --compute_type int8 --model demo-ct2 --input test.zh
 
 Any sequence-to-sequence model of transformers can be named, and with --backend a folder that `convert --to`
-has written for an engine. An empty line stays empty.
+has written for an engine. An empty line stays empty. With --n_best, --alignment or --json, each line is
+JSON: the list of translations that the pipeline gives, best first, with their scores.
 
 Files of any length need no more memory than short ones. What is translated grows beside the output, as
 `test.en.partial`; after an interruption, the same command goes on where it stopped.
@@ -17,11 +19,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts import (
@@ -33,12 +36,18 @@ from vanilla_transformer.scripts import (
     is_stream,
     load_translator,
     parser_of,
+    positive,
+    positive_number,
+    random_seed,
     read_lines,
     read_only_once,
     run_script,
     sentence,
     write_lines,
 )
+
+if TYPE_CHECKING:
+    from vanilla_transformer.modeling.translation_vanilla_transformer import Translation
 
 # From this many lines on, a progress bar is worth its line on the screen.
 LONG_INPUT = 200
@@ -67,6 +76,26 @@ def parser() -> argparse.ArgumentParser:
         help="UTF-8 text, one sentence a line, plain or packed (.gz, .bz2, .xz); - is standard input",
     )
     options.add_argument("--output", metavar="FILE", help="where to write; default: standard output")
+    options.add_argument(
+        "--n_best", type=positive, metavar="N", help="so many translations of each sentence, as JSON"
+    )
+    options.add_argument(
+        "--alignment",
+        action="store_true",
+        help="also the source token that each target token attends to most, as JSON",
+    )
+    options.add_argument(
+        "--do_sample", action="store_true", help="draw each token at random, as for back-translation"
+    )
+    options.add_argument("--top_k", type=positive, help="draw from the k most probable tokens; default: all")
+    options.add_argument("--temperature", type=positive_number, help="of the draw; default: 1")
+    options.add_argument(
+        "--seed",
+        type=random_seed,
+        default=1,
+        help="of the draw, which is another where an interrupted run goes on; default: %(default)s",
+    )
+    options.add_argument("--json", action="store_true", help="a line of JSON for each sentence, with scores")
     add_model_options(options, required=True)
     return options
 
@@ -79,10 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
+    search = search_options(args)
     check_output(args.output, args.input or [])
     sentences, total = open_input(args)
     model, tokenizer = load_translator(args)
-    from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translate
+    _check_ranking(args, search, model)
+    from transformers import set_seed
+
+    from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translations
 
     typed = total is None and sys.stdin.isatty()
     if typed:
@@ -93,7 +126,9 @@ def run(args: argparse.Namespace) -> None:
     done = partial.done if partial else 0
     if done:
         print(f"going on behind line {done}", file=sys.stderr)
-    translations = translate(
+    if args.do_sample:
+        set_seed((args.seed + done) % 2**32)
+    found = translations(
         model,
         tokenizer,
         islice(sentences, done, None),
@@ -102,22 +137,73 @@ def run(args: argparse.Namespace) -> None:
         total=total,
         done=done,
         window=1 if typed else WINDOW,
-        **generate_options(args),
+        num_return_sequences=args.n_best or 1,
+        scores=_as_json(args),
+        attention=args.alignment,
+        **search,
     )
+    lines = (_line_of(args, ranked) for ranked in found)
     if partial:
-        partial.write(translations)
+        partial.write(lines)
     else:
-        write_lines(translations, args.output)
+        write_lines(lines, args.output)
+
+
+def search_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `generate()` that say how translations are searched for, or drawn.
+
+    Raises:
+        InputError: an option of sampling without it.
+    """
+    names = ("top_k", "temperature")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if not args.do_sample:
+        for name in given:
+            raise InputError(f"`--{name}` goes together with `--do_sample`.")
+        return generate_options(args)
+    # transformers' own default would be the 50 most probable, and the folder may say something else.
+    plain = {"do_sample": True, "num_beams": 1, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
+    return plain | given | generate_options(args)
+
+
+def _check_ranking(args: argparse.Namespace, search: dict[str, Any], model: Any) -> None:
+    """Refuse more translations than the search finds, and attention of an engine that shows none."""
+    beams, drawn = (
+        search.get(name) or getattr(model.generation_config, name) for name in ("num_beams", "do_sample")
+    )
+    beams = beams or 1
+    if (args.n_best or 1) > beams and not (drawn and beams == 1):
+        raise InputError(
+            f"`--n_best` must be at most the beams of the search, {beams}, but is {args.n_best} instead:"
+            " raise `--num_beams`."
+        )
+    if args.alignment and args.backend:
+        raise InputError(f"`--alignment` is not available with `--backend {args.backend}`.")
+
+
+def _as_json(args: argparse.Namespace) -> bool:
+    return args.json or args.alignment or args.n_best is not None
+
+
+def _line_of(args: argparse.Namespace, ranked: Sequence[Translation]) -> str:
+    """What stands in the output for one sentence."""
+    if not _as_json(args):
+        return ranked[0].text
+    from vanilla_transformer.modeling.pipeline_vanilla_transformer import translation_record
+
+    records = [translation_record(one, with_alignment=args.alignment) for one in ranked]
+    return json.dumps(records, ensure_ascii=False)
 
 
 def job_of(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
-    settings = ("tokens_per_batch", "dtype", "backend", "compute_type")
-    options = {name: getattr(args, name) for name in settings}
+    settings = ("tokens_per_batch", "dtype", "backend", "compute_type", "src_lang", "tgt_lang")
+    shown = ("n_best", "alignment", "json", "seed")
+    options = {name: getattr(args, name) for name in settings + shown}
     return {
         "model": digests(model_files(args.model)) or args.model,
         "sources": args.sentences or digests(map(Path, args.input)),
-        "search": generate_options(args) | options,
+        "search": search_options(args) | options,
     }
 
 

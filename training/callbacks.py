@@ -28,14 +28,21 @@ class IntervalCounts:
     seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
 
-    def add(self, batch: Mapping[str, torch.Tensor]) -> None:
-        """Count the tokens of a batch: `labels` (N, S), padded with -100, and `attention_mask` (N, T)."""
+    def add(self, batch: Mapping[str, torch.Tensor], *, decoded: bool = True) -> None:
+        """Count the tokens of a batch: `labels` (N, S), padded with -100, and `attention_mask` (N, T).
+
+        Args:
+            batch: what a forward pass takes.
+            decoded: the labels are a sequence of their own, which a decoder reads. Otherwise they lie on that
+                of the mask, and -100 is no padding there, but what a masked language model need not predict.
+        """
         labels, mask = batch.get("labels"), batch.get("attention_mask")
         if labels is not None:
             targets = int(labels.ne(IGNORED).sum())
             self.target_tokens += targets
-            self.real_positions += targets
-            self.positions += labels.numel()
+            if decoded:
+                self.real_positions += targets
+                self.positions += labels.numel()
         if mask is not None:
             self.real_positions += int(mask.sum())
             self.positions += mask.numel()

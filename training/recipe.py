@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, overload
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .checkpoints import RECIPE_FILE, list_checkpoints
 from .recipe_values import (
     Recipe,
@@ -50,6 +50,8 @@ _GENERATION_TYPES: dict[str, type] = {
 }
 # transformers 5 has these as code on the Hub, which is run only for who trusts it.
 _SEARCHES_ON_THE_HUB = ("num_beam_groups", "penalty_alpha", "dola_layers", "constraints", "force_words_ids")
+# More entries than tokenizers have.
+_ANY_VOCABULARY = 2_000_000
 # What each stack has a field of its own for.
 _STACK_SIZES = ("layers", "attention_heads", "ffn_dim")
 _METRIC = "What the best checkpoint is best in, on validation data."
@@ -187,6 +189,9 @@ class RunRecipe(Recipe):
     )
     logging_steps: int = recipe_key(100, "Log every so many steps.", minimum=1)
     tensorboard: bool = recipe_key(True, "Write TensorBoard logs to output_dir/logs.")
+    report_to: list[str] = recipe_key(
+        [], "Other trackers that the log goes to, as transformers names them: wandb, mlflow, trackio, ..."
+    )
 
     def check(self) -> None:
         """Check what concerns several keys."""
@@ -320,6 +325,9 @@ class RunRecipe(Recipe):
         for key in self.model:
             if self.absent_stack is not None and key.startswith(f"{self.absent_stack}_"):
                 raise InputError(f"`model.{key}` has no effect: this model has no {self.absent_stack}.")
+        generation = getattr(self, "generation", {})
+        if self.absent_stack != "decoder" and generation != default_of("generation", type(self)):
+            _try_search(generation, with_encoder=self.absent_stack is None)
 
     def _one_of(self, keys: Sequence[str]) -> str:
         """The keys as choices; a source comes with its target."""
@@ -420,6 +428,9 @@ class TrainRecipe(RunRecipe, _TranslationData):
         section="Decoding",
     )
     eval_num_beams: int = recipe_key(1, "Beams when validating; 1 is greedy and fast.", minimum=1)
+    samples: int = recipe_key(
+        3, "Validation pairs whose translations are printed with each validation.", minimum=0
+    )
 
     def check(self) -> None:
         """Check what concerns several keys."""
@@ -557,6 +568,35 @@ class ClassifierRecipe(RunRecipe, _ClassifierData):
     def absent_stack(self) -> str:
         """A classifier is an encoder."""
         return "decoder"
+
+
+def _try_search(generation: dict[str, Any], *, with_encoder: bool) -> None:
+    """Take one step of a search with a tiny model, as some values are looked at by `generate()` alone.
+
+    Raises:
+        InputError: what `generate()` says of the settings.
+    """
+    import torch
+
+    from .. import modeling
+    from ..configuration import VanillaTransformerConfig
+    from ..modeling.generation_vanilla_transformer import set_decoding
+
+    sizes: dict[str, Any] = {
+        f"{stack}_{size}": 1 for stack in ("encoder", "decoder") for size in _STACK_SIZES
+    }
+    config = VanillaTransformerConfig(vocab_size=_ANY_VOCABULARY, d_model=2, **sizes)
+    kind = "VanillaTransformerForConditionalGeneration" if with_encoder else "VanillaTransformerForCausalLM"
+    with torch.random.fork_rng(devices=[]):
+        model = getattr(modeling, kind)(config).eval()
+        try:
+            set_decoding(model.generation_config, **generation)
+            ids = torch.tensor([[config.bos_token_id]])
+            model.generate(
+                ids, stopping_criteria=[lambda found, scores: torch.ones(len(found), dtype=torch.bool)]
+            )
+        except (ImportError, ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+            raise InputError(f"`generation` cannot be used: {first_line(error)}") from None
 
 
 RECIPES: tuple[type[RunRecipe], ...] = (TrainRecipe, LanguageModelRecipe, ClassifierRecipe)

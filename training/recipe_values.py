@@ -238,6 +238,8 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return f"{where} is not YAML: {getattr(error, 'problem', None) or 'unreadable characters'}."
 
 
+# What torch and the libraries below it count with is smaller.
+_TOO_LARGE = 2**63
 _KIND_NAMES = {
     str: "a string",
     int: "a whole number",
@@ -253,6 +255,9 @@ def _checked(item: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
     if value is None and _is_optional(annotation):
         return None
     value = converted(item.name, _plain_type(annotation), value)
+    if value == "":
+        nothing = ": null is none" if _is_optional(annotation) else ""
+        raise InputError(f"`{item.name}` must not be empty{nothing}.")
     choices = item.metadata["choices"]
     if choices and value not in choices:
         raise InputError(f"`{item.name}` must be one of {', '.join(choices)}, but is {value!r} instead.")
@@ -262,6 +267,8 @@ def _checked(item: dataclasses.Field[Any], annotation: Any, value: Any) -> Any:
 
 def converted(name: str, kind: type, value: Any) -> Any:
     """`value` as one of the types that a key may have; an `InputError` if it is of another type."""
+    if kind in (int, float) and isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        raise InputError(f"`{name}` must be below 2^63, but has {len(str(abs(value)))} digits.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):

@@ -21,13 +21,14 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
 from transformers.trainer_utils import has_length
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..files import read_json, readable_write_errors, write_text
 from ..modeling.generation_vanilla_transformer import set_decoding
+from ..modeling.pipelines import check_vocabulary
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
@@ -50,6 +51,9 @@ from .run_checks import (
     check_same_pieces,
     check_same_recipe,
     check_start,
+    check_trackers,
+    checkpoint_to_go_on_from,
+    only_run_in,
 )
 from .samples import PrintSamples
 from .tasks import Task, task_of
@@ -100,24 +104,21 @@ def train(recipe: RunRecipe) -> TrainResult:
             longer finite.
     """
     recipe.require_trainable()
-    output_dir = Path(recipe.output_dir)
-    longer = check_same_recipe(recipe, output_dir)
-    if (output_dir / RESULTS_FILE).is_file() and not longer:
-        result = _finished_result(output_dir)
-        print(f"The run in {output_dir} is finished after {result.steps} steps; nothing to do.", flush=True)
+    if result := _finished_result(recipe):
         return result
-    last = checkpoints.last_checkpoint(output_dir)
-    # DeepSpeed has it in a folder of another name.
-    if last is not None and not [*last.glob("optimizer*"), *last.glob("global_step*")]:
-        raise InputError(f"`{last}` has lost its optimizer state, without which the run cannot go on.")
-    if longer and last is None:
-        raise InputError(
-            f"the finished run in `{output_dir}` has no checkpoint left to go on from: give another"
-            f" `output_dir`, and `--init_from {output_dir}` to start at its weights."
-        )
     args = training_arguments(recipe)
     check_processes(args.world_size)
     task = task_of(recipe)
+    _check(task, args)
+    with only_run_in(Path(recipe.output_dir), main=args.should_save):
+        # Another start may have ended it meanwhile.
+        return _finished_result(recipe) or _train(task, args)
+
+
+def _train(task: Task[Any], args: VanillaTransformerTrainingArguments) -> TrainResult:
+    """Train from the last checkpoint, or from the beginning, and finish the run."""
+    recipe = task.recipe
+    last = checkpoint_to_go_on_from(recipe)
     trainer = _build_trainer(task, args)
     if args.should_save:
         _mark_begun(recipe)  # once all went well
@@ -131,18 +132,25 @@ def train(recipe: RunRecipe) -> TrainResult:
             trainer.train(resume_from_checkpoint=str(last))
         elif args.should_save:
             print(
-                f"Early stopping ended the run in {output_dir} after {state['global_step']} steps, so none is"
-                " added: a larger `early_stopping_patience` goes on.",
+                f"Early stopping ended the run in {recipe.output_dir} after {state['global_step']} steps, so"
+                " none is added: a larger `early_stopping_patience` goes on.",
                 flush=True,
             )
     return _finish(task, trainer, seconds)
 
 
-def _finished_result(output_dir: Path) -> TrainResult:
+def _finished_result(recipe: RunRecipe) -> TrainResult | None:
+    """What a run that is as long as it is to be has left; it says so. `None` if there is more to do."""
+    output_dir = Path(recipe.output_dir)
+    longer = check_same_recipe(recipe, output_dir)
+    if longer or not (output_dir / RESULTS_FILE).is_file():
+        return None
     results = read_json(output_dir / RESULTS_FILE)
+    steps = int(results["steps"])
+    print(f"The run in {output_dir} is finished after {steps} steps; nothing to do.", flush=True)
     return TrainResult(
         output_dir=output_dir,
-        steps=int(results["steps"]),
+        steps=steps,
         scores=results["scores"],
         checkpoints=results["checkpoints"],
         finished_before=True,
@@ -190,7 +198,7 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
         ddp_timeout=PREPARATION_SECONDS,
         # Unless told so, processes that a launcher starts on a CPU would not find each other.
         use_cpu=not torch.accelerator.is_available(),
-        report_to="none",
+        report_to=recipe.report_to or "none",
         **renamed,
         **task_of(recipe).arguments(),
     )
@@ -199,7 +207,6 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
 def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -> VanillaTransformerTrainer:
     """The trainer of a run with its data prepared, ready for the first step."""
     recipe, main = task.recipe, args.should_save
-    _check(task, args)
     data = _prepare_data(task, args)
     task.finish_tokenizer(data.tokenizer)
     callbacks = _callbacks(recipe, main=main)
@@ -230,6 +237,7 @@ def _check(task: Task[Any], args: VanillaTransformerTrainingArguments) -> None:
     check_parts(task)
     check_attention(task, args.device)
     check_precision(recipe, args.device, main=args.should_save)
+    check_trackers(recipe)
 
 
 class _Prepared(NamedTuple):
@@ -250,6 +258,8 @@ def _prepare_data(task: Task[Any], args: VanillaTransformerTrainingArguments) ->
         train, report = task.training_rows(data, tokenizer)
         if main and not task.streaming:
             print(f"Training data: {report}", flush=True)
+            if first := task.first_row(train, tokenizer):
+                print(f"The first of them: {first}", flush=True)
         validation = None
         if task.recipe.has_validation:
             try:
@@ -314,11 +324,7 @@ def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
         config = VanillaTransformerConfig.from_preset(recipe.preset, **fields)
         config._attn_implementation = recipe.attn_implementation
         model = task.model_class(config)
-    if len(tokenizer) > model.config.vocab_size:
-        raise InputError(
-            f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
-            f" {model.config.vocab_size}."
-        )
+    check_vocabulary(tokenizer, model.config)
     if task.generation:
         set_decoding(model.generation_config, **task.generation)
     if recipe.word_vectors is not None:
@@ -429,9 +435,13 @@ def _finish(task: Task[Any], trainer: VanillaTransformerTrainer, seconds: float 
     wait()
     scores: dict[str, dict[str, float]] = {}
     if recipe.has_validation:
-        # Its log ended with the training: another entry would open a second one beside it.
-        trainer.remove_callback(TensorBoardCallback)
-        trainer.remove_callback(PrintSamples)
+        # Their logs ended with the training: another entry would open a second one beside it.
+        for kind in (
+            TensorBoardCallback,
+            PrintSamples,
+            *get_reporting_integration_callbacks(recipe.report_to),
+        ):
+            trainer.remove_callback(kind)
         trainer.args.generation_num_beams = None  # as the saved generation defaults say
         best_scores = _scores_of(task, trainer, best)
         same = chosen == [best]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 from transformers import AutoTokenizer
+from transformers.integrations import get_reporting_integration_callbacks
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
-from ..files import is_path, read_json, write_text
+from ..files import is_path, read_json, readable_write_errors, write_text
 from ..modeling.translation_vanilla_transformer import learned_positions
 from . import checkpoints
 from .averaging import refuse_average
@@ -26,6 +32,7 @@ from .tasks import Task
 
 logger = logging.getLogger(__name__)
 
+LOCK_FILE = "training.lock"
 # Fields beside the dropouts that may differ in a model to start from: its weights mean the same.
 _FREE_FIELDS = frozenset({"use_cache", "max_position_embeddings"})
 
@@ -90,6 +97,71 @@ def _has_trained(output_dir: Path) -> bool:
     """Whether a run left anything that took training."""
     made = (output_dir / name for name in (RESULTS_FILE, checkpoints.WEIGHTS_FILE))
     return bool(checkpoints.list_checkpoints(output_dir)) or any(path.exists() for path in made)
+
+
+def checkpoint_to_go_on_from(recipe: RunRecipe) -> Path | None:
+    """The last whole checkpoint of a run; `None` where it begins.
+
+    Raises:
+        InputError: what the run needs to go on is lost.
+    """
+    output_dir = Path(recipe.output_dir)
+    last = checkpoints.last_checkpoint(output_dir)
+    # DeepSpeed has it in a folder of another name.
+    if last is not None and not [*last.glob("optimizer*"), *last.glob("global_step*")]:
+        raise InputError(f"`{last}` has lost its optimizer state, without which the run cannot go on.")
+    if last is None and (output_dir / RESULTS_FILE).is_file():
+        raise InputError(
+            f"the finished run in `{output_dir}` has no checkpoint left to go on from: give another"
+            f" `output_dir`, and `--init_from {output_dir}` to start at its weights."
+        )
+    return last
+
+
+@contextmanager
+def only_run_in(output_dir: Path, *, main: bool) -> Iterator[None]:
+    """No other start of a run trains in the folder meanwhile.
+
+    The lock ends with the process that holds it, whatever ends that. Where the file system knows no locks,
+    there is none.
+
+    Args:
+        output_dir: folder of the run, made where there is none; an empty one is removed in the end.
+        main: whether this process holds the lock, as one of those that train together does; all call this.
+
+    Raises:
+        InputError: another start of a run is at work there, which all processes are told.
+    """
+    lock = FileLock(output_dir / LOCK_FILE, timeout=0)
+    (free,) = broadcast_object_list([main and _acquired(lock, output_dir)])
+    if not free:
+        raise InputError(
+            f"another process trains in `{output_dir}`: wait until it has ended, or give another"
+            " `output_dir`."
+        )
+    try:
+        yield
+    finally:
+        if main:
+            with suppress(OSError):  # on Windows, an open file stays
+                (output_dir / LOCK_FILE).unlink()
+            lock.release()
+            with suppress(OSError):
+                output_dir.rmdir()
+
+
+def _acquired(lock: FileLock, output_dir: Path) -> bool:
+    """Whether no other process holds the lock, as this one does from now on where the file system has any."""
+    with readable_write_errors(output_dir):
+        output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+    return True
 
 
 def check_processes(world_size: int) -> None:
@@ -220,6 +292,21 @@ def multiplies_bfloat16() -> bool:
         return True
     found = torch.cpu.get_capabilities()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def check_trackers(recipe: RunRecipe) -> None:
+    """Refuse a tracker that transformers does not know, or whose package is not installed.
+
+    Raises:
+        InputError: names it.
+    """
+    if "tensorboard" in recipe.report_to:
+        raise InputError("`report_to` is for other trackers: `tensorboard` is a key of its own.")
+    try:
+        for kind in get_reporting_integration_callbacks(recipe.report_to):
+            kind()
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise InputError(f"`report_to`: {first_line(error)}") from None
 
 
 def check_attention(task: Task[Any], device: torch.device) -> None:

@@ -36,18 +36,27 @@ class TranslationScores:
         self.signatures: dict[str, str] = {}
         self.metric = TranslationMetric(keep_in_memory=True)
 
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        scores = self.metric.compute(
-            predictions=self._decode(prediction.predictions),
-            references=self._decode(prediction.label_ids),
-            language=self.language,
-            lowercase=self.lowercase,
+    def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        """The scores of all sentences since the last ones; none yet where `compute_result` is false.
+
+        Args:
+            prediction: ids of translations and labels, (N, S), or a list of such batches.
+            compute_result: false for a batch that others follow (`batch_eval_metrics` of the Trainer).
+        """
+        self.metric.add_batch(
+            predictions=self._decode(prediction.predictions), references=self._decode(prediction.label_ids)
         )
+        if not compute_result:
+            return {}
+        scores = self.metric.compute(language=self.language, lowercase=self.lowercase)
         self.signatures = {name: scores[f"{name}_signature"] for name in ("bleu", "chrf")}
         return {name: float(scores[name]) for name in self.signatures}
 
     def _decode(self, ids: Any) -> list[str]:
+        if isinstance(ids, list):  # of batches (`eval_do_concat_batches=False`)
+            return [text for batch in ids for text in self._decode(batch)]
         ids = ids[0] if isinstance(ids, tuple) else ids
+        ids = ids.numpy(force=True) if isinstance(ids, torch.Tensor) else ids
         filled = np.where(ids < 0, self.tokenizer.pad_token_id, ids)  # -100 pads what is shorter
         return self.tokenizer.batch_decode(filled, skip_special_tokens=True)
 

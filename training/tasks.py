@@ -12,19 +12,20 @@ from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase, T
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
+from ..files import one_line
 from ..modeling import (
     VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
 )
-from ..modeling.translation_vanilla_transformer import learned_positions
+from ..modeling.translation_vanilla_transformer import learned_positions, source_text
 from .classification import ClassificationScores
 from .corpus import Texts, load_labelled_texts, load_pairs, load_texts
 from .filtering import LongSentences, prepare_pairs
 from .recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe, TrainRecipe
 from .recipe_values import one_line_errors
-from .samples import PrintSamples
+from .samples import PrintTexts, PrintTranslations
 from .scoring import TranslationScores
 from .text_collators import ClassifierCollator, TextCollator
 from .texts import (
@@ -128,6 +129,10 @@ class Task(ABC, Generic[R]):
     def arguments(self) -> dict[str, Any]:
         """The Trainer's arguments that only this task has."""
         return {"predict_with_generate": False, "generation_num_beams": None}
+
+    def first_row(self, rows: Any, tokenizer: Any) -> str:
+        """The first of the training rows as text, for the user to see; empty where that tells nothing."""
+        return ""
 
     def finish_tokenizer(self, tokenizer: Any) -> None:
         """Set the tokenizer, once the data are prepared, to what a user of the model will want of it."""
@@ -248,11 +253,27 @@ class TranslationTask(Task[TrainRecipe]):
             "generation_num_beams": recipe.eval_num_beams,
         }
 
+    def first_row(self, rows: Any, tokenizer: Any) -> str:
+        """Source and target, by which files that were exchanged are noticed."""
+        target = tokenizer.decode(rows[0]["labels"], skip_special_tokens=True)
+        return one_line(f"{source_text(tokenizer, rows[0]['input_ids'])} → {target}")
+
     def scores(self, tokenizer: Any) -> Any:
         """BLEU and chrF, unless only the loss is wanted."""
         if self.recipe.metric == "loss":
             return None
         return TranslationScores(tokenizer, language=self.recipe.target_lang)
+
+    def callbacks(self, tokenizer: PreTrainedTokenizerBase, eval_rows: Any) -> list[TrainerCallback]:
+        """Samples with each validation."""
+        recipe = self.recipe
+        if not (recipe.samples and recipe.has_validation):
+            return []
+        return [
+            PrintTranslations(
+                tokenizer, rows=eval_rows, count=recipe.samples, num_beams=recipe.eval_num_beams
+            )
+        ]
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -304,7 +325,7 @@ class LanguageModelTask(Task[LanguageModelRecipe]):
         if not recipe.samples:
             return []
         rows = eval_rows if self.masked else None
-        samples = PrintSamples(
+        samples = PrintTexts(
             tokenizer, count=recipe.samples, prompts=recipe.prompts, rows=rows, seed=recipe.seed
         )
         if not self.masked:

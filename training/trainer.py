@@ -40,6 +40,8 @@ from .segmentation import SPARE_BATCHES, EpochSegmentation
 logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "training_progress.pt"
+# What helps where training diverges.
+AGAINST_LOSS = "lower `learning_rate_scale`, raise `warmup_steps`, clip with `max_grad_norm`"
 
 
 class VanillaTransformerTrainer(HubTrainer):
@@ -87,9 +89,9 @@ class VanillaTransformerTrainer(HubTrainer):
         if args is None:
             args = VanillaTransformerTrainingArguments(output_dir="tmp_trainer")
         ours = isinstance(args, VanillaTransformerTrainingArguments)
-        if ours and processing_class is not None:
+        if processing_class is not None:
             data_collator = data_collator or _default_collator(model, processing_class)
-            if args.predict_with_generate and kwargs.get("compute_metrics") is None:
+            if getattr(args, "predict_with_generate", False) and kwargs.get("compute_metrics") is None:
                 kwargs["compute_metrics"] = TranslationScores(processing_class)
         # The Trainer switches the cache off in the configuration, and would save that with the model.
         self._use_cache = getattr(getattr(model, "config", None), "use_cache", None)
@@ -109,6 +111,8 @@ class VanillaTransformerTrainer(HubTrainer):
             # A shared matrix must be of one module to be split over the processes; here three hold it.
             self.model.set_input_embeddings(self.model.get_input_embeddings())
         self._own_loss = self._model_has_own_loss()
+        config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
+        self._decodes = bool(getattr(config, "is_encoder_decoder", True))
         self._label_smoothing = 0.0
         if self.label_smoother is not None and self._own_loss:
             self._label_smoothing = float(args.label_smoothing_factor)
@@ -249,7 +253,7 @@ class VanillaTransformerTrainer(HubTrainer):
         if self._tokens_per_batch is None:
             return batches, items
         for batch in batches:
-            self._counts.add(batch)
+            self._counts.add(batch, decoded=self._decodes)
         return [_to_device(batch, device) for batch in batches], items
 
     def _begin_epoch(self, global_step: int) -> None:
@@ -308,7 +312,7 @@ class VanillaTransformerTrainer(HubTrainer):
         if self.lr_scheduler is None and getattr(self.args, "paper_schedule", False):
             self.lr_scheduler = get_paper_schedule(
                 self.optimizer if optimizer is None else optimizer,
-                d_model=self.accelerator.unwrap_model(self.model).config.d_model,
+                d_model=_width(self.accelerator.unwrap_model(self.model).config),
                 warmup=self.args.get_warmup_steps(num_training_steps),
                 scale=self.args.learning_rate_scale,
             )
@@ -340,8 +344,8 @@ class VanillaTransformerTrainer(HubTrainer):
         if self.is_in_train and "loss" in logs:
             if not math.isfinite(logs["loss"]):
                 raise InputError(
-                    f"the training loss is {logs['loss']} at step {self.state.global_step}: lower"
-                    " `learning_rate_scale`, raise `warmup_steps`, or use bf16 instead of fp16."
+                    f"the training loss is {logs['loss']} at step {self.state.global_step}:"
+                    f" {AGAINST_LOSS}, or use bf16 instead of fp16."
                 )
             if self._tokens_per_batch is not None:
                 logs.update(self._interval_speed())
@@ -373,7 +377,7 @@ class VanillaTransformerTrainer(HubTrainer):
 
         What it draws at random, if only a seed for its batches, does not change the training after it.
         """
-        with self._counts.paused(), torch.random.fork_rng(devices=[]):
+        with self._counts.paused(), torch.random.fork_rng(devices=[]), self._without_autocast():
             return super().evaluate(*args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
@@ -589,8 +593,7 @@ class VanillaTransformerTrainer(HubTrainer):
         trained = (weight for weight in self.model.parameters() if weight.requires_grad)
         if not all(bool(weight.isfinite().all()) for weight in trained):
             raise InputError(
-                f"after step {self.state.global_step} the weights are nan or infinite: lower"
-                " `learning_rate_scale`, raise `warmup_steps`, or clip with `max_grad_norm`."
+                f"after step {self.state.global_step} the weights are nan or infinite: {AGAINST_LOSS}."
             )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -695,6 +698,22 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if enabled:
             hf_logging.enable_progress_bar()
+
+
+def _width(config: Any) -> int:
+    """The d_model of any model; that of the decoder where encoder and decoder have a configuration each.
+
+    Raises:
+        InputError: the configuration does not say.
+    """
+    for part in (config, config.get_text_config(decoder=True)):
+        for name in ("d_model", "hidden_size"):
+            if isinstance(width := getattr(part, name, None), int):
+                return width
+    raise InputError(
+        f"`paper_schedule` needs the width of the model, which a {type(config).__name__} does not say: set it"
+        " to False, and `learning_rate`."
+    )
 
 
 def _default_collator(model: Any, tokenizer: Any) -> TranslationCollator:

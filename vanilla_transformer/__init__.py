@@ -30,6 +30,7 @@ from .tokenization import FairseqTokenizer, FsmtTokenizer, VanillaTransformerTok
 
 if TYPE_CHECKING:
     from .modeling.half_weights import HalfWeightsConfig
+    from .modeling.pair_scores import score_pairs
     from .modeling.pipeline_vanilla_transformer import TranslationPipeline
     from .modeling.pipelines import pipeline
     from .modeling.translation_vanilla_transformer import translate
@@ -45,6 +46,7 @@ _LAZY = {
     "HalfWeightsConfig": ".modeling.half_weights",
     "TranslationPipeline": ".modeling.pipeline_vanilla_transformer",
     "pipeline": ".modeling.pipelines",
+    "score_pairs": ".modeling.pair_scores",
     "translate": ".modeling.translation_vanilla_transformer",
     "TranslationCollator": ".training",
     "VanillaTransformerTrainer": ".training",
@@ -99,6 +101,7 @@ __all__ = [
     "VanillaTransformerTrainer",
     "VanillaTransformerTrainingArguments",
     "pipeline",
+    "score_pairs",
     "set_decoding",
     "translate",
 ]

@@ -1,6 +1,7 @@
 """The configuration: what it refuses, how it is stored, and the paper's Table 3 row by row."""
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,21 @@ def test_numbers_of_layers_must_not_be_negative(name: str) -> None:
     assert field_after(name, 0) == 0
 
 
-@pytest.mark.parametrize("value", [0.0, -1e-5])
+@pytest.mark.parametrize("value", [0.0, -1e-5, math.nan, math.inf])
 def test_layer_norm_eps_must_be_positive(value: float) -> None:
-    refused(f"`layer_norm_eps` must be positive, but is {value} instead.", layer_norm_eps=value)
+    message = f"`layer_norm_eps` must be positive and finite, but is {value} instead."
+    refused(message, layer_norm_eps=value)
+
+
+@pytest.mark.parametrize("name", ["pad_token_id", "bos_token_id", "decoder_start_token_id"])
+def test_tokens_have_no_negative_numbers(name: str) -> None:
+    refused(f"`{name}` must not be negative, but is -1 instead: None is none.", **{name: -1})
+
+
+def test_kinds_of_problems() -> None:
+    with pytest.raises(ValueError, match="problem_type.*single_label_classification"):
+        VanillaTransformerConfig(problem_type="other")  # type: ignore[arg-type]
+    assert VanillaTransformerConfig(problem_type="regression").problem_type == "regression"
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, 1.0, 7, float("nan")])
@@ -178,6 +191,11 @@ def test_one_stack_alone_has_its_sizes_under_those_names_too() -> None:
     decoder: Any = VanillaTransformerConfig(is_encoder_decoder=False, is_decoder=True, **names)
     assert (decoder.decoder_layers, decoder.decoder_attention_heads, decoder.head_dim) == (2, 4, 16)
     assert (decoder.num_hidden_layers, decoder.num_attention_heads) == (2, 4)
+    decoder.num_hidden_layers = 3
+    assert (decoder.decoder_layers, decoder.encoder_layers) == (3, 3)
+    whole: Any = VanillaTransformerConfig(**names)
+    whole.num_hidden_layers = 3
+    assert (whole.decoder_layers, whole.encoder_layers) == (6, 3)
 
 
 def test_a_saved_configuration_comes_back(tmp_path: Path) -> None:

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel, MarianTokenizer
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-from vanilla_transformer import InputError, VanillaTransformerForConditionalGeneration
+from vanilla_transformer import (
+    InputError,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
+)
 from vanilla_transformer.interop import from_marian, load_marian, save_marian, to_marian
 from vanilla_transformer.interop.marian import SHARED_FIELDS
 from vanilla_transformer.modeling.generation_vanilla_transformer import set_decoding
@@ -206,6 +211,31 @@ def test_a_saved_marian_translates_as_ours(tmp_path: Path, tiny_tokenizer: Any) 
     assert torch.equal(marian.generate(**inputs), model.generate(**inputs))
     words = AutoTokenizer.from_pretrained(tmp_path)
     assert words("w1 w2")["input_ids"] == tiny_tokenizer("w1 w2")["input_ids"]
+
+
+def test_a_saved_tokenizer_of_ours_is_a_plain_one_with_its_settings(tmp_path: Path) -> None:
+    ours = VanillaTransformerTokenizer.train_from_iterator(["a cat", "a dog"] * 3, vocab_size=270)
+    ours.add_special_tokens({"extra_special_tokens": ["<zh>"]})
+    ours.model_max_length, ours.truncation_side, ours.padding_side = 6, "left", "left"
+    ours.chat_template = "{{ messages }}"
+
+    ours.save_pretrained(tmp_path / "hub")
+    # The code beside a model on the Hub is a class of its own.
+    name = "tokenization_vanilla_transformer.VanillaTransformerTokenizer"
+    kind: Any = get_class_from_dynamic_module(name, str(tmp_path / "hub"))
+    copied = kind.from_pretrained(tmp_path / "hub")
+    assert not isinstance(copied, type(ours))
+    for number, tokenizer in enumerate((ours, copied)):
+        folder = tmp_path / str(number)
+        save_marian(translating_model(dtype=torch.float32), folder, tokenizer)
+        assert "auto_map" not in (folder / "tokenizer_config.json").read_text()
+        saved = AutoTokenizer.from_pretrained(folder)
+        assert not isinstance(saved, type(ours))
+        for text in ("a cat", "<zh> a dog and many other things"):
+            options: dict[str, Any] = {"truncation": True, "padding": "max_length"}
+            assert saved(text, **options).input_ids == tokenizer(text, **options).input_ids
+        assert saved.extra_special_tokens == ["<zh>"]
+        assert saved.chat_template == tokenizer.chat_template == ours.chat_template
 
 
 @pytest.mark.parametrize(

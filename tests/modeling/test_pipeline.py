@@ -10,15 +10,13 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
+from foreign_toy import SHAPE, enlarged, mbart
 from helpers import parallel_sentences
 from sentencepiece import SentencePieceTrainer
 from transformers import (
     M2M100Tokenizer,
     MarianConfig,
     MarianMTModel,
-    MBart50Tokenizer,
-    MBartConfig,
-    MBartForConditionalGeneration,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -36,20 +34,6 @@ from vanilla_transformer.modeling.pipeline_vanilla_transformer import alignment
 from vanilla_transformer.modeling.splitting_vanilla_transformer import joined, split_text
 
 SENTENCES = [source for source, _ in parallel_sentences(12)]
-SHAPE: dict[str, Any] = {
-    "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
-}  # fmt: skip
-
-
-def enlarged(model: Any) -> Any:
-    """Weights so large that different sentences are translated differently."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        # Marian's sinusoids are parameters that are not saved.
-        if parameter.dim() > 1 and "embed_positions" not in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.4
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -299,14 +283,6 @@ def test_languages_that_are_written_otherwise_than_their_tokens(
 def test_refusals(pipe: Any, inputs: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pipe(inputs, **options)
-
-
-def mbart() -> tuple[Any, MBart50Tokenizer]:
-    """A model and its tokenizer, which takes languages and is set to en_XX."""
-    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", -1.0), ("▁b", -1.0)]
-    tokenizer = MBart50Tokenizer(vocab=[*pieces, ("en_XX", 0.0), ("fr_XX", 0.0), ("<mask>", 0.0)])
-    config = MBartConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **SHAPE)
-    return enlarged(MBartForConditionalGeneration(config)), tokenizer
 
 
 def test_a_tokenizer_with_languages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from peft import get_peft_model
 from transformers import pipeline
 
 from vanilla_transformer import (
+    InputError,
+    VanillaTransformerConfig,
     VanillaTransformerDecoderModel,
     VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
@@ -20,6 +22,7 @@ from vanilla_transformer import (
     VanillaTransformerModel,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.modeling.pipelines import check_vocabulary
 from vanilla_transformer.modeling.pipelines import pipeline as own_pipeline
 from vanilla_transformer.training import lora_config
 
@@ -141,3 +144,11 @@ def test_an_adapted_model_has_the_tokenizer_of_its_folder(tokenizer: Any, tmp_pa
     for model in (base, adapted, anything):
         with pytest.raises(ValueError, match="`tokenizer` must be given, as the model was not loaded"):
             own_pipeline("translation", model)
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tiny_tokenizer: Any) -> None:
+    config = VanillaTransformerConfig(vocab_size=len(tiny_tokenizer))
+    check_vocabulary(tiny_tokenizer, config)
+    config.vocab_size -= 1
+    with pytest.raises(InputError, match=f"has {len(tiny_tokenizer)} entries, but `vocab_size` of the model"):
+        check_vocabulary(tiny_tokenizer, config)

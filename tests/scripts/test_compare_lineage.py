@@ -50,3 +50,11 @@ def test_rows_of_other_settings_are_not_shown(tmp_path: Path, capsys: pytest.Cap
     assert compare_lineage.main([*words, "300"]) == 0
     assert compare_lineage.main([*words, "400"]) == 2
     assert "holds results made otherwise (vocab_size differ)" in capsys.readouterr().err
+
+
+def test_a_vocabulary_that_is_too_small_is_told_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare_lineage.main(["--vocab_size", "100", "--output_dir", str(tmp_path / "road")]) == 2
+    assert capsys.readouterr().err == "error: `--vocab_size` must be at least 262, but is 100 instead.\n"
+    assert not (tmp_path / "road").exists()

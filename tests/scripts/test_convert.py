@@ -47,6 +47,21 @@ def test_a_state_dict_goes_out_and_comes_back(model_folder: str, tmp_path: Path)
     assert AutoTokenizer.from_pretrained(back)("w1")["input_ids"][-1] == 2
 
 
+def test_a_search_that_transformers_refuses_is_one_line(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, back = tmp_path / "marian", tmp_path / "back"
+    assert convert.main(["--to", "marian", model_folder, "--output", str(out)]) == 0
+    path = out / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_beams": 1, "length_penalty": 2.0}))
+    capsys.readouterr()
+    assert convert.main(["--from", "marian", str(out), "--output", str(back)]) == 2
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert shown.startswith(f"error: the generation config of `{out}` must be mended: ")
+    assert "`length_penalty`" in shown
+    assert not back.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -17,7 +17,6 @@ import pytest
 from tqdm import tqdm
 
 from vanilla_transformer import (
-    VanillaTransformerConfig,
     VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
     VanillaTransformerForMaskedLM,
@@ -31,7 +30,6 @@ from vanilla_transformer.scripts import (
     CORPUS_FILES,
     add_model_options,
     check_output,
-    check_vocabulary,
     corpus_files,
     fail,
     load_model,
@@ -443,11 +441,3 @@ def test_the_embedded_corpus_is_as_large_as_asked_for(tmp_path: Path) -> None:
     assert len(list(read_lines(files["train_source"]))) == 100
     with pytest.raises(InputError, match="holds results made otherwise \\(train_size differ"):
         corpus_files(corpus_options(tmp_path, 200))
-
-
-def test_a_tokenizer_larger_than_the_model_is_refused(tiny_tokenizer: Any) -> None:
-    config = VanillaTransformerConfig(vocab_size=len(tiny_tokenizer))
-    check_vocabulary(tiny_tokenizer, config)
-    config.vocab_size -= 1
-    with pytest.raises(InputError, match=f"has {len(tiny_tokenizer)} entries, but `vocab_size` of the model"):
-        check_vocabulary(tiny_tokenizer, config)

@@ -1,6 +1,7 @@
 """The translate script: where sentences come from, where translations go, and what stops it."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from foreign_toy import mbart
 from helpers import parallel_sentences
 
-from vanilla_transformer import HalfWeightsConfig
+from vanilla_transformer import HalfWeightsConfig, pipeline
 from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
 from vanilla_transformer.modeling.translation_vanilla_transformer import translate as translate_in_python
 from vanilla_transformer.scripts import (
@@ -47,6 +49,61 @@ def test_sentences_as_arguments(
     shown = capsys.readouterr()
     assert shown.out.splitlines() == expected
     assert shown.err == ""
+
+
+def test_several_translations_of_each_sentence_as_json(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, tokenizer = load_model(model_folder, device="cpu")
+    pipe = pipeline("translation", model, tokenizer, device="cpu", max_length=6, num_beams=3)
+    words = ["--num_beams", "3", "--n_best", "2", *SENTENCES[:2], ""]
+    assert run(model_folder, *words) == 0
+    expected = pipe([*SENTENCES[:2], ""], num_return_sequences=2)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
+    assert run(model_folder, "--alignment", SENTENCES[0], "--output", str(tmp_path / "out")) == 0
+    (shown,) = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    (aligned,) = pipe(SENTENCES[0], num_beams=1, return_alignment=True, return_scores=True)
+    assert [shown[0][name] for name in aligned] == [
+        [list(pair) for pair in value] if name == "alignment" else value for name, value in aligned.items()
+    ]
+    assert run(model_folder, "--json", SENTENCES[0]) == 0
+    (plain,) = json.loads(capsys.readouterr().out)
+    assert plain == {name: aligned[name] for name in ("translation_text", "score")}
+
+
+def test_translations_may_be_drawn(model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: dict[str, Any] = {}
+    for seed in ("1", "1", "2"):
+        words = ["--model", model_folder, "--device", "cpu", "--max_length", "9", "--do_sample"]
+        assert translate.main([*words, "--seed", seed, "--n_best", "3", *SENTENCES]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert shown.setdefault(seed, lines) == lines
+    assert shown["1"] != shown["2"]
+    assert len({one["translation_text"] for one in shown["1"][0]}) > 1
+    # One token to draw from is greedy search.
+    assert run(model_folder, "--do_sample", "--top_k", "1", SENTENCES[0]) == 0
+    drawn = capsys.readouterr().out
+    assert run(model_folder, SENTENCES[0]) == 0
+    assert capsys.readouterr().out == drawn
+
+
+def test_the_languages_of_a_model_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, tokenizer = mbart()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    words = ["--model", str(tmp_path), "--device", "cpu", "--max_length", "6", "--num_beams", "1", "a b"]
+    shown = {}
+    for source, target in (("en_XX", "fr_XX"), ("fr_XX", "en_XX")):
+        options = ["--json", "--alignment", "--src_lang", source, "--tgt_lang", target]
+        assert translate.main([*words, *options]) == 0
+        shown[target] = json.loads(capsys.readouterr().out)[0]
+        assert shown[target]["source_tokens"][0] == source
+        assert shown[target]["target_tokens"][0] == target
+    assert translate.main([*words, "--tgt_lang", "xx"]) == 2
+    message = (
+        "error: `tgt_lang` must be a language of the tokenizer, but MBart50Tokenizer does not know 'xx'."
+    )
+    assert capsys.readouterr().err.strip() == message
 
 
 @pytest.mark.skipif(not half_weights_run_here(), reason="this PyTorch has no kernels for them")
@@ -137,7 +194,8 @@ def test_no_line_end_gets_into_the_output(
 ) -> None:
     from vanilla_transformer.modeling import translation_vanilla_transformer as translation
 
-    monkeypatch.setattr(translation, "translate", lambda *_, **__: iter(["a\nb", "c\r\nd"]))
+    found = [[translation.Translation(text)] for text in ("a\nb", "c\r\nd")]
+    monkeypatch.setattr(translation, "translations", lambda *_, **__: iter(found))
     assert run(model_folder, "x", "y") == 0
     assert capsys.readouterr().out == "a b\nc d\n"
 
@@ -165,6 +223,9 @@ def test_broken_utf8_is_told_before_anything_is_written(
         (["w1", "--output", "no/such/folder/out"], "`no/such/folder/out` cannot be written: No such file or"),
         (["w1", "--output", "out.gz"], "error: `out.gz` must not end in .gz"),
         (["w1", "--output", "."], "error: `.` is a folder, not a file."),
+        (["w1", "--top_k", "2"], "error: `--top_k` goes together with `--do_sample`."),
+        (["w1", "--n_best", "2"], "error: `--n_best` must be at most the beams of the search, 1, but is 2"),
+        (["w1", "--src_lang", "en"], "error: `src_lang` must be a language of the tokenizer"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -212,6 +273,8 @@ def test_a_pipe_as_output_is_written_and_stays(
         ["--dtype", "int8"],
         ["--max_length", "0"],
         ["--max_length", "1"],
+        ["--temperature", "0"],
+        ["--temperature", "inf"],
     ],
 )
 def test_options_out_of_range(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,15 +315,15 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes windows of two sentences, and the translation stop, as if by Ctrl-C, behind so many lines."""
     from vanilla_transformer.modeling import translation_vanilla_transformer as translation
 
-    translate_all = translation.translate
+    translate_all = translation.translations
     monkeypatch.setattr(translation, "WINDOW", 2)
 
     def stop_behind(lines: int) -> None:
-        def stopped(*args: Any, **options: Any) -> Iterator[str]:
+        def stopped(*args: Any, **options: Any) -> Iterator[list[Any]]:
             yield from islice(translate_all(*args, **options), lines)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(translation, "translate", stopped if lines else translate_all)
+        monkeypatch.setattr(translation, "translations", stopped if lines else translate_all)
 
     return stop_behind
 

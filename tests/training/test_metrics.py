@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import sacrebleu
+import torch
 from helpers import require_corpus
 from sacremoses import MosesTokenizer
 from transformers import EvalPrediction
@@ -236,6 +237,28 @@ def test_the_metric_works_where_the_libraries_are_told_to_stay_offline(tmp_path:
     }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_validation_scores_alike_however_the_trainer_hands_it_over() -> None:
+    """All at once, as a list of batches (`eval_do_concat_batches`), or batch by batch, as tensors."""
+    references = ["The old cat sees a dog near the house.", "I have a cat.", "You have two dogs."]
+    hypotheses = ["The old cat sees the dog near a house.", "I have a cat.", "You have the dogs."]
+    tokenizer = VanillaTransformerTokenizer.train_from_iterator(references, vocab_size=300)
+    labels, written = (
+        [np.array(tokenizer(texts[k : k + 2], padding=True).input_ids) for k in (0, 2)]
+        for texts in (references, hypotheses)
+    )
+    scores = TranslationScores(tokenizer)
+    expected = score(hypotheses, [references], metrics=("bleu", "chrf"))
+    expected = {name: pytest.approx(expected[name]) for name in ("bleu", "chrf")}
+    assert scores(EvalPrediction(written, labels)) == expected  # type: ignore[arg-type]
+    for _ in range(2):
+        first, last = (
+            EvalPrediction(torch.tensor(written[k]), torch.tensor(labels[k]))  # type: ignore[arg-type]
+            for k in (0, 1)
+        )
+        assert scores(first, compute_result=False) == {}
+        assert scores(last, compute_result=True) == expected
 
 
 @pytest.mark.parametrize("lowercase", [False, True])

@@ -2,8 +2,10 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING
@@ -173,6 +175,12 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         ),
         (["--num_train_epochs", "0"], "`num_train_epochs` must be positive"),
         (["--output_dir", "~/run"], "`output_dir` must be written out, but begins with `~`"),
+        (["--report_to", "[1]"], "`report_to` must be a list of strings"),
+        (["--output_dir", ""], "`output_dir` must not be empty."),
+        (["--tokenizer", ""], "`tokenizer` must not be empty: null is none."),
+        (["--max_steps", "1" + 23 * "0"], "`max_steps` must be below 2.63, but has 24 digits."),
+        (["--learning_rate_scale", "1" + 400 * "0"], "`learning_rate_scale` must be below 2.63"),
+        (["--generation.top_k", "1" + 23 * "0"], "`generation.top_k` must be below 2.63"),
         (["--lowercase", "true", "--tokenizer", "mine"], "`lowercase` is for .* but `tokenizer` gives one"),
     ],
 )
@@ -243,6 +251,31 @@ def test_a_run_needs_data_and_a_length() -> None:
     with pytest.raises(InputError, match="`early_stopping_patience` needs validation data"):
         TrainRecipe(train_file="a.tsv", max_steps=1, early_stopping_patience=3).require_trainable()
     TrainRecipe(train_file="a.tsv", max_steps=1).require_trainable()
+
+
+@pytest.mark.parametrize(
+    ("generation", "message"),
+    [
+        ({"do_sample": True, "temperature": 0.0}, "`temperature` .* strictly positive"),
+        ({"do_sample": True, "top_k": -1}, "`top_k` has to be a strictly positive integer, but is -1"),
+        ({"repetition_penalty": 0.0}, "`penalty` has to be a strictly positive float, but is 0.0"),
+        ({"bad_words_ids": [[-1]]}, "bad_words_ids"),
+        ({"stop_strings": ["."]}, "stop strings"),
+    ],
+)
+def test_a_search_that_cannot_be_is_told_before_training(generation: dict[str, Any], message: str) -> None:
+    """What `generate()` alone looks at would otherwise stop the run at its first validation."""
+    pairs = TrainRecipe(train_file="a.tsv", max_steps=1, generation=generation)
+    texts = LanguageModelRecipe(train_text="a", max_steps=1, generation=generation)
+    state = torch.get_rng_state()
+    for recipe in (pairs, texts):
+        with pytest.raises(InputError, match=f"^`generation` cannot be used: .*{message}"):
+            recipe.require_trainable()
+    # A masked model does not generate.
+    dataclasses.replace(texts, objective="masked").require_trainable()
+    sampled = {"num_beams": 1, "do_sample": True, "top_p": 0.9, "max_length_beyond_source": 7}
+    dataclasses.replace(pairs, generation=sampled).require_trainable()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,11 @@ from transformers import (
 )
 from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    translate,
+)
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import (
     TrainRecipe,
@@ -772,6 +776,80 @@ def test_a_longer_run_needs_what_it_goes_on_from(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no checkpoint left to go on from"):
         train(longer)
     assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_tracker_of_transformers_gets_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, float]] = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            seen.append(kwargs["logs"])
+
+    class Absent(TrainerCallback):
+        def __init__(self) -> None:
+            raise RuntimeError("Absent requires absent to be installed.")
+
+    known = {"toy": Tracker, "absent": Absent}
+    monkeypatch.setattr("transformers.integrations.integration_utils.INTEGRATION_TO_CALLBACK", known)
+    recipe = load_recipe(write_recipe(tmp_path, report_to=["toy"], max_steps=3))
+    state = read_state(list_checkpoints(train(recipe).output_dir)[-1])
+    assert [entry["loss"] for entry in seen if "loss" in entry] == [
+        entry["loss"] for entry in state["log_history"] if "loss" in entry
+    ]
+    # What is computed when the run has ended belongs to no step of it.
+    assert not any("final_loss" in entry for entry in seen)
+    for name, message in {
+        "absent": "`report_to`: Absent requires absent to be installed.",
+        "other": "`report_to`: other is not supported, only toy, absent are supported.",
+        "tensorboard": "`tensorboard` is a key of its own",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            train(load_recipe(write_recipe(tmp_path, name=name, report_to=[name])))
+
+
+def test_a_second_start_in_the_folder_of_a_run_is_refused(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path))
+    folder = Path(recipe.output_dir)
+
+    def again(*_: Any, **__: Any) -> None:
+        with pytest.raises(InputError, match=f"another process trains in `{folder}`"):
+            train(recipe)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(VanillaTransformerTrainer, "train", again)
+        train(recipe)
+    assert train(recipe).steps == 9
+    assert not (folder / "training.lock").exists()
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, train_source=str(tmp_path / "nowhere")))
+    with pytest.raises(InputError, match="does not exist"):
+        train(recipe)
+    assert not Path(recipe.output_dir).exists()
+
+
+def test_validation_prints_translations_and_training_its_first_pair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, max_steps=3, samples=2, metric="bleu"))
+    result = train(recipe)
+    lines = capsys.readouterr().out.splitlines()
+    source, target = (
+        Path(str(name)).read_text().splitlines()[0] for name in (recipe.train_source, recipe.train_target)
+    )
+    assert f"The first of them: {source} → {target}" in lines
+    tokenizer = AutoTokenizer.from_pretrained(result.output_dir)
+    model = VanillaTransformerForConditionalGeneration.from_pretrained(result.output_dir)
+    sides = (Path(str(name)).read_text().splitlines() for name in (recipe.valid_source, recipe.valid_target))
+    pairs = list(zip(*sides, strict=True))[:2]
+    written = translate(model, tokenizer, [source for source, _ in pairs], num_beams=1)
+    expected = [
+        f"step 3: {' '.join(f'{source} → {text.strip()} (reference: {target})'.split())}"
+        for (source, target), text in zip(pairs, written, strict=True)
+    ]
+    assert [line for line in lines if line.startswith("step 3:")] == expected
 
 
 def test_text_of_blank_lines_is_no_text(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from vanilla_transformer import VanillaTransformerForCausalLM, VanillaTransformerForMaskedLM
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.training.samples import PrintSamples
+from vanilla_transformer.training.samples import PrintSamples, PrintTexts
 
 FSDP_CHILD = Path(__file__).with_name("fsdp_texts_on_cpu.py")
 FSDP_CONFIG = Path(__file__).parents[2] / "recipes" / "accelerate" / "fsdp.yaml"
@@ -48,15 +48,15 @@ def test_every_process_computes_the_same_samples_and_one_prints_them(
     settings: dict[str, Any] = {"count": 2, "rows": rows, "seed": 3}
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = evaluated(PrintSamples(tiny_tokenizer, **settings), model, step=5, process=0)
+    first = evaluated(PrintTexts(tiny_tokenizer, **settings), model, step=5, process=0)
     shown = capsys.readouterr().out
     assert shown == "".join(f"step 5: {' '.join(text.split())}\n" for text in first)
     torch.manual_seed(2)
-    assert evaluated(PrintSamples(tiny_tokenizer, **settings), model, step=5, process=1) == first
+    assert evaluated(PrintTexts(tiny_tokenizer, **settings), model, step=5, process=1) == first
     assert capsys.readouterr().out == ""
     torch.manual_seed(1)
     assert torch.equal(torch.get_rng_state(), before)
-    evaluated(PrintSamples(tiny_tokenizer, **settings), model, step=6, process=0)
+    evaluated(PrintTexts(tiny_tokenizer, **settings), model, step=6, process=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -69,7 +69,7 @@ def test_samples_end_with_the_learned_positions(tiny_tokenizer: Any, limit: str)
     )
     # No sample ends by itself.
     model.generation_config.update(do_sample=False, eos_token_id=None, **{limit: 40})
-    samples = PrintSamples(tiny_tokenizer, count=2, prompts=["w1 w2", "w1 w2 w3 w4 w5 w6"])
+    samples = PrintTexts(tiny_tokenizer, count=2, prompts=["w1 w2", "w1 w2 w3 w4 w5 w6"])
     samples.check_prompts(8)
     assert [
         len(tiny_tokenizer(text, add_special_tokens=False).input_ids) for text in samples.samples(model)

@@ -11,6 +11,9 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from training_toy import collate, copy_dataset, copy_pairs, toy_arguments, toy_model
 from transformers import (
+    BertConfig,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
     EvalPrediction,
     GenerationConfig,
     MarianConfig,
@@ -33,6 +36,7 @@ from vanilla_transformer.modeling.loss_vanilla_transformer import IGNORED
 from vanilla_transformer.training import (
     StopWithoutImprovement,
     TextCollator,
+    TranslationCollator,
     VanillaTransformerTrainer,
     load_pairs,
     paper_learning_rate,
@@ -241,6 +245,20 @@ def test_plain_arguments_batch_by_sentences_as_the_stock_trainer(tmp_path: Path)
     assert results[0] == pytest.approx(results[1], rel=1e-6)
 
 
+def test_plain_arguments_have_the_collator_and_the_scores_too(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    data = copy_pairs(8)
+    trainer = VanillaTransformerTrainer(
+        toy_model(),
+        stock_arguments(tmp_path, predict_with_generate=True, per_device_eval_batch_size=3, bf16=False),
+        train_dataset=data,
+        eval_dataset=data,
+        processing_class=tiny_tokenizer,
+    )
+    assert isinstance(trainer.data_collator, TranslationCollator)
+    assert trainer.train().global_step == 4
+    assert {"eval_bleu", "eval_chrf", "eval_perplexity"} <= trainer.evaluate().keys()
+
+
 # Loss
 
 
@@ -360,6 +378,18 @@ def test_updates_have_the_papers_learning_rate_from_the_first_on(tmp_path: Path)
     assert recorder.rates == [paper_learning_rate(step, 16, 3, 2.0) for step in range(1, 7)]
 
 
+def test_the_papers_schedule_for_a_model_of_two_configurations(tmp_path: Path) -> None:
+    """Such a one has no `d_model`; the decoder's width counts."""
+    small: dict[str, Any] = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    halves = [BertConfig(vocab_size=40, hidden_size=width, **small) for width in (32, 16)]
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(*halves)
+    config.decoder_start_token_id, config.pad_token_id = 1, 0
+    trainer = make_trainer(tmp_path, model=EncoderDecoderModel(config))
+    trainer.train()
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
+    assert rates == [paper_learning_rate(step, 16, 10) for step in (1, 2, 3, 4)]
+
+
 def test_the_papers_schedule_can_be_switched_off(tmp_path: Path) -> None:
     recorder = Recorder()
     make_trainer(
@@ -388,6 +418,21 @@ def test_padding_share_counts_source_and_target(tmp_path: Path) -> None:
     trainer.train()
     # Source 4 + 2 of 8, target 4 of 4.
     assert trainer.state.log_history[0]["padding_share"] == round(1 - 10 / 12, 4)
+
+
+def test_padding_share_does_not_count_what_a_masked_model_need_not_predict(
+    tmp_path: Path, tiny_tokenizer: Any
+) -> None:
+    rows = [{"input_ids": ids, "labels": ids} for ids in ([5, 6, 7, 2], [5, 2])]
+    model = VanillaTransformerForMaskedLM(toy_model(vocab_size=len(tiny_tokenizer)).config)
+    trainer = VanillaTransformerTrainer(
+        model,
+        toy_arguments(tmp_path, tokens_per_update=20, tokens_per_device=20, max_steps=1),
+        TextCollator(tiny_tokenizer, Masking(tiny_tokenizer)),
+        train_dataset=rows,
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["padding_share"] == 0.25
 
 
 def test_a_loss_that_is_nan_stops_with_a_clear_error(tmp_path: Path) -> None:
