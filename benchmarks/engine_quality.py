@@ -21,7 +21,10 @@ from typing import Any
 
 import torch
 
-from vanilla_transformer.scripts import load_model, parser_of, read_aligned, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import read_aligned
+from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.options import parser_of
 
 MEGABYTE = 10**6
 ENGINES = {

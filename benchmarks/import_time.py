@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vanilla_transformer.scripts import parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of
 
 TITLES = ("Import", "Seconds", "Times as long as Marian's")
 REFERENCE = "transformers' Marian classes"

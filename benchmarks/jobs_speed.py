@@ -37,7 +37,8 @@ from typing import Any
 
 import torch
 
-from vanilla_transformer.scripts import parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 # d_model, feed-forward width, heads, layers of each stack, vocabulary.

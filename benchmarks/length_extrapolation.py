@@ -23,16 +23,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vanilla_transformer.scripts import (
-    CORPUS_FILES,
-    add_corpus_options,
-    corpus_files,
-    parser_of,
-    positive,
-    read_aligned,
-    run_script,
-    write_lines,
-)
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, add_corpus_options, corpus_files
+from vanilla_transformer.scripts.support.lines import read_aligned, write_lines
+from vanilla_transformer.scripts.support.options import parser_of, positive
 from vanilla_transformer.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,7 +103,7 @@ def ranges(longest: int) -> list[tuple[int, int]]:
 def measure(recipe: TrainRecipe, args: argparse.Namespace, files: Mapping[str, str]) -> dict[str, Any]:
     """Train, unless that is done, translate, and score each range of lengths."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
-    from vanilla_transformer.scripts import load_model
+    from vanilla_transformer.scripts.support.models import load_model
     from vanilla_transformer.training.run import train
 
     started = time.perf_counter()

@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from vanilla_transformer.configuration import PRESETS, VanillaTransformerConfig
-from vanilla_transformer.scripts import add_corpus_options, corpus_files, parser_of, positive, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.corpora import add_corpus_options, corpus_files
+from vanilla_transformer.scripts.support.options import parser_of, positive
 from vanilla_transformer.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]

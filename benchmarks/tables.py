@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)

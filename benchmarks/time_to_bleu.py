@@ -30,7 +30,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import load_model, parser_of, positive, read_aligned, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import read_aligned
+from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.options import parser_of, positive
 from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
 from vanilla_transformer.training.recipe_values import apply_overrides, parse_overrides
 

@@ -20,7 +20,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from vanilla_transformer.scripts import parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from vanilla_transformer.scripts import fail, run_script
+from vanilla_transformer.scripts.support.console import fail, run_script
 
 PROGRAM = "vanilla-transformer"
 

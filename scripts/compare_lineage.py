@@ -22,7 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import add_corpus_options, corpus_files, parser_of, positive, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.corpora import add_corpus_options, corpus_files
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 MODELS = (
     *("ngram1", "ngram2", "ngram3", "nnlm", "cbow", "skip_gram"),

@@ -30,7 +30,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError, first_line
-from vanilla_transformer.scripts import load_model, parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.options import parser_of
 
 if TYPE_CHECKING:
     from vanilla_transformer import VanillaTransformerForConditionalGeneration

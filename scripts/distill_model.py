@@ -29,7 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.inspection.text import render_table
-from vanilla_transformer.scripts import load_model, parser_of, positive, read_aligned, run_script, say
+from vanilla_transformer.scripts.support.console import run_script, say
+from vanilla_transformer.scripts.support.lines import read_aligned
+from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 if TYPE_CHECKING:
     from vanilla_transformer.training.recipe import TrainRecipe

@@ -20,16 +20,10 @@ from typing import Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import one_line
-from vanilla_transformer.scripts import (
-    add_model_options,
-    check_output,
-    generate_options,
-    load_translator,
-    parser_of,
-    read_aligned,
-    run_script,
-    write_lines,
-)
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import check_output, read_aligned, write_lines
+from vanilla_transformer.scripts.support.models import add_model_options, generate_options, load_translator
+from vanilla_transformer.scripts.support.options import parser_of
 
 LABELS = {
     "bleu": "BLEU",

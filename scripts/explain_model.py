@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import load_model, parser_of, positive, run_script, sentence
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.options import parser_of, positive, sentence
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from vanilla_transformer.scripts import parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import parser_of, positive, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,9 @@ import argparse
 from collections.abc import Sequence
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import load_model, parser_of, positive, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 
 def _port(text: str) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of
 
 
 def parser() -> argparse.ArgumentParser:

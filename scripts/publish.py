@@ -15,7 +15,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vanilla_transformer.scripts import parser_of, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.options import parser_of
 
 if TYPE_CHECKING:
     from vanilla_transformer.training.publishing import Publication

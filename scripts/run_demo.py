@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vanilla_transformer.inspection.text import render_table
-from vanilla_transformer.scripts import fail, load_model, open_demo, parser_of, run_script, say
+from vanilla_transformer.scripts import open_demo
+from vanilla_transformer.scripts.support.console import fail, run_script, say
+from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.options import parser_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -20,17 +20,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vanilla_transformer.scripts import (
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import check_output, write_lines
+from vanilla_transformer.scripts.support.models import (
     add_language_options,
     add_loading_options,
-    check_output,
     load_named_model,
-    parser_of,
-    positive,
-    run_script,
     set_languages,
-    write_lines,
 )
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 if TYPE_CHECKING:
     from vanilla_transformer.modeling.pair_scores import PairScore

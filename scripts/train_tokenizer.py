@@ -13,7 +13,9 @@ from pathlib import Path
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import readable_write_errors
-from vanilla_transformer.scripts import parser_of, positive, read_lines, read_only_once, run_script
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import read_lines, read_only_once
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 
 def parser() -> argparse.ArgumentParser:

@@ -27,23 +27,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import (
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import (
     STANDARD_INPUT,
     PartialFile,
-    add_model_options,
     check_output,
-    generate_options,
     is_stream,
-    load_translator,
+    read_lines,
+    read_only_once,
+    write_lines,
+)
+from vanilla_transformer.scripts.support.models import add_model_options, generate_options, load_translator
+from vanilla_transformer.scripts.support.options import (
     parser_of,
     positive,
     positive_number,
     random_seed,
-    read_lines,
-    read_only_once,
-    run_script,
     sentence,
-    write_lines,
 )
 
 if TYPE_CHECKING:

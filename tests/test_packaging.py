@@ -93,11 +93,17 @@ def test_the_version_is_the_same_everywhere(face: dict[str, Any]) -> None:
     assert face["version"] == PROJECT["project"]["version"]
 
 
+def folder_of(package: str) -> str:
+    """Where setuptools finds a package: a folder of its own, or one in that of the package above."""
+    above, _, name = package.rpartition(".")
+    return FOLDERS.get(package) or f"{folder_of(above)}/{name}"
+
+
 def test_every_folder_with_a_package_in_it_is_installed() -> None:
-    with_package = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("*/__init__.py")}
-    with_package -= {"tests", "benchmarks"}
-    assert {FOLDERS[name] for name in PACKAGES} == with_package
-    assert not list(ROOT.glob("[!.]*/*/__init__.py"))
+    found = (path.parent for depth in ("*", "[!.]*/*") for path in ROOT.glob(f"{depth}/__init__.py"))
+    with_package = {folder.relative_to(ROOT).as_posix() for folder in found} - {"tests", "benchmarks"}
+    assert {folder_of(name) for name in PACKAGES} == with_package
+    assert not list(ROOT.glob("[!.]*/*/*/__init__.py"))
 
 
 def requirements_of(name: str, extras: frozenset[str], seen: dict[str, frozenset[str]]) -> Iterator[str]:
@@ -274,7 +280,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     sources = {
         f"{name.replace('.', '/')}/{path.name}"
         for name in PACKAGES
-        for path in (ROOT / FOLDERS[name]).iterdir()
+        for path in (ROOT / folder_of(name)).iterdir()
         if path.suffix in (".py", ".yaml") or path.name in ("py.typed", "model_card.md")
     } | {
         f"vanilla_transformer/recipes/accelerate/{path.name}"

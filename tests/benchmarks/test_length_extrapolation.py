@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import load_benchmark, write_parallel_files
 
-from vanilla_transformer.scripts import CORPUS_FILES
+from vanilla_transformer.scripts.support.corpora import CORPUS_FILES
 
 extrapolation = load_benchmark("length_extrapolation")
 

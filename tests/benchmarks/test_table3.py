@@ -11,7 +11,7 @@ from helpers import load_benchmark, write_parallel_files
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.configuration import PRESETS
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts import CORPUS_FILES
+from vanilla_transformer.scripts.support.corpora import CORPUS_FILES
 from vanilla_transformer.training.recipe import load_recipe
 
 table3 = load_benchmark("table3")

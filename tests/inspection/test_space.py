@@ -132,7 +132,7 @@ def test_a_space_runs_from_what_was_sent(hub: Hub, run: Path, tmp_path: Path) ->
     client: Any = pytest.importorskip(
         "gradio_client", reason="gradio is not installed: pip install '.[demo]'"
     )
-    from vanilla_transformer.scripts import load_model
+    from vanilla_transformer.scripts.support.models import load_model
 
     publish(run, "me/zh-en", space=True, token=TOKEN)
     expected = Translator(*load_model(str(run), device="cpu")).translate(SENTENCE, 3)

@@ -18,7 +18,8 @@ from vanilla_transformer.lineage.senses import (
     split_sentences,
     vectors_in_context,
 )
-from vanilla_transformer.scripts import CORPUS_FILES, compare_lineage
+from vanilla_transformer.scripts import compare_lineage
+from vanilla_transformer.scripts.support.corpora import CORPUS_FILES
 from vanilla_transformer.training.arguments import CPU_TOKENS
 
 SETTINGS = {"vocab_size": 340, "steps": 2, "tokens_per_update": 400, "width": 8}

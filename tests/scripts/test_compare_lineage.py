@@ -7,7 +7,8 @@ import pytest
 from helpers import write_parallel_files
 
 from vanilla_transformer.lineage import road
-from vanilla_transformer.scripts import CORPUS_FILES, compare_lineage
+from vanilla_transformer.scripts import compare_lineage
+from vanilla_transformer.scripts.support.corpora import CORPUS_FILES
 
 
 def test_the_options_name_every_milestone() -> None:

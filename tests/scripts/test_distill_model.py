@@ -11,7 +11,8 @@ from training_toy import write_recipe
 from vanilla_transformer import translate
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.modeling import translation_vanilla_transformer
-from vanilla_transformer.scripts import distill_model, load_model
+from vanilla_transformer.scripts import distill_model
+from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.training import distillation
 from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
 from vanilla_transformer.training.recipe import load_recipe

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from vanilla_transformer.modeling.engines import ENGINES
-from vanilla_transformer.scripts import BACKENDS, convert, evaluate_model, translate
+from vanilla_transformer.scripts import convert, evaluate_model, translate
+from vanilla_transformer.scripts.support.models import BACKENDS
 
 SENTENCES = ["w1 w2 w3", "", "w4 n1 w7 w8 w9"]
 OPTIONS = ["--num_beams", "1", "--max_length", "9"]

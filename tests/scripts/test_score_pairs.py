@@ -6,7 +6,8 @@ import pytest
 from helpers import parallel_sentences
 
 from vanilla_transformer import score_pairs as score_in_python
-from vanilla_transformer.scripts import load_model, score_pairs
+from vanilla_transformer.scripts import score_pairs
+from vanilla_transformer.scripts.support.models import load_model
 
 PAIRS = parallel_sentences(7)
 

@@ -22,24 +22,20 @@ from vanilla_transformer import (
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
     pipeline,
-    scripts,
 )
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import one_line
-from vanilla_transformer.scripts import (
-    CORPUS_FILES,
-    add_model_options,
+from vanilla_transformer.scripts.support.console import fail, run_script
+from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, corpus_files
+from vanilla_transformer.scripts.support.lines import (
     check_output,
-    corpus_files,
-    fail,
-    load_model,
-    parser_of,
     read_aligned,
     read_lines,
     read_only_once,
-    run_script,
     write_lines,
 )
+from vanilla_transformer.scripts.support.models import add_model_options, load_model
+from vanilla_transformer.scripts.support.options import parser_of
 
 
 @pytest.mark.parametrize(
@@ -163,7 +159,10 @@ def body():
     assert open(os.devnull).fileno() == 3, "a file opened later must not become standard output"
     raise InputError("that nobody sees")
 """
-    code = f"from vanilla_transformer.scripts import *\n{body}\nraise SystemExit(run_script(body))"
+    modules = "\n".join(
+        f"from vanilla_transformer.scripts.support.{name} import *" for name in ("console", "lines")
+    )
+    code = f"{modules}\n{body}\nraise SystemExit(run_script(body))"
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code])
     assert done.returncode == 2
 
@@ -172,7 +171,9 @@ def body():
 def test_what_the_encoding_lacks_is_printed_as_an_escape(encoding: str) -> None:
     code = """
 import sys
-from vanilla_transformer.scripts import parser_of, run_script, write_lines
+from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import write_lines
+from vanilla_transformer.scripts.support.options import parser_of
 def body():
     print("猫")
     write_lines(["猫"], None)  # translations are UTF-8 wherever they go
@@ -320,7 +321,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     full = raising(OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr(scripts.os, "replace", lambda *_: full())
+    monkeypatch.setattr(os, "replace", lambda *_: full())
     assert run_script(lambda: write_lines(["a"], str(tmp_path / "out.txt"))) == 2
     assert capsys.readouterr().err == "error: No space left on device\n"
     assert not list(tmp_path.iterdir())

@@ -19,13 +19,8 @@ from helpers import parallel_sentences
 from vanilla_transformer import HalfWeightsConfig, pipeline
 from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
 from vanilla_transformer.modeling.translation_vanilla_transformer import translate as translate_in_python
-from vanilla_transformer.scripts import (
-    explain_model,
-    load_model,
-    load_translator,
-    plot_attention,
-    translate,
-)
+from vanilla_transformer.scripts import explain_model, plot_attention, translate
+from vanilla_transformer.scripts.support.models import load_model, load_translator
 
 SENTENCES = [source for source, _ in parallel_sentences(9)]
 OPTIONS = ["--num_beams", "1", "--max_length", "6"]

@@ -1,0 +1,46 @@
+"""The four files of a corpus: the user's own, or those of the embedded one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.scripts.support.options import positive
+
+CORPUS_FILES = ("train_source", "train_target", "valid_source", "valid_target")
+
+
+def add_corpus_options(parser: argparse.ArgumentParser, *, train_size: int) -> None:
+    """The options for text of the user's own, instead of `train_size` pairs of the embedded corpus."""
+    for name in CORPUS_FILES:
+        parser.add_argument(f"--{name}", metavar="FILE", help="text of your own, all four or none")
+    parser.add_argument(
+        "--train_size",
+        type=positive,
+        default=train_size,
+        help="training pairs of the embedded corpus; default: %(default)s",
+    )
+
+
+def corpus_files(args: argparse.Namespace) -> dict[str, str]:
+    """The four files that are given, or those of the embedded corpus, written into `args.output_dir`.
+
+    Raises:
+        InputError: some of the four are given, but not all; or the folder holds a corpus of another size.
+    """
+    given = {name: getattr(args, name) for name in CORPUS_FILES}
+    if all(given.values()):
+        return given
+    if any(given.values()):
+        raise InputError(f"give all of {', '.join(f'`--{name}`' for name in CORPUS_FILES)}, or none.")
+    from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
+    from vanilla_transformer.training.reports import check_settings
+
+    folder = Path(args.output_dir, "corpus")
+    settings = folder / "settings.json"
+    if not settings.is_file():  # which is written last
+        write_corpus(build_corpus(train_size=args.train_size), folder)
+    check_settings(settings, {"train_size": args.train_size})
+    names = ("train.zh", "train.en", "valid.zh", "valid.en")
+    return {side: str(folder / name) for side, name in zip(CORPUS_FILES, names, strict=True)}
