@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_toy import mbart
+from foreign_toy import SHAPE, enlarged, mbart
 from helpers import parallel_sentences
+from transformers import (
+    FSMTConfig,
+    FSMTForConditionalGeneration,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+)
 
 from vanilla_transformer import InputError, VanillaTransformerForConditionalGeneration, score_pairs
 from vanilla_transformer.modeling import pair_scores
@@ -47,6 +53,30 @@ def test_a_foreign_model_with_languages() -> None:
         loss = model(**inputs).loss.item()
         assert score.log_probability == pytest.approx(-loss * score.tokens, rel=1e-5)
         assert math.isfinite(score.log_probability)
+
+
+@pytest.mark.parametrize("kind", ["m2m100", "fsmt"])
+def test_models_that_make_their_decoder_inputs_otherwise(kind: str, tiny_tokenizer: Any) -> None:
+    """M2M100 leaves that to its loss, and FSMT fills up the labels that it is given, but only if asked."""
+    tokens: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    shape: dict[str, Any] = SHAPE | tokens | {"decoder_start_token_id": 2, "max_position_embeddings": 64}
+    size = len(tiny_tokenizer)
+    model: Any
+    if kind == "m2m100":
+        model = M2M100ForConditionalGeneration(M2M100Config(vocab_size=size, **shape))
+    else:
+        vocabularies: dict[str, Any] = {"langs": ["en", "de"], "src_vocab_size": size, "tgt_vocab_size": size}
+        model = FSMTForConditionalGeneration(FSMTConfig(**vocabularies, **shape))
+    model = enlarged(model)
+    together = list(score_pairs(model, tiny_tokenizer, PAIRS))
+    for pair, score in zip(PAIRS, together, strict=True):
+        inputs = tiny_tokenizer(pair[0], text_target=pair[1], return_tensors="pt")
+        sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        target = inputs["labels"][0]
+        shifted = torch.cat((torch.tensor([2]), target[:-1]))[None]
+        found = model(**sources, decoder_input_ids=shifted, use_cache=False).logits[0].log_softmax(-1)
+        expected = found[range(len(target)), target].sum().item()
+        assert score.log_probability == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_cannot_be_scored(tiny_tokenizer: Any) -> None:
