@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..errors import InputError
@@ -39,7 +41,10 @@ class PrintSamples(TrainerCallback, ABC):
             texts = self.samples(model)
         if state.is_world_process_zero:
             for text in texts:
-                print(f"step {state.global_step}: {' '.join(text.split())}", flush=True)
+                tqdm.write(
+                    f"step {state.global_step}: {' '.join(text.split())}"
+                )  # above the bar of the steps
+            sys.stdout.flush()
 
 
 class PrintTranslations(PrintSamples):
