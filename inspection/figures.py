@@ -160,17 +160,16 @@ def plot_positions(encodings: torch.Tensor) -> Figure:
     """
     encodings = encodings.detach().double().cpu()
     length, width = encodings.shape
-    products = encodings @ encodings.T
+    starts = (0, length // 2)
+    products = encodings[list(starts)] @ encodings.T
     figure = new_figure(13, 4.2)
     left, right = figure.subplots(1, 2)
     image = left.imshow(encodings.numpy(), cmap=COLOURS, aspect="auto", interpolation="nearest")
     figure.colorbar(image, ax=left)
     left.set(title=f"positional encodings {shape(encodings)}", xlabel="dimension", ylabel="position")
-    for start, style in zip((0, length // 2), ("-", "--"), strict=True):
+    for start, row, style in zip(starts, products, ("-", "--"), strict=True):
         distances = torch.arange(length) - start
-        right.plot(
-            distances.numpy(), products[start].numpy(), style, color="black", label=f"from position {start}"
-        )
+        right.plot(distances.numpy(), row.numpy(), style, color="black", label=f"from position {start}")
     right.axvline(0, color="grey", linewidth=0.5)
     right.set(title=f"dot products of encodings (d = {width})", xlabel="distance", ylabel="dot product")
     right.legend()

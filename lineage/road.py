@@ -16,6 +16,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, set_seed
 
 from ..configuration import VanillaTransformerConfig
+from ..errors import InputError, first_line
 from ..files import read_json, write_text
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.translation_vanilla_transformer import translate
@@ -88,7 +89,10 @@ Look: TypeAlias = Callable[[Journey, PreTrainedModel], dict[str, Any]]
 def prepare(files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, **settings: Any) -> Journey:
     """Read the four files (`train_source`, ... `valid_target`) and train the one tokenizer on them."""
     pairs = load_pairs(source=files["train_source"], target=files["train_target"])
-    tokenizer = VanillaTransformerTokenizer.train_from_iterator(Texts(pairs), vocab_size=vocab_size)
+    try:
+        tokenizer = VanillaTransformerTokenizer.train_from_iterator(Texts(pairs), vocab_size=vocab_size)
+    except ValueError as error:
+        raise InputError(f"no tokenizer can be trained: {first_line(error)}") from error
     train, _ = prepare_pairs(pairs, tokenizer)
     valid_pairs = load_pairs(source=files["valid_source"], target=files["valid_target"])
     valid, _ = prepare_pairs(valid_pairs, tokenizer, long_sentences="keep")

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, ModelCardData
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import PushToHubMixin
@@ -72,6 +72,11 @@ _TASKS = {
     "AutoModelForTokenClassification": "token-classification",
 }
 _HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr")
+# Weights of a whole model, of no variant, and what an earlier commit may have left of such, or of an adapter.
+_MODEL_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+_OTHER_WEIGHTS = re.compile(
+    rf"{_MODEL_WEIGHTS.pattern}|model\.safetensors\.index\.json|adapter_(model\.safetensors|config\.json)"
+)
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 _REASONS = {
     401: "the Hub does not know you: log in with `hf auth login`, or give a valid token",
@@ -116,13 +121,19 @@ def _listed(names: Sequence[str], repo_type: str = "model") -> list[str]:
     return [name for name in names if any(fnmatch(name, pattern) for pattern in allowed)]
 
 
-def check_contents(folder: str | Path, names: Sequence[str]) -> None:
+def check_contents(folder: str | Path, names: Sequence[str], origin: str | Path | None = None) -> None:
     """Look into the files to be sent.
+
+    Args:
+        folder: where they lie.
+        names: their names there.
+        origin: the folder that they were taken from, which they must not name either.
 
     Raises:
         ValueError: weights that are not safetensors, or text with an access token or a path of this machine.
     """
-    private = [f"{path}/" for path in (Path.home(), Path(folder).absolute()) if len(path.parts) > 1]
+    places = (Path.home(), Path(folder).absolute(), Path(origin or folder).absolute())
+    private = [f"{path}/" for path in places if len(path.parts) > 1]
     for name in names:
         path = Path(folder) / name
         if path.suffix == ".safetensors":
@@ -194,7 +205,9 @@ def upload(
         )
     check_contents(folder, names)
     prefix = f"{path_in_repo}/" if path_in_repo else ""
-    operations = [CommitOperationAdd(f"{prefix}{name}", str(Path(folder) / name)) for name in names]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(f"{prefix}{name}", str(Path(folder) / name)) for name in names
+    ]
     api = HfApi()
     with clear_hub_errors(repo_id):
         repo_id = api.create_repo(
@@ -212,6 +225,9 @@ def upload(
             repo_id, CARD_FILE, repo_type=repo_type, revision=revision, token=token
         ):
             operations.append(CommitOperationAdd(CARD_FILE, str(card).encode()))
+        if any(map(_MODEL_WEIGHTS.fullmatch, names)):
+            there = api.list_repo_files(repo_id, repo_type=repo_type, revision=revision, token=token)
+            operations += [CommitOperationDelete(name) for name in _superseded(there, names, prefix)]
         return api.create_commit(
             repo_id,
             operations,
@@ -222,6 +238,12 @@ def upload(
             revision=revision,
             create_pr=create_pr,
         )
+
+
+def _superseded(there: Sequence[str], names: Sequence[str], prefix: str) -> list[str]:
+    """Files of a repository that would be loaded instead of the weights sent now, or before them."""
+    at_place = (name.removeprefix(prefix) for name in there if name.startswith(prefix))
+    return [f"{prefix}{name}" for name in at_place if _OTHER_WEIGHTS.fullmatch(name) and name not in names]
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def add_references(folder: str | Path) -> None:
     for architecture in values.get("architectures") or [""]:
         _update_json(config, code_references(architecture))
     tokenizer = Path(folder) / "tokenizer_config.json"
-    name = json.loads(tokenizer.read_text("utf-8"))["tokenizer_class"] if tokenizer.is_file() else None
+    name = json.loads(tokenizer.read_text("utf-8")).get("tokenizer_class") if tokenizer.is_file() else None
     for cls in auto_classes()["AutoTokenizer"]:
         if cls.__name__ == name:
             _update_json(tokenizer, {"auto_map": {"AutoTokenizer": [class_reference(cls), None]}})
@@ -193,6 +193,7 @@ def _exchange(beside: Path, final: Path) -> None:
     kept = beside / ".earlier"
     kept.mkdir()
     moved: list[Path] = []
+    there = {path for path in new if (final / path).exists()}
     try:
         for path in new:
             (final / path).parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +202,9 @@ def _exchange(beside: Path, final: Path) -> None:
             moved.append(path)
     except BaseException:
         for number, path in enumerate(moved):
-            _put_back(kept / str(number), final / path)
+            # Where nothing could be kept, the new file is all that there is.
+            if (kept / str(number)).exists() or path not in there:
+                _put_back(kept / str(number), final / path)
         raise
     variants = {_variant(path.name) for path in new} - {None}
     for path in final.iterdir():

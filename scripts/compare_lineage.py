@@ -61,12 +61,14 @@ def run(args: argparse.Namespace) -> None:
     _check_gensim(args.models)
     files = corpus_files(args)
     from vanilla_transformer.lineage import pictures, road
+    from vanilla_transformer.training.parallel_files import file_digest
     from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
     names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
     folder = Path(args.output_dir)
     settings = {name: getattr(args, name) for name in names}
-    check_settings(folder / "settings.json", settings | files | {"target_lang": args.target_lang})
+    digests = {name: file_digest(Path(path)).hex()[:32] for name, path in files.items()}
+    check_settings(folder / "settings.json", settings | digests | {"target_lang": args.target_lang})
     journey = road.prepare(files, folder, language=args.target_lang, **settings)
     rows = road.travel(journey, args.models)
     table = road.table_rows(rows)

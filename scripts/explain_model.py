@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> None:
     from vanilla_transformer.inspection import explain
 
     model, tokenizer = load_model(args.model, device=args.device)
-    check_range("layer", args.layer, model.config.encoder_layers, model.config.decoder_layers)
-    check_range("head", args.head, model.config.encoder_attention_heads, model.config.decoder_attention_heads)
     try:
         explanation = explain(model, tokenizer, args.sentence, target=args.target)
     except ValueError as error:
         raise InputError(str(error)) from error
+    check_range("layer", args.layer, model.config.encoder_layers, model.config.decoder_layers)
+    check_range("head", args.head, model.config.encoder_attention_heads, model.config.decoder_attention_heads)
     place = {"layer": args.layer - 1, "head": args.head - 1}
     print(explanation.text(**place))
     if args.figures:

@@ -176,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
                 files[item["value"]["path"]] = base64.b64decode(item["value"]["content"])
             elif item["key"] == "lfsFile":
                 files[item["value"]["path"]] = self.hub.large[item["value"]["oid"]]
+            elif item["key"] == "deletedFile":
+                del files[item["value"]["path"]]
         oid = repository.commit(branch, files)
         url = f"{self.hub.endpoint}/{name}/commit/{oid}"
         self.answer({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})

@@ -284,7 +284,9 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
         chosen, held = self._choose(np.diff(np.append(starts, len(order))), draw, last)
         rows = np.split(order, starts[1:])
         batches = [[features[row] for row in rows[batch]] for batch in chosen]
-        return batches, [features[row] for batch in held for row in rows[batch]]
+        # Copies, as the rows of a table without one keep the whole table in memory.
+        kept = (features[row] for batch in held for row in rows[batch])
+        return batches, [{name: np.array(ids) for name, ids in feature.items()} for feature in kept]
 
     def _choose(self, sizes: Ints, draw: np.random.Generator, last: bool) -> tuple[list[int], list[int]]:
         """Return the batches to yield, in their order, and those to hold back.

@@ -32,6 +32,7 @@ WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 # What PEFT saves of a model with adapters, in place of the whole.
 ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -89,9 +90,12 @@ def check_weights(folder: str | Path) -> None:
     """
     folder = Path(folder)
     index = folder / WEIGHTS_INDEX_FILE
-    names = {ADAPTER_FILE if (folder / ADAPTER_FILE).is_file() else WEIGHTS_FILE}
+    adapter = any((folder / name).is_file() for name in (ADAPTER_FILE, ADAPTER_CONFIG_FILE))
+    names = {ADAPTER_FILE if adapter else WEIGHTS_FILE}
     if index.is_file():
-        names = set(read_json(index)["weight_map"].values())
+        names = set((read_json(index).get("weight_map") or {}).values())
+        if not names:
+            raise InputError(f"`{index}` names no weights.")
     for name in sorted(names):
         _check_safetensors(folder / name)
 

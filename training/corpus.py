@@ -227,7 +227,8 @@ def readable(name: str, *, done: str = "read") -> Iterator[None]:
         raise
     except datasets.exceptions.DatasetGenerationError as error:
         raise InputError(f"{name} cannot be {done}: {first_line(_cause(error))}") from error
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    # A data set with a script of its own is a RuntimeError.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"{name} cannot be {done}: {first_line(error)}") from error
 
 

@@ -125,8 +125,9 @@ def origin_of(teacher: str, sources: Sequence[str], generate_kwargs: dict[str, A
     """What decides the translations: the teacher with its tokenizer, the sources, and how it searches."""
     folder = Path(teacher)
     weights = folder / checkpoints.WEIGHTS_FILE
+    shards = _digest_of(folder, ("*.safetensors*",)) if folder.is_dir() else None
     return {
-        "teacher": file_digest(weights).hex()[:32] if weights.is_file() else teacher,
+        "teacher": file_digest(weights).hex()[:32] if weights.is_file() else shards or teacher,
         "tokenizer": _digest_of(folder, _TOKENIZER_FILES),
         "sources": hashlib.blake2b("\n".join(sources).encode(), digest_size=16).hexdigest(),
         "generation": _digest_of(folder, ("generation_config.json",)),

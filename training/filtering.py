@@ -194,6 +194,8 @@ def prepare_pairs(
     probe = _probe(tokenizer)
     if isinstance(pairs, datasets.IterableDataset):
         return _prepare_stream(pairs, _Preparer(tokenizer, limits, StreamReport()), batch_size)
+    if not len(pairs):
+        raise InputError("No sentence pair is left: there was none.")
     preparer = _Preparer(tokenizer, limits)
     prepared = _prepare_dataset(
         pairs, preparer, preparer.fingerprint(pairs._fingerprint, probe), batch_size, num_proc

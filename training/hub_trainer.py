@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
+from ..configuration import VanillaTransformerConfig
+from ..files import read_json
 from ..modeling.hub_vanilla_transformer import check_repo_id, clear_hub_errors
 from ..modeling.saving_vanilla_transformer import files_written_whole
 from . import publishing
+
+logger = logging.getLogger(__name__)
 
 
 class HubTrainer(Seq2SeqTrainer):
@@ -40,14 +45,20 @@ class HubTrainer(Seq2SeqTrainer):
     def create_model_card(self, license: str | None = None, **kwargs: Any) -> None:  # type: ignore[override]
         """Write our model card, see `render_model_card`, to README.md in `output_dir`.
 
+        Of a model that is not of ours, and of an adapter, the Trainer's own.
+
         Args:
             license: identifier of the licence that the card states.
             kwargs: `finetuned_from`, the Hub name of the base model; all else is ignored.
         """
         if not self.is_world_process_zero():
             return
-        name = self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).absolute().name
         folder = Path(self.args.output_dir)
+        path = folder / "config.json"
+        if not path.is_file() or read_json(path).get("model_type") != VanillaTransformerConfig.model_type:
+            super().create_model_card(license=license, **kwargs)
+            return
+        name = self.hub_model_id or self.args.hub_model_id or folder.absolute().name
         base_model = kwargs.get("finetuned_from")
         card = publishing.render_model_card(folder, name, license=license, base_model=base_model)
         with files_written_whole(folder) as beside:
@@ -116,6 +127,7 @@ class HubTrainer(Seq2SeqTrainer):
             )
             for folder in ["", *folders.get(strategy, [])]
         ]
+        jobs = [job for job in jobs if job is not None]
         unfinished = self.push_in_progress.jobs if self.push_in_progress is not None and busy else []  # type: ignore[var-annotated]
         self.push_in_progress = PushInProgress([*unfinished, *jobs])  # type: ignore[arg-type, assignment]
 
@@ -124,5 +136,11 @@ class HubTrainer(Seq2SeqTrainer):
     ) -> Any:
         """Take what may be sent of `folder`, and send it while this process goes on, one after another."""
         name = str(self.hub_model_id)
-        ready = publishing.take(folder, name, license=license, run_dir=self.args.output_dir)
+        try:
+            ready = publishing.take(folder, name, license=license, run_dir=self.args.output_dir)
+        except (ValueError, OSError) as error:
+            if not tolerant:
+                raise
+            logger.warning("%s Training goes on.", error)
+            return None
         return self._hub.run_as_future(publishing.send, ready, name, tolerant=tolerant, **options)

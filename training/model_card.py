@@ -110,20 +110,26 @@ def _model_values(config: dict[str, Any], generation: dict[str, Any]) -> dict[st
     whole = VanillaTransformerConfig.from_dict(config)
     architecture = _architecture(config)
     translates = architecture == "VanillaTransformerForConditionalGeneration"
-    # The sizes of a decoder that stands alone are the encoder's too.
-    second_stack = f" + {whole.decoder_layers}" if whole.is_encoder_decoder else ""
+    layers, heads, ffn_dim = (_of_both(whole, size) for size in ("layers", "attention_heads", "ffn_dim"))
     return {
         "architecture": architecture,
         "translates": translates,
         "parameters": f"{whole.num_parameters:,}" if translates else None,
         "shape": (
-            f"{whole.encoder_layers}{second_stack} layers, width {whole.d_model},"
-            f" {whole.encoder_attention_heads} heads, feed-forward width {whole.encoder_ffn_dim},"
+            f"{layers} layers, width {whole.d_model}, {heads} heads, feed-forward width {ffn_dim},"
             f" {whole.norm_position}-norm"
         ),
         "vocab_size": f"{whole.vocab_size:,}",
         "decoding": _decoding(generation),
     }
+
+
+def _of_both(config: Any, size: str) -> str:
+    """A size of encoder and decoder, "6 + 6" layers for instance; one number where it is that of each."""
+    encoder, decoder = (getattr(config, f"{stack}_{size}") for stack in ("encoder", "decoder"))
+    # The sizes of a decoder that stands alone are the encoder's too.
+    one = not config.is_encoder_decoder or (encoder == decoder and size != "layers")
+    return f"{encoder}" if one else f"{encoder} + {decoder}"
 
 
 def _decoding(generation: dict[str, Any]) -> str:
@@ -186,7 +192,7 @@ def _data_name(recipe: RunRecipe, part: str) -> str | None:
 def _last_part(name: str) -> str:
     """A Hub name as it is, of a path the last part."""
     is_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
-    return Path(name).name if is_path else name
+    return Path(name).name if is_path or Path(name).exists() else name
 
 
 def _recipe_block(recipe: RunRecipe) -> dict[str, str]:
@@ -233,7 +239,8 @@ def _metadata(
     languages = [
         code for code in (getattr(recipe, f"{side}_lang", None) for side in ("source", "target")) if code
     ]
-    scored = [_eval_result(row, str(task)) for row in rows if row["key"] in _SCORES]
+    split = getattr(recipe, "valid_split", None) or "validation"
+    scored = [_eval_result(row, str(task), split) for row in rows if row["key"] in _SCORES]
     return ModelCardData(
         language=languages or None,
         license=license,
@@ -248,12 +255,12 @@ def _metadata(
     )
 
 
-def _eval_result(row: dict[str, Any], task: str) -> EvalResult:
+def _eval_result(row: dict[str, Any], task: str, split: str) -> EvalResult:
     return EvalResult(
         task_type=task,
         dataset_type="custom",
         dataset_name=row["test_set"],
-        dataset_split="validation",
+        dataset_split=split,
         metric_type=row["key"],
         metric_name=row["metric"],
         metric_value=row["value"],
@@ -269,6 +276,8 @@ def metadata_of(card: str) -> dict[str, Any]:
     """
     try:
         data: dict[str, Any] = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
+        if not data:
+            raise ValueError("it must begin with a block of YAML between lines of ---.")
         json.dumps(data, default=str)
     except (ValueError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"the model card has no usable metadata: {' '.join(str(error).split())}") from None

@@ -59,7 +59,11 @@ def open_binary(path: Path, *, unpack: bool = True) -> Iterator[IO[bytes]]:
 
 def check_regular(path: Path) -> None:
     """Raise `InputError` for a pipe or the like, which gives what it holds only once."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    try:
+        regular = path.is_file() or path.is_dir() or not path.exists()
+    except OSError as error:  # of a folder that nobody may enter
+        raise InputError(f"`{path}` cannot be read: {error.strerror or error}.") from None
+    if not regular:
         raise InputError(f"`{path}` must be a regular file, because it is read more than once.")
 
 

@@ -16,7 +16,7 @@ from huggingface_hub import CommitInfo
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
-from ..files import read_json
+from ..files import is_path, read_json
 from ..inspection.space import write_space
 from ..modeling.hub_vanilla_transformer import (
     CARD_FILE,
@@ -176,26 +176,44 @@ def take(
         InputError: there is no whole model in `folder`, or its card has no metadata.
     """
     folder = Path(folder)
-    if not (folder / "adapter_config.json").is_file():
+    if (folder / checkpoints.ADAPTER_CONFIG_FILE).is_file():
+        _check_base(folder)
+    else:
         read_json(folder / "config.json")
-        checkpoints.check_weights(folder)
-    place = Path(run_dir or folder)
+    checkpoints.check_weights(folder)
+    # A checkpoint may be deleted by the run that it is of.
+    is_checkpoint = folder in checkpoints.list_checkpoints(folder.parent)
+    place = Path(run_dir or (folder.parent if is_checkpoint else folder))
     ready = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=place if os.access(place, os.W_OK) else None))
     try:
         for name in files_to_send(folder):
             _take_file(folder / name, ready / name)
         _complete(folder, ready, repo_id, license)
+        checkpoints.check_weights(ready)
+        check_contents(ready, files_to_send(ready), origin=folder)
     except BaseException:
         shutil.rmtree(ready, ignore_errors=True)
         raise
     return ready
 
 
+def _check_base(folder: Path) -> None:
+    """Refuse an adapter whose base nobody else can load."""
+    base = str(read_json(folder / checkpoints.ADAPTER_CONFIG_FILE).get("base_model_name_or_path") or "")
+    if is_path(base) or Path(base).is_dir():
+        raise InputError(
+            f"the adapter in `{folder}` needs the folder `{base}` of this machine: publish that model, and"
+            f" name it as `base_model_name_or_path` in {checkpoints.ADAPTER_CONFIG_FILE}; or merge the two"
+            " (`merge_and_unload`)."
+        )
+
+
 def _take_file(source: Path, target: Path) -> None:
     """A hard link, which costs nothing and outlives the source, or a copy. What is rewritten is copied."""
     if source.suffix == ".safetensors":
         try:
-            os.link(source, target)
+            # Of a link in the Hub's cache, what it leads to.
+            os.link(os.path.realpath(source), target)
             return
         except OSError:
             pass

@@ -505,9 +505,10 @@ def _results(
 
 
 def _hub_dataset(recipe: RunRecipe) -> str | None:
-    """The data set of the recipe, unless it is a folder, as only this working directory can tell."""
+    """The data set that was trained on, unless it is a folder, as only this working directory can tell."""
     name: str | None = getattr(recipe, "dataset", None)
-    return None if name is None or Path(name).exists() else name
+    files = (getattr(recipe, key, None) for key in ("train_source", "train_file"))
+    return None if name is None or any(files) or Path(name).exists() else name
 
 
 def _circumstances(trainer: VanillaTransformerTrainer, seconds: float | None) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def check_start(recipe: RunRecipe) -> None:
         return
     folder = Path(recipe.init_from)
     whole = (checkpoints.WEIGHTS_FILE, checkpoints.WEIGHTS_INDEX_FILE)
-    adapter = folder / "adapter_config.json"
+    adapter = folder / checkpoints.ADAPTER_CONFIG_FILE
     if adapter.is_file() and not any((folder / name).is_file() for name in whole):
         kind = read_json(adapter).get("peft_type")
         raise InputError(

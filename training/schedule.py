@@ -37,6 +37,8 @@ def get_paper_schedule(
         initial = group.get("learning_rate_factor", 1.0)
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(initial)
+            group["initial_lr"] = group["lr"].clone()
         else:
-            group["lr"] = initial
+            # The second, as a scheduler of before may have left another.
+            group["lr"] = group["initial_lr"] = initial
     return LambdaLR(optimizer, lambda updates: paper_learning_rate(updates + 1, d_model, warmup, scale))

@@ -7,7 +7,7 @@ so that all that makes batches of pairs makes batches of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -149,6 +149,7 @@ def prepare_labelled_texts(
             f"the label {foreign!r} is none of the classes of the training data: {_some(classes)}."
         )
     limit = None if long_texts == "keep" else max_length
+    special = frozenset(tokenizer.all_special_ids)
 
     def rows_of(
         batch: Sequence[str], labels: Sequence[str]
@@ -161,12 +162,18 @@ def prepare_labelled_texts(
             long = limit is not None and len(ids) > limit
             counts[1 if long_texts == "cut" else 2] += long
             if not long or long_texts == "cut":
-                inputs.append([*ids[: limit - 1], ids[-1]] if long and limit else ids)
+                inputs.append(_cut(ids, limit, special) if long and limit else ids)
                 targets.append([numbers[label]])
         return inputs, targets, counts
 
     rows, counts = _mapped(texts, rows_of, columns=("text", "label"))
     return rows, TextReport(len(texts), len(rows), *counts)
+
+
+def _cut(ids: list[int], limit: int, special: Collection[int]) -> list[int]:
+    """The first `limit` ids; an end token stays at the end."""
+    end = ids[-1:] if ids[-1] in special else []
+    return [*ids[: limit - len(end)], *end]
 
 
 def classes_of(texts: Dataset) -> list[str]:
@@ -182,7 +189,12 @@ def classes_of(texts: Dataset) -> list[str]:
         raise InputError(
             f"a classifier needs two labels, but the training data have {_some(sorted(classes))}."
         )
-    return sorted(classes, key=lambda label: (0, int(label), label) if label.isdecimal() else (1, 0, label))
+    return sorted(classes, key=_place)
+
+
+def _place(label: str) -> tuple[int, int, str]:
+    """What a label is sorted by: whole numbers by size, before all other words."""
+    return (0, int(label), label) if label.removeprefix("-").isdecimal() else (1, 0, label)
 
 
 def _some(classes: Sequence[str]) -> str:

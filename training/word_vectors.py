@@ -14,7 +14,9 @@ d_model^-0.5. Directions, and lengths relative to each other, stay.
 
 from __future__ import annotations
 
+import lzma
 import re
+import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +75,7 @@ def load_word_vectors(path: str | Path) -> KeyedVectors:
     try:
         # Words that are no UTF-8 occur in published files; they match nothing.
         return KeyedVectors.load_word2vec_format(str(path), binary=binary, unicode_errors="replace")
-    except (EOFError, ValueError, IndexError, OSError) as error:
+    except (EOFError, ValueError, IndexError, OSError, lzma.LZMAError, zlib.error) as error:
         raise _damaged(path, first_line(error)) from None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign_toy import mbart
 from helpers import parallel_sentences
 
 from vanilla_transformer.scripts.cli import main
@@ -101,3 +102,14 @@ def test_the_page_needs_gradio(
 
     monkeypatch.setitem(sys.modules, "gradio", None)
     refused(["demo", model_folder], "pip install '.[demo]'", capsys)
+
+
+def test_a_model_of_another_kind_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, tokenizer = mbart()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    capsys.readouterr()
+    for command in ("explain", "plot-attention"):
+        assert main([command, "a b", "--model", str(tmp_path)]) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith("error: ") and shown.count("\n") == 1

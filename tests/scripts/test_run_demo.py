@@ -111,3 +111,10 @@ def test_refusals_are_one_line(words: list[str], capsys: pytest.CaptureFixture[s
     assert shown.out == ""
     assert shown.err.startswith("error: ")
     assert shown.err.count("\n") == 1
+
+
+def test_a_folder_of_another_run_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.yaml").write_text("seed: 2\n")
+    assert run_demo.main(["--output_dir", str(tmp_path)]) == 2
+    assert "holds a run with another recipe" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]

@@ -443,6 +443,13 @@ class TestStreamingTokenBatches:
         (plain,) = streams(zip(*random_lengths(300), strict=True), 1, 2, tokens_per_batch=300, window=100)
         assert numbers(batches) == numbers(plain)
 
+    def test_what_is_held_back_keeps_no_table_in_memory(self) -> None:
+        tables = [np.arange(12) for _ in range(9)]
+        features: list[Any] = [{"input_ids": one[:3], "labels": one[3:6]} for one in tables]
+        stream = StreamingTokenBatches(features, tokens_per_batch=3, batches_per_update=2, window=4)
+        _, held = stream._make_batches(features[:4], np.random.default_rng(0), last=False)
+        assert held and all(ids.base is None for feature in held for ids in feature.values())
+
 
 class TestTokenizedPairs:
     @pytest.fixture

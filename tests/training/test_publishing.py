@@ -34,7 +34,12 @@ from vanilla_transformer import (
     pipeline,
 )
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.modeling.hub_vanilla_transformer import SENT_FILES, files_to_send, short_card
+from vanilla_transformer.modeling.hub_vanilla_transformer import (
+    SENT_FILES,
+    files_to_send,
+    short_card,
+    upload,
+)
 from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
 from vanilla_transformer.scripts import cli
 from vanilla_transformer.training import load_recipe
@@ -243,6 +248,49 @@ def test_a_name_is_refused_before_the_network_is_used(hub: Hub, tmp_path: Path, 
     assert not hub.requests
 
 
+def test_weights_that_were_sent_before_are_not_loaded_instead(hub: Hub, tmp_path: Path) -> None:
+    """Of one file and of shards, transformers loads the one; and PEFT's adapter before either."""
+    first, second = toy_model(), toy_model()
+    torch.nn.init.normal_(second.lm_head.weight)
+    first.push_to_hub("me/zh-en", token=TOKEN)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    upload(tmp_path, "me/zh-en", token=TOKEN)
+    second.push_to_hub("me/zh-en", max_shard_size="20KB", token=TOKEN)
+    files = hub.repositories["me/zh-en"].files()
+    assert "model.safetensors" not in files and "adapter_config.json" not in files
+    assert "model.safetensors.index.json" in files
+    first.push_to_hub("me/zh-en", token=TOKEN)
+    files = hub.repositories["me/zh-en"].files()
+    assert [name for name in files if name.startswith("model") and ".safetensors" in name] == [
+        "model.safetensors"
+    ]
+
+
+def test_a_folder_of_links_is_published_whole(hub: Hub, tmp_path: Path) -> None:
+    """As in the cache of the Hub's client, where each file is a link to a blob."""
+    run, links = make_run(tmp_path), tmp_path / "links"
+    links.mkdir()
+    for path in filter(Path.is_file, run.iterdir()):
+        (links / path.name).symlink_to(Path("..", "run", path.name))
+    publish(links, "me/zh-en", token=TOKEN)
+    sent = hub.repositories["me/zh-en"].files()
+    assert sent["model.safetensors"] == (run / "model.safetensors").read_bytes()
+
+
+def test_an_adapter_of_a_folder_of_this_machine_is_not_published(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path)}))
+    with pytest.raises(
+        InputError, match=f"needs the folder `{tmp_path}` of this machine: publish that model"
+    ):
+        publish(folder, "me/adapter", token=TOKEN)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "me/zh-en"}))
+    with pytest.raises(InputError, match="`.*adapter_model.safetensors` is missing"):
+        publish(folder, "me/adapter", token=TOKEN)
+    assert not hub.repositories
+
+
 def test_contents_are_refused(hub: Hub, tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run / "README.md").write_text(f"---\nlicense: mit\n---\nmy token is {TOKEN}\n")
@@ -250,6 +298,14 @@ def test_contents_are_refused(hub: Hub, tmp_path: Path) -> None:
         publish(run, "me/x", token=TOKEN)
     (run / "README.md").write_text(f"---\nlicense: mit\n---\n{Path.home()}/corpus\n")
     with pytest.raises(InputError, match=r"`README.md` names a folder of this machine"):
+        publish(run, "me/x", token=TOKEN)
+    (run / "README.md").write_text(f"---\nlicense: mit\n---\n{run}/logs\n")
+    with pytest.raises(InputError, match=r"`README.md` names a folder of this machine"):
+        publish(run, "me/x", token=TOKEN)
+    (run / "README.md").write_text("# My model\n")
+    with pytest.raises(
+        InputError, match=r"the model card has no usable metadata: it must begin with a block"
+    ):
         publish(run, "me/x", token=TOKEN)
     (run / "README.md").unlink()
     torch.save({}, run / "model.safetensors")

@@ -65,3 +65,10 @@ def test_a_tensor_rate_is_set_in_place() -> None:
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], lr=torch.tensor(3.0), capturable=False)
     get_paper_schedule(optimizer, d_model=16, warmup=5)
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(paper_learning_rate(1, 16, 5))
+
+
+def test_a_scheduler_of_before_leaves_no_rate_behind() -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))], lr=1e-3)
+    torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    scheduler = get_paper_schedule(optimizer, d_model=64, warmup=4)
+    assert _rates(optimizer, scheduler, 6) == [paper_learning_rate(n, 64, 4) for n in range(1, 7)]

@@ -160,6 +160,7 @@ def test_labelled_rows_and_their_batches(tokenizer: Any) -> None:
     with pytest.raises(InputError, match="has no label"):
         classes_of(texts("w1", "w2", label=["a", ""]))
     assert classes_of(texts("w1", "w2", "w3", label=["b", "a", "2"])) == ["2", "a", "b"]
+    assert classes_of(texts("w1", "w2", "w3", "w1", label=["0", "10", "-1", "9"])) == ["-1", "0", "9", "10"]
 
 
 def test_accuracy_and_f1_by_hand() -> None:
