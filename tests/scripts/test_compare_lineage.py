@@ -59,3 +59,18 @@ def test_a_vocabulary_that_is_too_small_is_told_before_anything_is_written(
     assert compare_lineage.main(["--vocab_size", "100", "--output_dir", str(tmp_path / "road")]) == 2
     assert capsys.readouterr().err == "error: `--vocab_size` must be at least 262, but is 100 instead.\n"
     assert not (tmp_path / "road").exists()
+
+
+def test_blank_and_changed_text_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = (*write_parallel_files(tmp_path, 60), *write_parallel_files(tmp_path, 3, seed=1))
+    words = [
+        word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
+    ]
+    words += ["--models", "ngram1", "--vocab_size", "300", "--output_dir", str(tmp_path / "road")]
+    assert compare_lineage.main(words) == 0
+    for path in paths[:2]:
+        path.write_text("\n" * 60)
+    assert compare_lineage.main(words) == 2
+    assert "holds results made otherwise (train_source, train_target differ)" in capsys.readouterr().err
+    assert compare_lineage.main([*words[:-1], str(tmp_path / "anew")]) == 2
+    assert "error: no tokenizer can be trained: there is no text" in capsys.readouterr().err

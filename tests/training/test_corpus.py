@@ -603,3 +603,10 @@ class TestOrigins:
     )
     def test_must_fit_together(self, options: dict[str, str], expected: str) -> None:
         assert message(**options) == expected
+
+
+def test_a_data_set_with_a_script_of_its_own_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "pairs.py").write_text("raise SystemExit\n")
+    with pytest.raises(InputError, match="cannot be loaded: Dataset scripts are no longer supported"):
+        load_pairs(dataset=str(tmp_path / "pairs"), source_column="en", target_column="de")

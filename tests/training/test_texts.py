@@ -183,3 +183,12 @@ def test_the_classifiers_smoothed_loss_is_pytorchs() -> None:
     wanted = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2, reduction="sum") / 12
     found = sequence_loss(logits, labels, "single_label_classification", 12, 0.2)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)
+
+
+def test_a_text_without_an_end_token_is_cut_where_it_is() -> None:
+    """As a causal model's tokenizer leaves it."""
+    tokenizer = word_tokenizer(WORDS)
+    tokenizer.backend_tokenizer.post_processor = None
+    corpus = texts("w1 w2 w3", "w4", label=["10", "9"])
+    rows, _ = prepare_labelled_texts(corpus, tokenizer, ["9", "10"], max_length=2)
+    assert rows["input_ids"][:] == [ids(tokenizer, "w1 w2"), ids(tokenizer, "w4")]

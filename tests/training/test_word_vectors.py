@@ -52,6 +52,16 @@ def test_every_kind_of_file_is_read(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.vectors, word_vectors().vectors, atol=1e-6)
 
 
+def test_a_damaged_packed_file_is_named(tmp_path: Path) -> None:
+    path = write("packed", tmp_path, width=4000)
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half:] = bytes(len(content) - half)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a whole file of word vectors"):
+        load_word_vectors(path)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_words_of_glove_may_hold_spaces(tmp_path: Path, end: str) -> None:
     path = tmp_path / "glove.txt"
