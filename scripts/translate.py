@@ -168,10 +168,9 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check_ranking(args: argparse.Namespace, search: dict[str, Any], model: Any) -> None:
     """Refuse more translations than the search finds, and attention of an engine that shows none."""
-    beams, drawn = (
-        search.get(name) or getattr(model.generation_config, name) for name in ("num_beams", "do_sample")
-    )
-    beams = beams or 1
+    config = model.generation_config
+    beams = search.get("num_beams") or config.num_beams or 1
+    drawn = search.get("do_sample") or config.do_sample
     if (args.n_best or 1) > beams and not (drawn and beams == 1):
         raise InputError(
             f"`--n_best` must be at most the beams of the search, {beams}, but is {args.n_best} instead:"

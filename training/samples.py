@@ -41,9 +41,8 @@ class PrintSamples(TrainerCallback, ABC):
             texts = self.samples(model)
         if state.is_world_process_zero:
             for text in texts:
-                tqdm.write(
-                    f"step {state.global_step}: {' '.join(text.split())}"
-                )  # above the bar of the steps
+                # Above the progress bar of the steps.
+                tqdm.write(f"step {state.global_step}: {' '.join(text.split())}")
             sys.stdout.flush()
 
 
