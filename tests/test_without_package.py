@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from bare_environment import bare_python
+from foreign_toy import enlarged
 from helpers import word_tokenizer
 from hub_client import hub_client
 from hub_server import TOKEN, running_hub
@@ -40,16 +41,7 @@ def tiny(cls: Any, size: int) -> Any:
         decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, dropout=0.0,
         tie_word_embeddings=False,
     )  # fmt: skip
-    return enlarged(cls(config))
-
-
-def enlarged(model: Any) -> Any:
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.named_parameters():
-        # Marian's sinusoids are parameters that are not saved.
-        if parameter.dim() > 1 and "embed_positions" not in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.4
-    return model.eval()
+    return enlarged(cls(config), seed=1)
 
 
 def marian(size: int) -> Any:
@@ -58,7 +50,7 @@ def marian(size: int) -> Any:
         decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
         pad_token_id=0, eos_token_id=2, decoder_start_token_id=0, forced_eos_token_id=None,
     )  # fmt: skip
-    return enlarged(MarianMTModel(config))
+    return enlarged(MarianMTModel(config), seed=1)
 
 
 def save_heads(folder: Path) -> tuple[dict[str, str], dict[str, list[float]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from ..files import read_json
 from ..modeling.hub_vanilla_transformer import check_repo_id, clear_hub_errors
 from ..modeling.saving_vanilla_transformer import files_written_whole
 from . import publishing
-
-logger = logging.getLogger(__name__)
 
 
 class HubTrainer(Seq2SeqTrainer):
@@ -136,11 +133,7 @@ class HubTrainer(Seq2SeqTrainer):
     ) -> Any:
         """Take what may be sent of `folder`, and send it while this process goes on, one after another."""
         name = str(self.hub_model_id)
-        try:
+        with publishing.tolerated(tolerant):
             ready = publishing.take(folder, name, license=license, run_dir=self.args.output_dir)
-        except (ValueError, OSError) as error:
-            if not tolerant:
-                raise
-            logger.warning("%s Training goes on.", error)
-            return None
-        return self._hub.run_as_future(publishing.send, ready, name, tolerant=tolerant, **options)
+            return self._hub.run_as_future(publishing.send, ready, name, tolerant=tolerant, **options)
+        return None

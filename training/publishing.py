@@ -243,11 +243,19 @@ def send(ready: Path, repo_id: str, *, tolerant: bool = False, **options: Any) -
         tolerant: make a warning of an upload that fails, for a thread of its own beside the training.
     """
     try:
-        return upload(ready, repo_id, **options)
+        with tolerated(tolerant):
+            return upload(ready, repo_id, **options)
+        return None
+    finally:
+        shutil.rmtree(ready, ignore_errors=True)
+
+
+@contextmanager
+def tolerated(tolerant: bool) -> Iterator[None]:
+    """Make a warning of what fails on the way to the Hub beside a training, if it is `tolerant`."""
+    try:
+        yield
     except (ValueError, OSError) as error:
         if not tolerant:
             raise
         logger.warning("%s Training goes on.", error)
-        return None
-    finally:
-        shutil.rmtree(ready, ignore_errors=True)

@@ -56,13 +56,18 @@ def random_seed(text: str) -> int:
 
 def positive_number(text: str) -> float:
     """A finite number above 0, for argparse."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number, but is {text!r} instead.")
     return number
+
+
+def _number(text: str) -> float:
+    """What a text says as a number; nan, which is in no range, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def at_least_two(text: str) -> int:
@@ -76,10 +81,7 @@ def penalty_exponent(text: str) -> float:
     """A length penalty that `generate()` takes, for argparse."""
     from vanilla_transformer.modeling.generation_vanilla_transformer import MOST_ALPHA
 
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not -MOST_ALPHA <= number <= MOST_ALPHA:
         raise argparse.ArgumentTypeError(
             f"must be a number from -{MOST_ALPHA} to {MOST_ALPHA}, but is {text!r} instead."
