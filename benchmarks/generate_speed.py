@@ -131,7 +131,7 @@ def usable(systems: Sequence[str], device: str, ends: str) -> list[str]:
 def _obstacle(name: str, device: str, ends: str) -> str | None:
     """Return why a system cannot be measured here, or `None` where it can."""
     from vanilla_transformer.modeling.half_weights import half_weights_run_here
-    from vanilla_transformer.training.run_checks import multiplies_bfloat16
+    from vanilla_transformer.modeling.modules_vanilla_transformer import multiplies_bfloat16
 
     if name in ("marian", "fast", "plain"):
         return None

@@ -237,7 +237,7 @@ WORKS = {"training": training_works, "file": file_works, "start": start_works}
 
 def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the work per second of each system, and the ratios of each to Marian within a round."""
-    from vanilla_transformer.training.run_checks import multiplies_bfloat16
+    from vanilla_transformer.modeling.modules_vanilla_transformer import multiplies_bfloat16
 
     with tempfile.TemporaryDirectory() as folder:
         works = WORKS[job](arguments, Path(folder))

@@ -39,7 +39,8 @@ from transformers.generation import (
 )
 from transformers.masking_utils import create_causal_mask
 
-from .modules_vanilla_transformer import HALF_TYPES, is_called_as_it_is, is_plain_linear, is_watched
+from .modules_vanilla_transformer import is_called_as_it_is, is_watched
+from .projections_vanilla_transformer import Projections
 
 # Section 6.1: "we set the maximum output length during inference to input length + 50".
 MAX_LENGTH_BEYOND_SOURCE = 50
@@ -96,9 +97,6 @@ FAST_KEYWORDS = {
 LIBRARY_MAX_LENGTH = 20
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
-# Up to so many rows, a product with a matrix of so many entries is faster on a CPU if it is put in other
-# words; with more rows, unless they fill whole registers, or more inputs, it is the other way round.
-FEW_ROWS, MANY_ENTRIES, MANY_INPUTS = 8, 2**16, 2048
 # The loop drops finished sentences once so large a part of the batch is finished.
 LEAVING_SHARE = 0.1
 
@@ -247,54 +245,18 @@ class SlotCache(Cache):
             buffers[:] = [buffer[rows] for buffer in buffers]
 
 
-def project(projection: Any, states: torch.Tensor) -> torch.Tensor:
-    """`projection(states)`, (N, B, in) -> (N, B, out), by whichever product is the fastest.
-
-    On a CPU, one row or a few times a large matrix stored [out, in] may take several times as long as the
-    same product put in other words, see `_product_of_one_row` and `_product_turned_round`; not in half
-    precision, which takes other kernels. What is more than a plain `nn.Linear` is called.
-    """
-    rows = states.shape[:-1].numel()
-    if states.device.type != "cpu" or rows > FEW_ROWS or not is_plain_linear(projection):
-        return projection(states)
-    weight = projection.weight
-    outputs, inputs = weight.shape
-    if weight.numel() < MANY_ENTRIES or weight.dtype in HALF_TYPES:
-        return projection(states)
-    if rows == 1 and outputs % 2 == 0 and inputs <= MANY_INPUTS and weight.dtype == torch.float32:
-        return _product_of_one_row(projection, states)
-    if rows > 1 and outputs >= inputs:
-        return _product_turned_round(projection, states)
-    return projection(states)
-
-
-def _product_of_one_row(projection: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
-    """A batch of two products, each with half of the matrix: faster than a matrix times a vector."""
-    halves = projection.weight.unflatten(0, (2, -1))
-    # Its strides are those of a transposed row: as a plain column it would be slower than ever.
-    column = states.reshape(1, -1).t().expand(2, -1, -1)
-    product = torch.bmm(halves, column).view(*states.shape[:-1], -1)
-    return product if projection.bias is None else product.add_(projection.bias)
-
-
-def _product_turned_round(projection: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
-    """The matrix times the rows as columns; the result is a transposed view."""
-    weight, bias = projection.weight, projection.bias
-    columns = states.flatten(0, -2).t()  # (in, N * B)
-    turned = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
-    return turned.t().unflatten(0, states.shape[:-1])
-
-
 class IncrementalDecoder:
     """Steps through the decoder's own layers with the B hypotheses of each sentence side by side.
 
     Args:
         model: the generating model.
         model_kwargs: what `generate()` prepared, one row for each sentence.
+        steps: how many there will be at most.
     """
 
-    def __init__(self, model: Any, model_kwargs: Mapping[str, Any]):
+    def __init__(self, model: Any, model_kwargs: Mapping[str, Any], steps: int):
         self.decoder, self.lm_head = model.model.decoder, model.lm_head
+        self.project = Projections(steps)
         self.states = model_kwargs["encoder_outputs"][0]  # (N, T, E)
         self.source_mask = self._additive(model_kwargs.get("attention_mask"))
         self.prompt_mask: Any = model_kwargs.get("decoder_attention_mask")
@@ -311,15 +273,14 @@ class IncrementalDecoder:
         return shown.masked_fill_(mask == 0, torch.finfo(shown.dtype).min)[:, None, None]
 
     def start(self, prompt: torch.Tensor, beams: int) -> torch.Tensor:
-        """Reads the prompt (N, P), and predicts what follows: logits (N, 1, V)."""
+        """Reads the source and the prompt (N, P), and predicts what follows: logits (N, 1, V)."""
+        self._read_source()
         embeddings = self.decoder.embed(prompt, None)
-        causal: Any = create_causal_mask(
-            config=self.decoder.config,
-            inputs_embeds=embeddings,
-            attention_mask=self.prompt_mask,
-            past_key_values=None,
-        )
-        hidden_states = self._layers(self.decoder.add_positions(embeddings, None, self.prompt_mask), causal)
+        hidden_states = self.decoder.add_positions(embeddings, None, self.prompt_mask)
+        if prompt.shape[1] == 1:
+            hidden_states = self._layers(hidden_states, None)
+        else:
+            hidden_states = self._layers_over_prompt(hidden_states)
         hidden = self._additive(self.prompt_mask)
         if beams > 1 or hidden is not None:
             shape = (len(prompt), 1, beams, prompt.shape[1])
@@ -328,6 +289,36 @@ class IncrementalDecoder:
         self.positions = self.positions + counted
         return self._predict(hidden_states[:, -1:])
 
+    def _read_source(self) -> None:
+        """Keys and values of the source for all layers, laid out as attention reads them fastest."""
+        for layer in self.decoder.layers:
+            attention = layer.encoder_attn
+            key, value = self.project(self.states, attention.k_proj, attention.v_proj)
+            self.source_keys.update(
+                _heads(key, attention.head_dim).contiguous(),
+                _heads(value, attention.value_head_dim).contiguous(),
+                attention.layer_idx,
+            )
+            self.cache.is_updated[attention.layer_idx] = True
+
+    def _layers_over_prompt(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(N, P, E) -> (N, P, E), by the layers as they are called elsewhere."""
+        causal: Any = create_causal_mask(
+            config=self.decoder.config,
+            inputs_embeds=hidden_states,
+            attention_mask=self.prompt_mask,
+            past_key_values=None,
+        )
+        for layer in self.decoder.layers:
+            hidden_states = layer(
+                hidden_states,
+                causal,
+                self.states,
+                encoder_attention_mask=self.source_mask,
+                past_key_values=self.cache,
+            )
+        return self._finish(hidden_states)
+
     def step(self, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
         """Appends `tokens` (N, B) to hypotheses `parents` (N, B), and predicts what follows: (N, B, V)."""
         if self.mask is not None:
@@ -335,11 +326,11 @@ class IncrementalDecoder:
         embeddings = self.decoder.embed(tokens, None)
         hidden_states = self.decoder.add_positions(embeddings, self.positions, None)
         self.positions = self.positions + 1
-        return self._predict(self._layers(hidden_states, self.mask, one_step=True))
+        return self._predict(self._layers(hidden_states, self.mask))
 
     def _predict(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """The projection to the vocabulary: (N, B, E) -> (N, B, V)."""
-        return project(self.lm_head, hidden_states).contiguous()
+        return self.project(hidden_states, self.lm_head)[0].contiguous()
 
     def _with_new_slots(self, mask: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
         """The mask of a step: a hypothesis sees what its parent saw, and itself."""
@@ -349,42 +340,49 @@ class IncrementalDecoder:
         others = mask.new_full((beams, beams), torch.finfo(mask.dtype).min).fill_diagonal_(0)
         return torch.cat([mask, others.expand(len(mask), 1, -1, -1)], dim=3)
 
-    def _layers(
-        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, *, one_step: bool = False
-    ) -> torch.Tensor:
+    def _layers(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """One step through all layers: (N, B, E) -> (N, B, E)."""
         for layer in self.decoder.layers:
-            if one_step:
-                hidden_states = self._layer(layer, hidden_states)
-                continue
-            hidden_states = layer(
-                hidden_states,
-                mask,
-                self.states,
-                encoder_attention_mask=self.source_mask,
-                past_key_values=self.cache,
-            )
+            hidden_states = self._layer(layer, hidden_states, mask)
+        return self._finish(hidden_states)
+
+    def _finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
         self.slots.filled += hidden_states.shape[1]
         return self.decoder.finish(hidden_states)
 
-    def _layer(self, layer: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+    def _layer(self, layer: Any, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """One step through a layer that is called as it is: its own modules, and nothing around them."""
         attention = layer.self_attn
         entered = layer.enter(layer.self_attn_layer_norm, hidden_states)
+        query, key, value = self.project(entered, attention.q_proj, attention.k_proj, attention.v_proj)
         keys, values = self.slots.update(
-            _heads(project(attention.k_proj, entered), attention.head_dim),
-            _heads(project(attention.v_proj, entered), attention.value_head_dim),
-            attention.layer_idx,
+            _heads(key, attention.head_dim), _heads(value, attention.value_head_dim), attention.layer_idx
         )
-        attended = _attend(attention, entered, keys, values, self.mask)
+        attended = self._attend(attention, query, keys, values, mask)
         hidden_states = layer.leave(layer.self_attn_layer_norm, hidden_states, attended)
         attention = layer.encoder_attn
         source: Any = self.source_keys.layers[attention.layer_idx]
         entered = layer.enter(layer.encoder_attn_layer_norm, hidden_states)
-        attended = _attend(attention, entered, source.keys, source.values, self.source_mask)
+        (query,) = self.project(entered, attention.q_proj)
+        attended = self._attend(attention, query, source.keys, source.values, self.source_mask)
         hidden_states = layer.leave(layer.encoder_attn_layer_norm, hidden_states, attended)
-        inner = project(layer.fc1, layer.enter(layer.final_layer_norm, hidden_states))
-        outer = project(layer.fc2, layer.activation_fn(inner))
+        (inner,) = self.project(layer.enter(layer.final_layer_norm, hidden_states), layer.fc1)
+        (outer,) = self.project(layer.activation_fn(inner), layer.fc2)
         return layer.leave(layer.final_layer_norm, hidden_states, outer)
+
+    def _attend(
+        self,
+        attention: Any,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Multi-head attention of queries (N, B, H * K) to (N, H, slots, K) -> (N, B, E)."""
+        output = F.scaled_dot_product_attention(
+            _heads(query, attention.head_dim), keys, values, mask, scale=attention.scaling
+        )
+        return self.project(output.transpose(1, 2).flatten(2), attention.out_proj)[0]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Goes on with the sentences of `rows` alone."""
@@ -419,16 +417,9 @@ def _hides_a_source(mask: torch.Tensor | None) -> bool:
 
 
 def _heads(projected: torch.Tensor, width: int) -> torch.Tensor:
-    return projected.contiguous().unflatten(-1, (-1, width)).transpose(1, 2)  # (N, B, H * K) -> (N, H, B, K)
-
-
-def _attend(
-    attention: Any, states: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
-    """Multi-head attention from `states` (N, B, E) to keys and values (N, H, slots, K) -> (N, B, E)."""
-    query = _heads(project(attention.q_proj, states), attention.head_dim)
-    output = F.scaled_dot_product_attention(query, keys, values, mask, scale=attention.scaling)
-    return project(attention.out_proj, output.transpose(1, 2).flatten(2))
+    if projected.stride(-1) != 1:  # as a product that was turned round leaves it
+        projected = projected.contiguous()
+    return projected.view(*projected.shape[:2], -1, width).transpose(1, 2)  # (N, B, H * K) -> (N, H, B, K)
 
 
 @dataclass
@@ -814,7 +805,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         model_kwargs: Mapping[str, Any],
     ) -> Any:
         """The likeliest token of each step; a sentence leaves the batch at its </s> or its limit."""
-        decoder = IncrementalDecoder(self, model_kwargs)
+        decoder = IncrementalDecoder(self, model_kwargs, steps=int(limits.max()))
         start, pad = input_ids.shape[1], config._pad_token_tensor
         sequences = input_ids.new_full((len(input_ids), start + int(limits.max())), int(pad))
         sequences[:, :start] = input_ids
@@ -858,7 +849,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         """`BeamSearch`, and its result as transformers gives it."""
         beams = config.num_beams
         search = BeamSearch(
-            IncrementalDecoder(self, _one_of_each(model_kwargs, beams)),
+            IncrementalDecoder(self, _one_of_each(model_kwargs, beams), steps=int(limits.max())),
             input_ids[::beams],
             limits,
             config,

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -58,6 +58,7 @@ from .loss_vanilla_transformer import (
     sequence_loss,
 )
 from .modules_vanilla_transformer import HALF_TYPES, is_plain_linear
+from .projections_vanilla_transformer import forget_copies
 from .saving_vanilla_transformer import code_references
 
 logger = logging.get_logger(__name__)
@@ -1124,6 +1125,12 @@ class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
         super().__init__(config)
         set_decoding(self.generation_config, max_length_beyond_source=MAX_LENGTH_BEYOND_SOURCE)
         self.post_init()
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`; training needs no copies of matrices for decoding, which are freed."""
+        if mode:
+            forget_copies(self)
+        return super().train(mode)
 
     @can_return_tuple
     def forward(

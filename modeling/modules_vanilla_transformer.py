@@ -1,4 +1,4 @@
-"""What fast paths ask of a module before they compute what it would without calling it."""
+"""What fast paths ask of a module, and of the machine, before they compute something in another way."""
 
 import torch
 from torch import nn
@@ -36,3 +36,11 @@ def is_plain_linear(module: nn.Module) -> bool:
     Only then may its product be computed without calling it.
     """
     return type(module) is nn.Linear and type(module.weight) is nn.Parameter and is_called_as_it_is(module)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16; true where PyTorch cannot tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
+        return True
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

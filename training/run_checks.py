@@ -21,6 +21,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..files import is_path, read_json, readable_write_errors, write_text
+from ..modeling.modules_vanilla_transformer import multiplies_bfloat16
 from ..modeling.translation_vanilla_transformer import learned_positions
 from . import checkpoints
 from .averaging import refuse_average
@@ -284,14 +285,6 @@ def check_precision(recipe: RunRecipe, device: torch.device, *, main: bool) -> N
         raise InputError("`precision`: fp16 does not train on a CPU; use bf16 or fp32.")
     if recipe.precision == "bf16" and main and not multiplies_bfloat16():
         logger.warning("`precision`: bf16 is slower than fp32 here, as this processor does not multiply it.")
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for products of bfloat16; true where PyTorch cannot tell."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
-        return True
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def check_trackers(recipe: RunRecipe) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import load_benchmark
 
-from vanilla_transformer.training.run_checks import multiplies_bfloat16
+from vanilla_transformer.modeling.modules_vanilla_transformer import multiplies_bfloat16
 
 jobs_speed = load_benchmark("jobs_speed")
 

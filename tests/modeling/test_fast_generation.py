@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -28,13 +27,8 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
 from vanilla_transformer import pipeline, translate
-from vanilla_transformer.modeling import generation_vanilla_transformer as generation
-from vanilla_transformer.modeling.generation_vanilla_transformer import (
-    FEW_ROWS,
-    IncrementalDecoder,
-    RowLengthCriteria,
-    project,
-)
+from vanilla_transformer.modeling import projections_vanilla_transformer as projections
+from vanilla_transformer.modeling.generation_vanilla_transformer import IncrementalDecoder, RowLengthCriteria
 from vanilla_transformer.modeling.modeling_vanilla_transformer import (
     VanillaTransformerAttention,
     VanillaTransformerDecoder,
@@ -562,61 +556,15 @@ def test_lengths_for_other_sentences_are_refused(beams: int) -> None:
         )
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("sizes", [(256, 300), (300, 256), (12, 20)])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (FEW_ROWS // 4, 4), (FEW_ROWS + 1, 1)])
-def test_products_in_other_words_are_the_same_products(
-    shape: tuple[int, int], sizes: tuple[int, int], bias: bool
-) -> None:
-    torch.manual_seed(0)
-    projection = nn.Linear(*sizes, bias=bias)
-    states = torch.randn(*shape, sizes[0])
-    with patch.object(torch, "bmm", wraps=torch.bmm) as halves:
-        found = project(projection, states)
-    assert halves.called == (sizes != (12, 20) and shape == (1, 1))
-    assert (found.stride(-1) != 1) == (sizes == (256, 300) and 1 < shape[0] * shape[1] <= FEW_ROWS)
-    assert_parity(found, projection(states))
-    assert_parity(project(projection, states.transpose(0, 1)), projection(states.transpose(0, 1)))
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("rows", [1, 3])
-def test_products_in_half_precision_are_left_as_they_are(dtype: torch.dtype, rows: int) -> None:
-    torch.manual_seed(0)
-    projection = nn.Linear(256, 300, dtype=dtype)
-    states = torch.randn(rows, 1, 256, dtype=dtype)
-    found = project(projection, states)
-    assert found.stride(-1) == 1
-    assert torch.equal(found, projection(states))
-
-
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_loop_goes_on_with_turned_products(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "MANY_ENTRIES", 1)
+    monkeypatch.setattr(projections, "MANY_ENTRIES", 1)
     model, batch = translating_model(), padded_batch()
     sources = {name: batch[name][:2] for name in ("input_ids", "attention_mask")}
     settings: dict[str, Any] = {"num_beams": beams, "max_new_tokens": 6}
     assert torch.equal(
         model.generate(**sources, **settings), model.generate(**sources, **settings, fast=False)
     )
-
-
-def test_a_projection_whose_weight_is_no_plain_parameter_is_called() -> None:
-    """As quantised weights are: tensors of another class, with products of their own."""
-
-    class Doubled(torch.Tensor):
-        """A weight that counts twice."""
-
-        @classmethod
-        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = super().__torch_function__(func, types, args, kwargs or {})
-            return 2 * result.as_subclass(torch.Tensor) if func is torch.nn.functional.linear else result
-
-    projection = nn.Linear(256, 300, bias=False)
-    plain = projection.weight.detach().clone()
-    projection.weight = nn.Parameter(plain.as_subclass(Doubled))
-    states = torch.randn(2, 2, 256)
-    assert_parity(project(projection, states), 2 * states @ plain.t())
 
 
 def attached(model: Any) -> Any:
@@ -667,9 +615,13 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], bool]] = {
 }
 
 
+@pytest.mark.parametrize("entries", [1, projections.MANY_ENTRIES])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_model_that_has_generated_and_then_is_changed(change: str, steps: list[int]) -> None:
+def test_a_model_that_has_generated_and_then_is_changed(
+    change: str, entries: int, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever might be derived from the weights is in place by then, and none of it may be stale."""
+    monkeypatch.setattr(projections, "MANY_ENTRIES", entries)
     model = translating_model(dtype=torch.float32)
     changed, differs = CHANGES[change]
     ids, mask = pad(SOURCES)
