@@ -277,28 +277,24 @@ class IncrementalDecoder:
         self._read_source()
         embeddings = self.decoder.embed(prompt, None)
         hidden_states = self.decoder.add_positions(embeddings, None, self.prompt_mask)
-        if prompt.shape[1] == 1:
+        hidden = self._additive(self.prompt_mask)
+        if prompt.shape[1] == 1 and hidden is None:
             hidden_states = self._layers(hidden_states, None)
         else:
             hidden_states = self._layers_over_prompt(hidden_states)
-        hidden = self._additive(self.prompt_mask)
         if beams > 1 or hidden is not None:
             shape = (len(prompt), 1, beams, prompt.shape[1])
-            self.mask = self.states.new_zeros(shape) if hidden is None else hidden.expand(shape)
+            self.mask = hidden_states.new_zeros(shape) if hidden is None else hidden.expand(shape)
         counted = prompt.shape[1] if hidden is None else self.prompt_mask.sum(-1, keepdim=True)
         self.positions = self.positions + counted
+        del self.states  # what it says is in the keys and values by now
         return self._predict(hidden_states[:, -1:])
 
     def _read_source(self) -> None:
-        """Keys and values of the source for all layers, laid out as attention reads them fastest."""
+        """Keys and values of the source for all layers."""
         for layer in self.decoder.layers:
             attention = layer.encoder_attn
-            key, value = self.project(self.states, attention.k_proj, attention.v_proj)
-            self.source_keys.update(
-                _heads(key, attention.head_dim).contiguous(),
-                _heads(value, attention.value_head_dim).contiguous(),
-                attention.layer_idx,
-            )
+            self.source_keys.update(*attention.project_keys_and_values(self.states), attention.layer_idx)
             self.cache.is_updated[attention.layer_idx] = True
 
     def _layers_over_prompt(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -386,7 +382,6 @@ class IncrementalDecoder:
 
     def keep(self, rows: torch.Tensor) -> None:
         """Goes on with the sentences of `rows` alone."""
-        self.states = self.states[rows]
         self.slots.keep(rows)
         self.source_keys.batch_select_indices(rows)
         if self.source_mask is not None:
@@ -609,10 +604,10 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
     - `fast`: whether the loop of this file may be taken, `True` by default.
 
     Greedy and beam search run in the fast loop of this file, unless `fast=False` is given, with the same
-    tokens and scores; beam search returns no keys and values of the target. Sampling, processors and stopping
-    criteria other than `FAST_PROCESSORS` and `FAST_CRITERIA`, streamers, caches of the caller, attentions or
-    hidden states as outputs, hooks on the model or its decoder, and subclasses that override `forward` take
-    transformers' own loop.
+    tokens and scores but for the rounding of sums in another order; beam search returns no keys and values
+    of the target. Sampling, processors and stopping criteria other than `FAST_PROCESSORS` and
+    `FAST_CRITERIA`, streamers, caches of the caller, attentions or hidden states as outputs, hooks on the
+    model or its decoder, and subclasses that override `forward` take transformers' own loop.
     """
 
     config: Any

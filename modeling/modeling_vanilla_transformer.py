@@ -1132,6 +1132,10 @@ class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
             forget_copies(self)
         return super().train(mode)
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        forget_copies(self)  # `.to(...)` and its like leave other matrices behind
+        return super()._apply(fn, recurse)
+
     @can_return_tuple
     def forward(
         self,

@@ -35,7 +35,12 @@ def is_plain_linear(module: nn.Module) -> bool:
 
     Only then may its product be computed without calling it.
     """
-    return type(module) is nn.Linear and type(module.weight) is nn.Parameter and is_called_as_it_is(module)
+    return (
+        type(module) is nn.Linear
+        and type(module.weight) is nn.Parameter
+        and module.weight.layout is torch.strided
+        and is_called_as_it_is(module)
+    )
 
 
 def multiplies_bfloat16() -> bool:

@@ -23,7 +23,8 @@ class PairScore:
     """How probable a model holds a target, given its source.
 
     Attributes:
-        log_probability: log P(target | source) in nats, that of the end token counted.
+        log_probability: log P(target | source) in nats, that of the end token counted, and that of a
+            language's token where the tokenizer of a multilingual model puts one first.
         tokens: tokens of the target, the end token counted.
     """
 
@@ -102,7 +103,7 @@ def _score_batch(model: Any, tokenizer: Any, pairs: list[tuple[list[int], list[i
     decoder_inputs = _shifted(model, labels.clone())  # which some models fill up in place
     logits = model(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits  # (N, S, V)
     losses = cross_entropy(logits.float().mT, labels, ignore_index=IGNORED, reduction="none")  # (N, S)
-    sums = (-losses.double().sum(-1)).tolist()
+    sums = (-losses.cpu().double().sum(-1)).tolist()  # Apple's devices have no float64
     return (PairScore(found, len(target)) for found, (_, target) in zip(sums, pairs, strict=True))
 
 

@@ -158,7 +158,7 @@ def known_languages(tokenizer: Any, **languages: str | None) -> dict[str, str]:
     """
     given = {name: language for name, language in languages.items() if language is not None}
     for name, language in given.items():
-        if not hasattr(tokenizer, name) or _language_id(tokenizer, language) is None:
+        if not _knows_language(tokenizer, name, language):
             raise ValueError(
                 f"`{name}` must be a language of the tokenizer, but {type(tokenizer).__name__} does not know"
                 f" {language!r}."
@@ -168,18 +168,34 @@ def known_languages(tokenizer: Any, **languages: str | None) -> dict[str, str]:
 
 def search_in(tokenizer: Any, languages: Mapping[str, str]) -> dict[str, Any]:
     """Keywords of `generate()` for translations into the `tgt_lang` of `known_languages`."""
-    if "tgt_lang" not in languages:
+    if "tgt_lang" not in languages or not takes_languages(tokenizer):
         return {}
-    return {"forced_bos_token_id": _language_id(tokenizer, languages["tgt_lang"])}
+    token = _language_token(tokenizer, languages["tgt_lang"])
+    return {"forced_bos_token_id": tokenizer.convert_tokens_to_ids(token)}
 
 
-def _language_id(tokenizer: Any, language: str) -> int | None:
-    """The id of a language's token, or `None` for a language that the tokenizer does not know."""
-    # M2M100 writes its languages otherwise than their tokens: a piece of text may be spelled like one.
-    tokens = getattr(tokenizer, "lang_code_to_token", None)
-    token = language if tokens is None else tokens.get(language)
-    found = None if token is None else tokenizer.convert_tokens_to_ids(token)
-    return None if found == tokenizer.unk_token_id else found
+def takes_languages(tokenizer: Any) -> bool:
+    """Whether it puts a token for the language into a text; FSMT's has but the names of its two."""
+    return hasattr(tokenizer, "tgt_lang") and hasattr(tokenizer, "set_src_lang_special_tokens")
+
+
+def _knows_language(tokenizer: Any, name: str, language: str) -> bool:
+    if not takes_languages(tokenizer):
+        return language == getattr(tokenizer, name, None)
+    return hasattr(tokenizer, name) and _language_token(tokenizer, language) is not None
+
+
+def _language_token(tokenizer: Any, language: str) -> str | None:
+    """The token of a language, or `None` for one that the tokenizer does not know.
+
+    A piece of text may be spelled like a language, so that the vocabulary does not tell.
+    """
+    # M2M100 writes its languages otherwise than their tokens.
+    tokens: Mapping[str, str] | None = getattr(tokenizer, "lang_code_to_token", None)
+    if tokens is not None:
+        return tokens.get(language)
+    known = {*getattr(tokenizer, "lang_code_to_id", ()), *tokenizer.all_special_tokens}
+    return language if language in known else None
 
 
 def translation_record(

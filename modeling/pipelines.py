@@ -17,7 +17,7 @@ from transformers import (
 from ..configuration.configuration_vanilla_transformer import BASE_MODELS
 from ..errors import InputError
 from .engines import EngineModel, load_engine
-from .pipeline_vanilla_transformer import TranslationPipeline
+from .pipeline_vanilla_transformer import TranslationPipeline, takes_languages
 
 _TASK = re.compile(r"translation(?:_(\w+)_to_(\w+))?")
 _PLACING = ("dtype", "device_map", "quantization_config")
@@ -121,7 +121,7 @@ def _options_of_task(match: re.Match[str], model: Any, tokenizer: Any) -> dict[s
         return {name: value for name, value in tasks[match[0]].items() if name != "max_length"}
     if not match[1]:
         return {}
-    if hasattr(tokenizer, "tgt_lang"):
+    if takes_languages(tokenizer):
         return {"src_lang": match[1], "tgt_lang": match[2]}
     known = [name for name in tasks if _TASK.fullmatch(name)]
     if known:

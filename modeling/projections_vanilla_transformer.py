@@ -4,9 +4,9 @@ A step multiplies a few rows, one for each hypothesis, with large matrices store
 takes up to five times as long as others of the same numbers:
 
 - one row: two products with half of the matrix;
-- a few rows: the matrix times the rows as columns;
-- more of them, and any number in bfloat16: oneDNN's product with a copy of the matrix that is laid out as its
-  kernels read it. A copy is kept for later searches, and used while the matrix is what it was.
+- two rows, or a few where there are no copies: the matrix times the rows as columns;
+- more, and any number in bfloat16: oneDNN's product with a copy of the matrix that is laid out as its kernels
+  read it. A copy is kept for later searches, and used while the matrix is what it was.
 
 What is more than a plain `nn.Linear` is called. Shapes in trailing comments: N sentences, B hypotheses each.
 """
@@ -27,12 +27,17 @@ from .modules_vanilla_transformer import HALF_TYPES, is_plain_linear, multiplies
 # Up to so many rows, a product with a matrix of so many entries is faster on a CPU if it is put in other
 # words; with more rows, unless they fill whole registers, or more inputs, it is the other way round.
 FEW_ROWS, MANY_ENTRIES, MANY_INPUTS = 8, 2**16, 2048
-# From so many rows on, a product with a copy is faster than any other.
+# From so many rows on, a product with a copy is the fastest.
 ROWS_WORTH_A_COPY = {torch.float32: 3, torch.bfloat16: 1}
 # Making a copy takes about as long as it saves in so many steps.
 STEPS_WORTH_A_COPY = 5
 # oneDNN chooses a layout for a number of rows: that for a few serves for any number.
 ROWS_OF_LAYOUT = 8
+# Random vectors that tell a changed matrix of bfloat16: a row changed by 1% hides from one in five.
+VECTORS_OF_HALF = 8
+# It compiles a kernel of a megabyte for each number of rows that it meets, so that it is shown few of them:
+# up to 8, multiples of 8 up to 64, and multiples of 64 up to 256.
+FINE, COARSE, MOST = 8, 64, 256
 
 
 class Projections:
@@ -43,12 +48,17 @@ class Projections:
     """
 
     def __init__(self, steps: int):
-        self._makes_copies = steps >= STEPS_WORTH_A_COPY and not torch.is_autocast_enabled("cpu")
+        self._makes_copies = (
+            steps >= STEPS_WORTH_A_COPY
+            and not torch.is_autocast_enabled("cpu")
+            and torch.backends.mkldnn.enabled
+        )
         self._products: dict[tuple[Any, ...], JointProduct | None] = {}
 
     def __call__(self, states: torch.Tensor, *projections: Any) -> tuple[torch.Tensor, ...]:
         """What each of `projections` makes of `states` (N, B, in): (N, B, out) each."""
-        if self._makes_copies and states.shape[:-1].numel() >= ROWS_WORTH_A_COPY.get(states.dtype, math.inf):
+        least = ROWS_WORTH_A_COPY.get(states.dtype, math.inf)
+        if self._makes_copies and states.shape[:-1].numel() >= least and not torch.compiler.is_compiling():
             if projections not in self._products:
                 self._products[projections] = joint_product(projections, states)
             if (product := self._products[projections]) is not None:
@@ -72,8 +82,26 @@ class JointProduct:
 
     def __call__(self, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(N, B, in) -> (N, B, out) for each layer, views of one tensor."""
-        product = torch.ops.mkldnn._linear_pointwise(states, self.matrix, self.bias, "none", [], "")
+        rows = states.flatten(0, -2)
+        parts = [self._multiply(part) for part in rows.split(row_blocks(len(rows)))]
+        product = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*states.shape[:-1], -1)
         return (product,) if len(self.widths) == 1 else product.split_with_sizes(self.widths, dim=-1)
+
+    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
+        missing = -len(rows) % FINE if len(rows) > FINE else 0
+        if missing:
+            padded = F.pad(rows, (0, 0, 0, missing))
+            return self._multiply(padded)[: len(rows)]
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            rows, self.matrix, self.bias, "none", [], ""
+        )
+        return product
+
+
+def row_blocks(rows: int) -> list[int]:
+    """How a number of rows is split: into blocks of `MOST`, one of a multiple of `COARSE`, and the rest."""
+    sizes = [MOST] * (rows // MOST) + [rows % MOST // COARSE * COARSE, rows % COARSE]
+    return [size for size in sizes if size]
 
 
 def joint_product(projections: Sequence[Any], states: torch.Tensor) -> JointProduct | None:
@@ -116,15 +144,18 @@ def _current_copy(first: nn.Module, weights: list[torch.Tensor]) -> torch.Tensor
 
 
 def _fingerprint(weight: torch.Tensor) -> torch.Tensor:
-    """The matrix times a random vector, in a tenth of the time that a copy takes.
+    """The matrix times random vectors, in a fraction of the time that a copy takes.
 
     PyTorch's count of changes would not do: PEFT, merging adapters into `weight.data`, changes none. What
-    leaves each bit of this product as it is, is lost in the rounding of any other, too.
+    leaves each bit of these products as it is, is lost in the rounding of any other, too: in float32 one of
+    them tells, in the coarser bfloat16 it takes several.
     """
-    vector = torch.randn(1, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
-    if weight.dtype == torch.float32 and len(weight) % 2 == 0:
-        return _row_times_halves(vector, weight)
-    return F.linear(vector, weight)
+    count = 1 if weight.dtype == torch.float32 else VECTORS_OF_HALF
+    generator = torch.Generator("cpu").manual_seed(0)
+    vectors = torch.randn(count, weight.shape[1], generator=generator, device="cpu", dtype=torch.float32)
+    if count == 1 and len(weight) % 2 == 0:
+        return _row_times_halves(vectors, weight)
+    return F.linear(vectors.to(weight.dtype), weight)
 
 
 def _are_equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
@@ -146,7 +177,7 @@ def copies_run_here(dtype: torch.dtype) -> bool:
         return False
     if dtype == torch.bfloat16 and not multiplies_bfloat16():
         return False
-    matrix = torch.zeros(1, 1, dtype=dtype)
+    matrix = torch.zeros(1, 1, dtype=dtype, device="cpu")
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(matrix, ROWS_OF_LAYOUT)
         torch.ops.mkldnn._linear_pointwise(matrix, packed, None, "none", [], "")

@@ -344,6 +344,8 @@ class _Translator:
             options["tokenizer"] = self.tokenizer
         if self.scores or self.attention:
             options |= {"return_dict_in_generate": True, "output_scores": self.scores}
+        if self.scores and _setting(self.model, self.generate_kwargs, "do_sample", False):
+            options["output_logits"] = True  # a sample's scores are of what is left to draw from
         generated = self.model.generate(**sources, **options)  # type: ignore[operator]
         # A checkpoint's generation config may ask for more than the tokens, too.
         tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences  # (N * R, S)
@@ -468,7 +470,8 @@ def sequence_scores(
 ) -> list[float]:
     """The score of each sequence that `generate` returned together with its scores.
 
-    That of a beam search where there was one, else the log-probability of the sequence in nats.
+    That of a beam search where there was one, else the log-probability of the sequence in nats; of a sample,
+    that under the model itself where its logits were asked for.
 
     Args:
         generated, generate_kwargs: as in `translation_lengths`.
@@ -476,13 +479,14 @@ def sequence_scores(
     ranked = getattr(generated, "sequences_scores", None)
     if ranked is not None:
         return ranked.tolist()
-    steps = model.compute_transition_scores(  # type: ignore[operator]
-        generated.sequences, generated.scores, normalize_logits=True
-    )  # (N * R, S - 1)
-    lengths = translation_lengths(model, generated, generate_kwargs)
+    logits = getattr(generated, "logits", None) or generated.scores  # (N * R, V) of each step
     # A prefix that was given has no scores: they belong to the last tokens.
-    given = generated.sequences.shape[1] - 1 - steps.shape[1]
-    return [row[: length - given].sum().item() for row, length in zip(steps, lengths, strict=True)]
+    given = generated.sequences.shape[1] - 1 - len(logits)
+    chosen = generated.sequences[:, given + 1 :, None]
+    steps = [step.float().log_softmax(-1).gather(1, chosen[:, k]) for k, step in enumerate(logits)]
+    lengths = translation_lengths(model, generated, generate_kwargs)
+    rows = torch.cat(steps, dim=1)  # (N * R, S - 1 - given)
+    return [row[: length - given].sum().item() for row, length in zip(rows, lengths, strict=True)]
 
 
 @torch.no_grad()

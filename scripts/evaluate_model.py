@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     hypotheses, *references = read_aligned([args.source or args.hypotheses, *args.references])
     if args.model:
         # A damaged recipe, and what cannot be scored, are told before the work of translating.
-        args.target_lang = args.target_lang or _target_language(args.model)
+        args.target_lang = args.target_lang or _target_language(args.model) or args.tgt_lang
     if not (args.target_lang or args.tokenize):
         _warn_of_cjk(references)
     if args.model:

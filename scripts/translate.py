@@ -9,7 +9,8 @@
 
 Any sequence-to-sequence model of transformers can be named, and with --backend a folder that `convert --to`
 has written for an engine. An empty line stays empty. With --n_best, --alignment or --json, each line is
-JSON: the list of translations that the pipeline gives, best first, with their scores.
+JSON: the list of translations that the pipeline gives, with their scores: best first, or as --do_sample drew
+them.
 
 Files of any length need no more memory than short ones. What is translated grows beside the output, as
 `test.en.partial`; after an interruption, the same command goes on where it stopped.
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 # From this many lines on, a progress bar is worth its line on the screen.
 LONG_INPUT = 200
+# Lines that are translated together where the attention of each is held until all are: megabytes a sentence.
+ALIGNED_WINDOW = 128
 # What transformers, PEFT and the exports to engines load a model and its tokenizer from, by name.
 MODEL_FILES = (
     *("config.json", "generation_config.json", "adapter_config.json", "*.index.json"),
@@ -117,12 +120,14 @@ def run(args: argparse.Namespace) -> None:
 
     from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translations
 
-    typed = total is None and sys.stdin.isatty()
+    read = args.input or ([] if args.sentences else [STANDARD_INPUT])
+    typed = STANDARD_INPUT in read and sys.stdin.isatty()
     if typed:
         print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
     # What can be read and written once more can be gone on with.
     resumable = args.output and total is not None and not is_stream(args.output)
-    partial = PartialFile(args.output, job_of(args), WINDOW) if resumable else None
+    window = ALIGNED_WINDOW if args.alignment else WINDOW
+    partial = PartialFile(args.output, job_of(args), window) if resumable else None
     done = partial.done if partial else 0
     if done:
         print(f"going on behind line {done}", file=sys.stderr)
@@ -136,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
         progress=total is None and not typed or (total or 0) >= LONG_INPUT,
         total=total,
         done=done,
-        window=1 if typed else WINDOW,
+        window=1 if typed else window,
         num_return_sequences=args.n_best or 1,
         scores=_as_json(args),
         attention=args.alignment,

@@ -163,6 +163,11 @@ def _tokenized_bleu(
 ) -> dict[str, Any]:
     """BLEU of lines tokenised by Moses and changed, split at spaces only."""
     _check_lengths(hypotheses, references)
+    if _short_code(language) in ("zh", "ja"):
+        raise InputError(
+            f"Moses leaves a sentence of {language!r} whole, so that BLEU of its tokens says nothing: leave"
+            " `--as-paper` and `--lowercased_tokenized` out."
+        )
     sacremoses = import_extra("sacremoses", "train")
     tokenizer = sacremoses.MosesTokenizer(lang=_short_code(language))
 

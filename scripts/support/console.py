@@ -18,8 +18,9 @@ def run_script(body: Callable[[], int | None]) -> int:
     when this returns or raises.
 
     Returns:
-        The exit status: 0, or what `body` returns; 2 for wrong input and files that cannot be read or
-        written; 130 after Ctrl-C; 141 when the reader of the output went away.
+        The exit status: 0, or what `body` returns; 2 for wrong input, files that cannot be read or written,
+        and what a device's memory does not hold; 130 after Ctrl-C; 141 when the reader of the output went
+        away.
     """
     _open_absent_streams()
     escape_unknown_letters()
@@ -37,6 +38,11 @@ def run_script(body: Callable[[], int | None]) -> int:
         if not isinstance(error, ModuleNotFoundError) or package == __name__.partition(".")[0]:
             raise
         return fail(missing_package(package, "train"))
+    except RuntimeError as error:
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+            raise
+        return fail("the device has not enough memory: take fewer tokens or sentences at a time.")
     except BrokenPipeError:
         return 141
     except OSError as error:

@@ -139,51 +139,68 @@ class PartialFile:
         done: how many lines are there.
 
     Raises:
-        InputError: the lines that are there are of another job.
+        InputError: the lines that are there are of another job, or another process is writing them.
     """
 
     def __init__(self, path: str, job: dict[str, Any], step: int):
         self.path = _behind_link(path)
         self.lines, self.note = Path(f"{self.path}.partial"), Path(f"{self.path}.partial.json")
         self.step, self.done = step, 0
-        if self.lines.is_file() and self.note.is_file():
-            self._check(job)
-            self.done = self._keep_whole_steps()
-            return
-        with _written_whole(self.note) as file:
-            file.write(json.dumps(job, indent=2).encode())
-        self.lines.unlink(missing_ok=True)
-
-    def _check(self, job: dict[str, Any]) -> None:
-        from vanilla_transformer.files import read_json
-
-        noted = read_json(self.note)
-        changed = [key for key in job | noted if job.get(key) != noted.get(key)]
-        if changed:
+        self._file = self.lines.open("a+b")
+        if not _locks(self._file):
+            raise InputError(f"another process is writing `{self.path}`.")
+        changed, size = [], 0
+        if self.note.is_file():
+            changed = self._changes(job)
+            self.done, size = self._whole_steps()
+        if changed and self.done:
             raise InputError(
                 f"`{self.lines}` is of another job ({', '.join(changed)} differ): delete it, or give another"
                 " `--output`."
             )
+        self._file.truncate(size)
+        with _written_whole(self.note) as file:
+            file.write(json.dumps(job, indent=2).encode())
 
-    def _keep_whole_steps(self) -> int:
+    def _changes(self, job: dict[str, Any]) -> list[str]:
+        """What of the job is noted otherwise."""
+        from vanilla_transformer.files import read_json
+
+        noted = read_json(self.note)
+        return [key for key in job | noted if job.get(key) != noted.get(key)]
+
+    def _whole_steps(self) -> tuple[int, int]:
+        """The lines of whole steps that are there, and their bytes."""
         done = size = kept = 0
-        with self.lines.open("r+b") as file:
-            for number, line in enumerate(file, start=1):
-                size += len(line)
-                if line.endswith(b"\n") and number % self.step == 0:
-                    done, kept = number, size
-            file.truncate(kept)
-        return done
+        self._file.seek(0)
+        for number, line in enumerate(self._file, start=1):
+            size += len(line)
+            if line.endswith(b"\n") and number % self.step == 0:
+                done, kept = number, size
+        return done, kept
 
     def write(self, lines: Iterable[str]) -> None:
         """Append one line for each text; the file gets its name when no more come."""
-        with self.lines.open("ab") as file:
+        with self._file as file:
             for number, line in enumerate(lines, start=1):
                 file.write(f"{one_line(line)}\n".encode())
                 if number % self.step == 0:
                     file.flush()
         os.replace(self.lines, self.path)
         self.note.unlink()
+
+
+def _locks(file: IO[bytes]) -> bool:
+    """Whether a file is not locked elsewhere, as it is from here on until it is closed."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows; some network file systems
+        return True
+    return True
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, FSMTTokenizer
 
-from vanilla_transformer import FsmtTokenizer
+from vanilla_transformer import FsmtTokenizer, pipeline
 from vanilla_transformer.interop import from_fsmt, load_fsmt, pair_tokenizer
 
 from ..modeling.toy import assert_parity
@@ -89,3 +89,15 @@ def test_files_come_in_with_their_tokenizer(tmp_path: Path) -> None:
     assert_same(ours, fsmt, inputs)
     tokens = ours.generate(**inputs, suppress_tokens=[words.pad_token_id])
     assert words.batch_decode(tokens) == tokenizer.batch_decode(tokens)
+
+
+def test_a_model_of_two_languages_is_forced_to_none(tmp_path: Path) -> None:
+    """FSMT's tokenizer bears the names of its languages and has no tokens for them."""
+    tokenizer = fsmt_tokenizer(tmp_path)
+    model = fsmt_model(tokenizer.src_vocab_size, tokenizer.tgt_vocab_size)
+    text = "tabake keli"
+    expected = pipeline("translation", model, tokenizer, device="cpu")(text)
+    assert pipeline("translation_en_to_de", model, tokenizer, device="cpu")(text) == expected
+    assert pipeline("translation", model, tokenizer, device="cpu")(text, tgt_lang="de") == expected
+    with pytest.raises(ValueError, match="FSMTTokenizer does not know 'k'"):
+        pipeline("translation", model, tokenizer, device="cpu")(text, tgt_lang="k")

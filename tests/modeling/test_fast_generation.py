@@ -142,6 +142,10 @@ def test_forced_prefixes(beams: int, positions: str, steps: list[int]) -> None:
         model, ids, steps, decoder_input_ids=prompts, decoder_attention_mask=prompt_mask, **settings
     )
     assert_fast_equals_plain(model, ids, steps, decoder_input_ids=torch.tensor([[1, 13, 6]] * 3), **settings)
+    one, hidden = torch.tensor([[1], [7], [1]]), torch.tensor([[0], [1], [1]])
+    assert_fast_equals_plain(
+        model, ids, steps, decoder_input_ids=one, decoder_attention_mask=hidden, **settings
+    )
 
 
 def test_encoder_outputs_and_embeddings(steps: list[int]) -> None:

@@ -33,6 +33,8 @@ from vanilla_transformer import (
 from vanilla_transformer.modeling.pipeline_vanilla_transformer import alignment
 from vanilla_transformer.modeling.splitting_vanilla_transformer import joined, split_text
 
+from .toy import toy_model
+
 SENTENCES = [source for source, _ in parallel_sentences(12)]
 
 
@@ -141,6 +143,35 @@ def test_the_score_of_greedy_search_is_the_log_probability(
     for sentence, record in zip(SENTENCES, found, strict=False):
         batch = tiny_tokenizer([sentence], return_tensors="pt")
         ids = model.generate(**batch, num_beams=1, max_length=9)
+        with torch.no_grad():
+            logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
+        chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
+        assert record["score"] == pytest.approx(chosen.sum().item(), rel=1e-4)
+
+
+def test_the_score_of_greedy_search_with_two_vocabularies(tiny_tokenizer: Any) -> None:
+    sizes = {"vocab_size": len(tiny_tokenizer), "decoder_vocab_size": len(tiny_tokenizer) - 3}
+    model = enlarged(toy_model(share_encoder_decoder_embeddings=False, dtype=torch.float32, **sizes))
+    pipe = pipeline("translation", model, tiny_tokenizer, device="cpu", num_beams=1, max_length=9)
+    for sentence, record in zip(SENTENCES, pipe(SENTENCES[:3], return_scores=True), strict=False):
+        batch = tiny_tokenizer([sentence], return_tensors="pt")
+        ids = model.generate(**batch, num_beams=1, max_length=9)
+        with torch.no_grad():
+            logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
+        chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
+        assert record["score"] == pytest.approx(chosen.sum().item(), rel=1e-4)
+
+
+def test_the_score_of_a_sample_is_its_log_probability(model: Any, tiny_tokenizer: Any) -> None:
+    """Whatever was left to draw from."""
+    pipe = pipeline("translation", model, tiny_tokenizer, device="cpu", max_length=9)
+    transformers.set_seed(1)
+    drawn: dict[str, Any] = {"do_sample": True, "num_beams": 1, "top_k": 3, "temperature": 0.5}
+    samples = pipe([SENTENCES[0]], return_scores=True, return_alignment=True, num_return_sequences=4, **drawn)
+    batch = tiny_tokenizer([SENTENCES[0]], return_tensors="pt")
+    assert len({record["translation_text"] for record in samples[0]}) > 1
+    for record in samples[0]:
+        ids = torch.tensor([[1, *tiny_tokenizer.convert_tokens_to_ids(record["target_tokens"])]])
         with torch.no_grad():
             logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
         chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
@@ -303,8 +334,9 @@ def test_a_tokenizer_with_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tokenizer.src_lang == "en_XX"
     pipeline("translation_fr_XX_to_en_XX", model, tokenizer, device="cpu", max_length=6)("a b")
     assert seen[1] == seen[0]
-    with pytest.raises(ValueError, match="MBart50Tokenizer does not know 'xx'"):
-        pipe("a", src_lang="xx")
+    for unknown in ("xx", "▁a"):  # a piece of text is no language
+        with pytest.raises(ValueError, match=f"MBart50Tokenizer does not know '{unknown}'"):
+            pipe("a", src_lang=unknown)
 
 
 def test_the_languages_are_kept_while_the_caller_does_something_else(

@@ -20,6 +20,7 @@ from vanilla_transformer.modeling.projections_vanilla_transformer import (
     copies_run_here,
     forget_copies,
     project,
+    row_blocks,
 )
 
 from .toy import SOURCES, assert_parity, pad, translating_model
@@ -106,7 +107,7 @@ def some_states(rows: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("widths", [(256,), (256, 256, 300), (301,)])
-@pytest.mark.parametrize("rows", [3, 12, 13, 70])
+@pytest.mark.parametrize("rows", [3, 12, 13, 64, 70, 128, 333])
 def test_products_with_copies_are_the_same_products(
     rows: int, widths: tuple[int, ...], bias: bool, dtype: torch.dtype, copied: list[Any]
 ) -> None:
@@ -198,6 +199,60 @@ def test_a_copy_serves_all_searches_until_its_matrix_changes(copied: list[Any]) 
 
 
 @needs_copies
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(20))
+def test_a_row_of_bfloat16_that_hardly_changes_is_noticed(seed: int, copied: list[Any]) -> None:
+    if not copies_run_here(torch.bfloat16):
+        pytest.skip("this processor does not multiply bfloat16")
+    chosen, states = layers(256, dtype=torch.bfloat16), some_states(4, torch.bfloat16)
+    Projections(9)(states, *chosen)
+    generator = torch.Generator().manual_seed(seed)
+    changes = 0.02 * torch.randn(WIDTH, generator=generator).abs() + 1
+    chosen[0].weight.data[seed] *= changes.bfloat16()
+    Projections(9)(states, *chosen)
+    assert copied[0] is not copied[1]
+
+
+@needs_copies
+@torch.no_grad()
+def test_another_default_device_or_type_is_nothing_to_a_search(copied: list[Any]) -> None:
+    chosen, states = layers(256), some_states(4)
+    expected = chosen[0](states)
+    for default in ("meta", "cpu"):
+        copies_run_here.cache_clear()
+        with torch.device(default):
+            assert_parity(Projections(9)(states, *chosen)[0], expected)
+    torch.set_default_dtype(torch.float64)
+    try:
+        Projections(9)(states, *chosen)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert len(copied) == 3 and copied[0] is copied[1] is copied[2]
+
+
+@needs_copies
+@torch.no_grad()
+def test_without_onednn_and_with_sparse_matrices_layers_are_called(copied: list[Any]) -> None:
+    (plain,), states = layers(256, bias=False), some_states(12)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert_parity(Projections(9)(states, plain)[0], plain(states))
+    expected = plain(states)
+    plain.weight = nn.Parameter(plain.weight.to_sparse_csr())
+    assert_parity(Projections(9)(states[:, 0], plain)[0], expected[:, 0])
+    assert not copied
+
+
+def test_few_numbers_of_rows_are_shown_to_onednn() -> None:
+    """Of any number up to a thousand, all rows are in blocks, and no more than eighteen sizes occur."""
+    sizes = set()
+    for rows in range(1, 1000):
+        blocks = row_blocks(rows)
+        assert sum(blocks) == rows
+        sizes |= {size if size <= 8 else -(-size // 8) * 8 for size in blocks}
+    assert len(sizes) == 8 + 7 + 3
+
+
+@needs_copies
 def test_copies_are_no_part_of_the_model_and_end_with_it(
     copied: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,5 +277,8 @@ def test_copies_are_no_part_of_the_model_and_end_with_it(
     model.train()
     assert not projections._COPIES
     assert torch.equal(model.eval().generate(ids, **settings), tokens)
+    torch.nn.Module.to(model, torch.float32)
+    assert not projections._COPIES
+    model.generate(ids, **settings)
     forget_copies(model)
     assert not projections._COPIES

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import pytest
+import torch
 from tqdm import tqdm
 
 from vanilla_transformer import (
@@ -82,6 +83,11 @@ def raising(error: BaseException) -> Callable[[], None]:
             " (pip install '.[train]' in a clone).\n",
         ),
         (ImportError("A card needs Jinja2.\nInstall it."), 2, "error: A card needs Jinja2.\n"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            2,
+            "error: the device has not enough memory: take fewer tokens or sentences at a time.\n",
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(

@@ -20,6 +20,7 @@ from vanilla_transformer import HalfWeightsConfig, pipeline
 from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
 from vanilla_transformer.modeling.translation_vanilla_transformer import translate as translate_in_python
 from vanilla_transformer.scripts import explain_model, plot_attention, translate
+from vanilla_transformer.scripts.support.lines import PartialFile
 from vanilla_transformer.scripts.support.models import load_model, load_translator
 
 SENTENCES = [source for source, _ in parallel_sentences(9)]
@@ -379,6 +380,28 @@ def test_what_decides_the_translations_is_known_by_name(model_folder: str, tmp_p
     for name in engines.split():
         (tmp_path / "all" / name).touch()
     assert [path.name for path in translate.model_files(str(tmp_path / "all"))] == sorted(engines.split())
+
+
+def test_two_processes_do_not_write_one_file(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_text("\n".join(SENTENCES))
+    command = [model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    first = PartialFile(str(tmp_path / "out"), {"search": "of the first"}, step=2)
+    assert run(*command) == 2
+    assert f"another process is writing `{tmp_path / 'out'}`" in capsys.readouterr().err
+    first.write(["one", "two"])
+    assert (tmp_path / "out").read_text() == "one\ntwo\n"
+    assert run(*command) == 0
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_a_job_that_wrote_no_line_is_in_nobodys_way(model_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("\n".join(SENTENCES))
+    (tmp_path / "out.partial").write_text("half a line")
+    (tmp_path / "out.partial.json").write_text('{"search": "another"}')
+    assert run(model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")) == 0
+    assert len((tmp_path / "out").read_text().splitlines()) == len(SENTENCES)
 
 
 def test_another_job_does_not_go_on_with_the_lines_of_the_first(

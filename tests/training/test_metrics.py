@@ -201,6 +201,13 @@ def test_what_cannot_be_scored_is_an_error(
         score_as_paper(hypotheses, references, "de")
 
 
+@pytest.mark.parametrize("language", ["zh", "zho_Hans", "ja"])
+def test_text_without_spaces_has_no_tokens_of_moses(language: str) -> None:
+    for published in (score_lowercased_tokenized, score_as_paper):
+        with pytest.raises(InputError, match="Moses leaves a sentence of .* whole"):
+            published(["我有一只猫。"], [["我有一只猫。"]], language)
+
+
 def test_an_unknown_word_splitter_is_an_error() -> None:
     with pytest.raises(InputError, match="`tokenize` must be one of .*13a.*, but is 'words' instead"):
         score(HYPOTHESES, REFERENCES, tokenize="words")
