@@ -37,7 +37,7 @@ from typing import Any
 import torch
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.options import parser_of
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 PYTORCH = ("fast", "half", "bf16", "static", "plain", "marian")
@@ -152,7 +152,7 @@ def _obstacle(name: str, device: str, ends: str) -> str | None:
 def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tensor]:
     """Return `rows` random sentences of like length, about 15 tokens, as they lie together once sorted."""
     draw = torch.Generator().manual_seed(rows)
-    lengths = (15 + torch.randn(20 * 64, generator=draw) * 5).clamp(4, 40).long().sort().values
+    lengths = (15 + torch.randn(max(20 * 64, 2 * rows), generator=draw) * 5).clamp(4, 40).long().sort().values
     lengths = lengths[len(lengths) // 2 :][:rows]
     ids = torch.randint(FIRST_WORD, vocabulary, (rows, int(lengths.max())), generator=draw)
     places = torch.arange(ids.shape[1])
@@ -295,14 +295,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of(__doc__)
     add = parser.add_argument
     add("--shape", choices=SHAPES, default="base", help="size of both models (default: base)")
-    add("--vocabulary", type=int, default=10_000, help="tokens of the vocabulary (default: 10000)")
+    add("--vocabulary", type=positive, default=10_000, help="tokens of the vocabulary (default: 10000)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    add("--batches", type=int, nargs="+", default=BATCHES, help="sentences (default: 1 3 13 16 64)")
-    add("--beams", type=int, nargs="+", default=BEAMS, help="beams; 1 is greedy (default: 1 4)")
+    add("--threads", type=positive, default=1, help="CPU threads (default: 1)")
+    add("--batches", type=positive, nargs="+", default=BATCHES, help="sentences (default: 1 3 13 16 64)")
+    add("--beams", type=positive, nargs="+", default=BEAMS, help="beams; 1 is greedy (default: 1 4)")
     add("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what is timed (default: all)")
     add("--ends", choices=("together", "apart"), default="together", help="of sentences (default: together)")
-    add("--rounds", type=int, default=5, help="timed rounds of each system (default: 5)")
+    add("--rounds", type=positive, default=5, help="timed rounds of each system (default: 5)")
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the ratios here, as PNG")
     return parser.parse_args(argv)

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.options import parser_of
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 MODELS = ("ours", "marian")
@@ -346,12 +346,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of(__doc__)
     add = parser.add_argument
     add("--axes", choices=AXES, nargs="+", default=[*AXES], help="what grows (default: all)")
-    add("--values", type=int, nargs="+", help="how far, where --axes names one axis")
+    add("--values", type=positive, nargs="+", help="how far, where --axes names one axis")
     add("--systems", choices=MODELS, nargs="+", default=MODELS, help="what is measured (default: both)")
     add("--shape", choices=SHAPES, default="tiny", help="widths of both models (default: tiny)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    add("--rounds", type=int, default=3, help="timed rounds of each model (default: 3)")
+    add("--threads", type=positive, default=1, help="CPU threads (default: 1)")
+    add("--rounds", type=positive, default=3, help="timed rounds of each model (default: 3)")
     add("--quick", action="store_true", help="fewer values and one round: a minute or two")
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the curves here, as PNG")

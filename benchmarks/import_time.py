@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.options import parser_of
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 TITLES = ("Import", "Seconds", "Times as long as Marian's")
 REFERENCE = "transformers' Marian classes"
@@ -72,7 +72,7 @@ def summarise(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each import (default: 5)")
+    parser.add_argument("--rounds", type=positive, default=5, help="measurements of each import (default: 5)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args(argv)
 

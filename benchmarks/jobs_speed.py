@@ -38,7 +38,7 @@ from typing import Any
 import torch
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.options import parser_of
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 # d_model, feed-forward width, heads, layers of each stack, vocabulary.
@@ -302,11 +302,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--jobs", choices=JOBS, nargs="+", default=JOBS, help="which of them (default: all)")
     add("--shape", choices=SHAPES, default="tiny", help="size of both models (default: tiny)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    add("--pairs", type=int, default=2000, help="pairs of an epoch (default: 2000)")
-    add("--lines", type=int, default=500, help="lines to translate (default: 500)")
+    add("--threads", type=positive, default=1, help="CPU threads (default: 1)")
+    add("--pairs", type=positive, default=2000, help="pairs of an epoch (default: 2000)")
+    add("--lines", type=positive, default=500, help="lines to translate (default: 500)")
     add("--lengths", choices=("news", "captions"), default="news", help="of sentences (default: news)")
-    add("--rounds", type=int, default=3, help="timed rounds of each system (default: 3)")
+    add("--rounds", type=positive, default=3, help="timed rounds of each system (default: 3)")
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the ratios here, as PNG")
     return parser.parse_args(argv)

@@ -26,7 +26,7 @@ from typing import Any
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, add_corpus_options, corpus_files
 from vanilla_transformer.scripts.support.lines import read_aligned, write_lines
-from vanilla_transformer.scripts.support.options import parser_of, positive
+from vanilla_transformer.scripts.support.options import parser_of, positive, random_seed
 from vanilla_transformer.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -197,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tokens_per_update", type=positive, default=1024, help="default: %(default)s")
     add("--max_steps", type=positive, default=1000, help="updates of each run; default: %(default)s")
     add("--warmup_steps", type=positive, default=300, help="default: %(default)s")
-    add("--seed", type=int, default=1, help="default: %(default)s")
+    add("--seed", type=random_seed, default=1, help="default: %(default)s")
     add("--output_dir", default="runs/length_extrapolation", metavar="DIR", help="default: %(default)s")
     default = ROOT / "benchmarks" / "results" / "length_extrapolation.json"
     add("--results", type=Path, default=default, metavar="FILE", help="results file")
@@ -213,12 +213,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Train and translate what is missing, write and print."""
+    from vanilla_transformer.training.parallel_files import file_digest
     from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
     settings = {name: value for name, value in vars(args).items() if name not in OUTPUTS}
     shared = {name: value for name, value in settings.items() if name != "positions"}
-    check_settings(Path(args.output_dir, "settings.json"), shared)
-    files = write_joined(corpus_files(args), args)
+    corpus = corpus_files(args)
+    digests = {name: file_digest(Path(path)).hex()[:32] for name, path in corpus.items()}
+    check_settings(Path(args.output_dir, "settings.json"), shared | digests)
+    files = write_joined(corpus, args)
     recipes = {positions: recipe_of(positions, args, files) for positions in args.positions}
     found = results(recipes, args, files)
     titles, rows = table_of(found, args.longest)

@@ -21,7 +21,7 @@ import torch
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.lines import read_aligned
 from vanilla_transformer.scripts.support.models import load_model
-from vanilla_transformer.scripts.support.options import parser_of
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 MEGABYTE = 10**6
 KINDS = ("as saved", "int8")
@@ -87,7 +87,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--source", required=True, help="text to translate, a sentence a line, or .gz")
     add("--references", required=True, help="its translation, line by line")
     add("--target-lang", default="en", help="target language, for BLEU's word splitter (default: en)")
-    add("--sentences", type=int, help="translate only so many (default: all)")
+    add("--sentences", type=positive, help="translate only so many (default: all)")
     add("--json", action="store_true", help="print JSON instead of a table")
     return parser.parse_args(argv)
 

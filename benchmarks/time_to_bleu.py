@@ -75,13 +75,18 @@ def taught_recipe(recipe: TrainRecipe, changes: Sequence[str]) -> TrainRecipe:
     """
     from vanilla_transformer.training.distillation import student_recipe, write_student_corpus
 
-    teacher = recipe.output_dir
-    values = recipe.to_dict() | {"output_dir": f"{teacher}/taught", "init_from": teacher, "lowercase": False}
-    words = [f"--{change}" for change in changes]
-    apply_overrides(values, parse_overrides(words, TrainRecipe), TrainRecipe)
-    second = TrainRecipe.from_dict(values)
+    teacher, second = recipe.output_dir, changed_recipe(recipe, changes)
     write_student_corpus(second, teacher, *load_model(teacher), with_references=True)
     return student_recipe(second, teacher, with_references=True)
+
+
+def changed_recipe(recipe: TrainRecipe, changes: Sequence[str]) -> TrainRecipe:
+    """The recipe of a run in a folder of its own that begins at the model of `recipe`."""
+    first = recipe.output_dir
+    values = recipe.to_dict() | {"output_dir": f"{first}/taught", "init_from": first, "lowercase": False}
+    words = [f"--{change}" for change in changes]
+    apply_overrides(values, parse_overrides(words, TrainRecipe), TrainRecipe)
+    return TrainRecipe.from_dict(values)
 
 
 def train_together(recipe: TrainRecipe, processes: int) -> None:
@@ -92,11 +97,13 @@ def train_together(recipe: TrainRecipe, processes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "recipe.yaml")
         path.write_text(recipe.to_yaml(), encoding="utf-8")
-        subprocess.run(
+        status = subprocess.run(
             [sys.executable, "-m", *launcher, "-m", "vanilla_transformer.scripts.train", str(path)],
             env=os.environ | {"HF_DATASETS_CACHE": str(datasets.config.HF_DATASETS_CACHE)},
-            check=True,
-        )
+            check=False,
+        ).returncode
+    if status:
+        raise InputError(f"training on {processes} processes ended with status {status}; see above.")
 
 
 def run_marian(recipe: TrainRecipe, args: argparse.Namespace) -> dict[str, Any]:
@@ -260,6 +267,8 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise InputError(
             f"`{recipe.output_dir}` exists, but a time counts from nothing: give another `output_dir`."
         )
+    if args.taught:
+        changed_recipe(recipe, args.taught)  # what is wrong there is told now
     read_aligned([args.test_source, args.test_reference])
     results = {name: measure(name, recipe, args) for name in args.models}
     rows = table_rows(results, args.target)

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.options import parser_of
+from vanilla_transformer.scripts.support.options import parser_of, positive
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 MODELS = ("ours", "marian")
@@ -264,11 +264,11 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--shape", choices=SHAPES, default="tiny", help="size of both models (default: tiny)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16 means autocast")
-    add("--threads", type=int, default=None, help="CPU threads (default: PyTorch's)")
+    add("--threads", type=positive, default=None, help="CPU threads (default: PyTorch's)")
     add("--compile", action="store_true", help="run both through torch.compile")
-    add("--tokens-per-batch", type=int, default=2048, help="bound on each side (default: 2048)")
-    add("--batches", type=int, default=8, help="batches in a round (default: 8)")
-    add("--rounds", type=int, default=7, help="timed rounds of each model (default: 7)")
+    add("--tokens-per-batch", type=positive, default=2048, help="bound on each side (default: 2048)")
+    add("--batches", type=positive, default=8, help="batches in a round (default: 8)")
+    add("--rounds", type=positive, default=7, help="timed rounds of each model (default: 7)")
     add(
         "--memory-rounds", type=int, default=3, help="memory processes of each model, 0 for none (default: 3)"
     )

@@ -68,8 +68,10 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
     """Two stacks of LSTMs over words made of characters, one reading onwards and one back.
 
     Training maximises log P(w_k | w_1..w_{k-1}) + log P(w_k | w_{k+1}..w_T) (section 3.1), both through one
-    softmax. A task takes a `LayerMix` of the word itself (j = 0) and the layers. Senses of a word differ in
-    the layers alone, so a task that needs them learns to weigh these.
+    softmax, where there is a word to predict from: not for the first word onwards and the last one back. The
+    paper's residual connection between the layers is left out. A task takes a `LayerMix` of the word itself
+    (j = 0) and the layers. Senses of a word differ in the layers alone, so a task that needs them learns to
+    weigh these.
 
     Args:
         characters: (V, characters) of the vocabulary's pieces, see `characters_of`.

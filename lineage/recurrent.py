@@ -48,6 +48,10 @@ class RecurrentTranslator(LineagePreTrainedModel):
     [y_{i-1}; c_i]), P = softmax(W [s_i; c_i]). Without attention, c is the encoder's last state, as in
     Cho et al. With LSTM cells that stays so: Sutskever et al. instead give the decoder hidden state and
     memory of a one-way encoder, which reads the source backwards, and show it no context.
+
+    It departs from the papers in these: the decoder's first state is made of both directions, the output sees
+    no y_{i-1} and has no maxout, the encoder without attention reads both ways, too, and PyTorch's GRU resets
+    the product with the state rather than the state.
     """
 
     def __init__(self, config: LineageConfig):

@@ -35,9 +35,8 @@ STEPS_WORTH_A_COPY = 5
 ROWS_OF_LAYOUT = 8
 # Random vectors that tell a changed matrix of bfloat16: a row changed by 1% hides from one in five.
 VECTORS_OF_HALF = 8
-# It compiles a kernel of a megabyte for each number of rows that it meets, so that it is shown few of them:
-# up to 8, multiples of 8 up to 64, and multiples of 64 up to 256.
-FINE, COARSE, MOST = 8, 64, 256
+# It compiles a kernel of a megabyte for each number of rows that it meets, so that it is shown these alone.
+ROW_COUNTS = (*range(1, 17), *range(24, 65, 8), 128, 192, 256)
 
 
 class Projections:
@@ -82,25 +81,29 @@ class JointProduct:
 
     def __call__(self, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(N, B, in) -> (N, B, out) for each layer, views of one tensor."""
-        rows = states.flatten(0, -2)
-        parts = [self._multiply(part) for part in rows.split(row_blocks(len(rows)))]
-        product = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*states.shape[:-1], -1)
+        if states.shape[:-1].numel() in ROW_COUNTS:
+            product = self._multiply(states)
+        else:
+            rows = states.flatten(0, -2)
+            parts = [self._multiply_padded(part) for part in rows.split(row_blocks(len(rows)))]
+            product = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*states.shape[:-1], -1)
         return (product,) if len(self.widths) == 1 else product.split_with_sizes(self.widths, dim=-1)
 
-    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
-        missing = -len(rows) % FINE if len(rows) > FINE else 0
-        if missing:
-            padded = F.pad(rows, (0, 0, 0, missing))
-            return self._multiply(padded)[: len(rows)]
+    def _multiply(self, states: torch.Tensor) -> torch.Tensor:
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows, self.matrix, self.bias, "none", [], ""
+            states, self.matrix, self.bias, "none", [], ""
         )
         return product
 
+    def _multiply_padded(self, rows: torch.Tensor) -> torch.Tensor:
+        """(R, in) -> (R, out), R at most 256, with rows of zeros up to the next of `ROW_COUNTS`."""
+        count = next(count for count in ROW_COUNTS if count >= len(rows))
+        return self._multiply(F.pad(rows, (0, 0, 0, count - len(rows))))[: len(rows)]
+
 
 def row_blocks(rows: int) -> list[int]:
-    """How a number of rows is split: into blocks of `MOST`, one of a multiple of `COARSE`, and the rest."""
-    sizes = [MOST] * (rows // MOST) + [rows % MOST // COARSE * COARSE, rows % COARSE]
+    """How a number of rows is split: into blocks of 256, one of a multiple of 64, and the rest."""
+    sizes = [256] * (rows // 256) + [rows % 256 // 64 * 64, rows % 64]
     return [size for size in sizes if size]
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.corpora import add_corpus_options, corpus_files
-from vanilla_transformer.scripts.support.options import parser_of, positive
+from vanilla_transformer.scripts.support.options import parser_of, positive, random_seed
 
 MODELS = (
     *("ngram1", "ngram2", "ngram3", "nnlm", "cbow", "skip_gram"),
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=positive, default=1000, help="updates of each neural model; default: %(default)s")
     add("--tokens_per_update", type=positive, default=2048, help="default: %(default)s")
     add("--width", type=positive, default=128, help="of all models, a multiple of 4; default: %(default)s")
-    add("--seed", type=int, default=1, help="default: %(default)s")
+    add("--seed", type=random_seed, default=1, help="default: %(default)s")
     add("--output_dir", default="runs/lineage", metavar="DIR", help="default: %(default)s")
     add("--results", metavar="FILE", help="results file; default: lineage.json in the output folder")
     return options

@@ -65,3 +65,6 @@ def test_from_text_to_a_picture_and_once_more(tmp_path: Path, capsys: pytest.Cap
     assert extrapolation.main([*words, "--figure", str(tmp_path / "other.png")]) == 0
     assert (tmp_path / "other.png").is_file()
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    paths[0].write_text("\n".join(reversed(paths[0].read_text("utf-8").splitlines())), "utf-8")
+    assert extrapolation.main(words) == 2
+    assert "holds results made otherwise" in capsys.readouterr().err

@@ -57,6 +57,16 @@ def test_both_from_text_to_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "counts from nothing" in capsys.readouterr().err
 
 
+def test_what_is_wrong_in_the_second_training_is_told_before_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path, max_steps=2, eval_steps=2, save_steps=2)
+    test = ["--test_source", str(tmp_path / "text1.src"), "--test_reference", str(tmp_path / "text1.tgt")]
+    assert time_to_bleu.main([str(recipe), *test, "--taught", "max_step=1"]) == 2
+    assert "max_step" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_ours_on_two_processes(tmp_path: Path) -> None:
     changes: dict[str, Any] = {

@@ -15,6 +15,7 @@ from vanilla_transformer.modeling import projections_vanilla_transformer as proj
 from vanilla_transformer.modeling.projections_vanilla_transformer import (
     FEW_ROWS,
     MANY_ENTRIES,
+    ROW_COUNTS,
     STEPS_WORTH_A_COPY,
     Projections,
     copies_run_here,
@@ -243,13 +244,13 @@ def test_without_onednn_and_with_sparse_matrices_layers_are_called(copied: list[
 
 
 def test_few_numbers_of_rows_are_shown_to_onednn() -> None:
-    """Of any number up to a thousand, all rows are in blocks, and no more than eighteen sizes occur."""
-    sizes = set()
+    """Of any number up to a thousand, all rows are in blocks, which are padded by seven rows at most."""
     for rows in range(1, 1000):
         blocks = row_blocks(rows)
         assert sum(blocks) == rows
-        sizes |= {size if size <= 8 else -(-size // 8) * 8 for size in blocks}
-    assert len(sizes) == 8 + 7 + 3
+        padded = [next(count for count in ROW_COUNTS if count >= block) for block in blocks]
+        assert sum(padded) - rows < 8
+    assert len(ROW_COUNTS) == 25
 
 
 @needs_copies
