@@ -99,6 +99,18 @@ def parser() -> argparse.ArgumentParser:
         help="of the draw, which is another where an interrupted run goes on; default: %(default)s",
     )
     options.add_argument("--json", action="store_true", help="a line of JSON for each sentence, with scores")
+    options.add_argument(
+        "--long_sentences",
+        choices=("split", "truncate"),
+        help="split what is too long at the ends of its sentences, or cut it off; default: translate it as it"
+        " is, if the model can",
+    )
+    options.add_argument(
+        "--max_source_length",
+        type=positive,
+        metavar="TOKENS",
+        help="from where on a line is too long for --long_sentences; default: what the model can take",
+    )
     add_model_options(options, required=True)
     return options
 
@@ -116,6 +128,7 @@ def run(args: argparse.Namespace) -> None:
     sentences, total = open_input(args)
     model, tokenizer = load_translator(args)
     _check_ranking(args, search, model)
+    _check_long_sentences(args)
     from transformers import set_seed
 
     from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translations
@@ -145,6 +158,8 @@ def run(args: argparse.Namespace) -> None:
         num_return_sequences=args.n_best or 1,
         scores=_as_json(args),
         attention=args.alignment,
+        long_sentences=args.long_sentences,
+        max_source_length=args.max_source_length,
         **search,
     )
     lines = (_line_of(args, ranked) for ranked in found)
@@ -185,6 +200,14 @@ def _check_ranking(args: argparse.Namespace, search: dict[str, Any], model: Any)
         raise InputError(f"`--alignment` is not available with `--backend {args.backend}`.")
 
 
+def _check_long_sentences(args: argparse.Namespace) -> None:
+    """Refuse a length that nothing is done with, and the attention of what is put together from parts."""
+    if args.max_source_length and not args.long_sentences:
+        raise InputError("`--max_source_length` needs `--long_sentences` to say what becomes of longer ones.")
+    if args.alignment and args.long_sentences == "split":
+        raise InputError("`--alignment` is not available with `--long_sentences split`.")
+
+
 def _as_json(args: argparse.Namespace) -> bool:
     return args.json or args.alignment or args.n_best is not None
 
@@ -202,7 +225,7 @@ def _line_of(args: argparse.Namespace, ranked: Sequence[Translation]) -> str:
 def job_of(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
     settings = ("tokens_per_batch", "dtype", "backend", "compute_type", "src_lang", "tgt_lang")
-    shown = ("n_best", "alignment", "json", "seed")
+    shown = ("n_best", "alignment", "json", "seed", "long_sentences", "max_source_length")
     options = {name: getattr(args, name) for name in settings + shown}
     return {
         "model": digests(model_files(args.model)) or args.model,

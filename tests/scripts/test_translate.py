@@ -382,6 +382,27 @@ def test_what_decides_the_translations_is_known_by_name(model_folder: str, tmp_p
     assert [path.name for path in translate.model_files(str(tmp_path / "all"))] == sorted(engines.split())
 
 
+def test_long_lines_are_split_or_cut_where_that_is_asked_for(
+    model_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"{SENTENCES[0]} . {SENTENCES[1]} ."
+    found = {}
+    for words in ([], ["--long_sentences", "split"], ["--long_sentences", "truncate"]):
+        length = ["--max_source_length", "9"] if words else []
+        assert run(model_folder, line, *words, *length, "--num_beams", "1", "--max_length", "9") == 0
+        found[words[-1] if words else "whole"] = capsys.readouterr().out
+    model, tokenizer = load_model(model_folder)
+    options: dict[str, Any] = {"num_beams": 1, "max_length": 9, "max_source_length": 9}
+    for name in ("split", "truncate"):
+        expected = translate_in_python(model, tokenizer, [line], long_sentences=name, **options)
+        assert found[name] == "".join(f"{one}\n" for one in expected)
+    assert len(set(found.values())) == 3
+    assert run(model_folder, line, "--max_source_length", "9") == 2
+    assert "needs `--long_sentences`" in capsys.readouterr().err
+    assert run(model_folder, line, "--alignment", "--long_sentences", "split") == 2
+    assert "not available with `--long_sentences split`" in capsys.readouterr().err
+
+
 def test_two_processes_do_not_write_one_file(
     model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
