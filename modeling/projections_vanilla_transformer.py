@@ -81,12 +81,8 @@ class JointProduct:
 
     def __call__(self, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(N, B, in) -> (N, B, out) for each layer, views of one tensor."""
-        if states.shape[:-1].numel() in ROW_COUNTS:
-            product = self._multiply(states)
-        else:
-            rows = states.flatten(0, -2)
-            parts = [self._multiply_padded(part) for part in rows.split(row_blocks(len(rows)))]
-            product = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*states.shape[:-1], -1)
+        rows = states.shape[:-1].numel()
+        product = self._multiply(states) if rows in ROW_COUNTS else self._multiply_blocks(states)
         return (product,) if len(self.widths) == 1 else product.split_with_sizes(self.widths, dim=-1)
 
     def _multiply(self, states: torch.Tensor) -> torch.Tensor:
@@ -95,10 +91,16 @@ class JointProduct:
         )
         return product
 
-    def _multiply_padded(self, rows: torch.Tensor) -> torch.Tensor:
-        """(R, in) -> (R, out), R at most 256, with rows of zeros up to the next of `ROW_COUNTS`."""
-        count = next(count for count in ROW_COUNTS if count >= len(rows))
-        return self._multiply(F.pad(rows, (0, 0, 0, count - len(rows))))[: len(rows)]
+    def _multiply_blocks(self, states: torch.Tensor) -> torch.Tensor:
+        """Block by block, each with rows of zeros up to the next of `ROW_COUNTS`."""
+        product = states.new_empty(*states.shape[:-1], sum(self.widths))
+        rows, found = states.flatten(0, -2), product.flatten(0, -2)
+        blocks = row_blocks(len(rows))
+        for part, place in zip(rows.split(blocks), found.split(blocks), strict=True):
+            count = next(count for count in ROW_COUNTS if count >= len(part))
+            padded = F.pad(part, (0, 0, 0, count - len(part)))
+            place.copy_(self._multiply(padded)[: len(part)])
+        return product
 
 
 def row_blocks(rows: int) -> list[int]:
