@@ -12,7 +12,7 @@ has written for an engine. An empty line stays empty. With --n_best, --alignment
 JSON: the list of translations that the pipeline gives, with their scores: best first, or as --do_sample drew
 them.
 
-Files of any length need no more memory than short ones. What is translated grows beside the output, as
+Files of any length need little more memory than short ones. What is translated grows beside the output, as
 `test.en.partial`; after an interruption, the same command goes on where it stopped.
 """
 
