@@ -133,6 +133,20 @@ def test_several_translations_have_scores_best_first(pipe: Any, model: Any, tiny
     assert blank == [{"translation_text": "", "score": 0.0}] * 3
 
 
+def log_probability(model: Any, batch: Any, ids: torch.Tensor) -> float:
+    """That of the decoder tokens `ids` (1, S), start token first, by teacher forcing."""
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
+    return float(logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).sum())
+
+
+def assert_scores_of_greedy_search(found: Any, model: Any, tokenizer: Any) -> None:
+    for sentence, record in zip(SENTENCES, found, strict=False):
+        batch = tokenizer([sentence], return_tensors="pt")
+        ids = model.generate(**batch, num_beams=1, max_length=9)
+        assert record["score"] == pytest.approx(log_probability(model, batch, ids), rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["model", "marian"])
 def test_the_score_of_greedy_search_is_the_log_probability(
     kind: str, request: pytest.FixtureRequest, tiny_tokenizer: Any
@@ -140,26 +154,14 @@ def test_the_score_of_greedy_search_is_the_log_probability(
     model = request.getfixturevalue(kind)
     pipe = pipeline("translation", model, tiny_tokenizer, device="cpu", num_beams=1)
     found = pipe(SENTENCES[:3], return_scores=True, max_length=9)
-    for sentence, record in zip(SENTENCES, found, strict=False):
-        batch = tiny_tokenizer([sentence], return_tensors="pt")
-        ids = model.generate(**batch, num_beams=1, max_length=9)
-        with torch.no_grad():
-            logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
-        chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
-        assert record["score"] == pytest.approx(chosen.sum().item(), rel=1e-4)
+    assert_scores_of_greedy_search(found, model, tiny_tokenizer)
 
 
 def test_the_score_of_greedy_search_with_two_vocabularies(tiny_tokenizer: Any) -> None:
     sizes = {"vocab_size": len(tiny_tokenizer), "decoder_vocab_size": len(tiny_tokenizer) - 3}
     model = enlarged(toy_model(share_encoder_decoder_embeddings=False, dtype=torch.float32, **sizes))
     pipe = pipeline("translation", model, tiny_tokenizer, device="cpu", num_beams=1, max_length=9)
-    for sentence, record in zip(SENTENCES, pipe(SENTENCES[:3], return_scores=True), strict=False):
-        batch = tiny_tokenizer([sentence], return_tensors="pt")
-        ids = model.generate(**batch, num_beams=1, max_length=9)
-        with torch.no_grad():
-            logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
-        chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
-        assert record["score"] == pytest.approx(chosen.sum().item(), rel=1e-4)
+    assert_scores_of_greedy_search(pipe(SENTENCES[:3], return_scores=True), model, tiny_tokenizer)
 
 
 def test_the_score_of_a_sample_is_its_log_probability(model: Any, tiny_tokenizer: Any) -> None:
@@ -172,10 +174,7 @@ def test_the_score_of_a_sample_is_its_log_probability(model: Any, tiny_tokenizer
     assert len({record["translation_text"] for record in samples[0]}) > 1
     for record in samples[0]:
         ids = torch.tensor([[1, *tiny_tokenizer.convert_tokens_to_ids(record["target_tokens"])]])
-        with torch.no_grad():
-            logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :-1]).logits
-        chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
-        assert record["score"] == pytest.approx(chosen.sum().item(), rel=1e-4)
+        assert record["score"] == pytest.approx(log_probability(model, batch, ids), rel=1e-4)
 
 
 @pytest.mark.parametrize(
