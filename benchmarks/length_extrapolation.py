@@ -24,7 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, add_corpus_options, corpus_files
+from vanilla_transformer.scripts.support.corpora import (
+    CORPUS_FILES,
+    add_corpus_options,
+    corpus_digests,
+    corpus_files,
+)
 from vanilla_transformer.scripts.support.lines import read_aligned, write_lines
 from vanilla_transformer.scripts.support.options import parser_of, positive, random_seed
 from vanilla_transformer.training.recipe import TrainRecipe
@@ -213,14 +218,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Train and translate what is missing, write and print."""
-    from vanilla_transformer.training.parallel_files import file_digest
     from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
     settings = {name: value for name, value in vars(args).items() if name not in OUTPUTS}
     shared = {name: value for name, value in settings.items() if name != "positions"}
     corpus = corpus_files(args)
-    digests = {name: file_digest(Path(path)).hex()[:32] for name, path in corpus.items()}
-    check_settings(Path(args.output_dir, "settings.json"), shared | digests)
+    check_settings(Path(args.output_dir, "settings.json"), shared | corpus_digests(corpus))
     files = write_joined(corpus, args)
     recipes = {positions: recipe_of(positions, args, files) for positions in args.positions}
     found = results(recipes, args, files)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.corpora import add_corpus_options, corpus_files
+from vanilla_transformer.scripts.support.corpora import add_corpus_options, corpus_digests, corpus_files
 from vanilla_transformer.scripts.support.options import parser_of, positive, random_seed
 
 MODELS = (
@@ -61,14 +61,14 @@ def run(args: argparse.Namespace) -> None:
     _check_gensim(args.models)
     files = corpus_files(args)
     from vanilla_transformer.lineage import pictures, road
-    from vanilla_transformer.training.parallel_files import file_digest
     from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
     names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
     folder = Path(args.output_dir)
     settings = {name: getattr(args, name) for name in names}
-    digests = {name: file_digest(Path(path)).hex()[:32] for name, path in files.items()}
-    check_settings(folder / "settings.json", settings | digests | {"target_lang": args.target_lang})
+    check_settings(
+        folder / "settings.json", settings | corpus_digests(files) | {"target_lang": args.target_lang}
+    )
     journey = road.prepare(files, folder, language=args.target_lang, **settings)
     rows = road.travel(journey, args.models)
     table = road.table_rows(rows)

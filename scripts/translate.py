@@ -124,11 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
     search = search_options(args)
+    _check_long_sentences(args)
     check_output(args.output, args.input or [])
     sentences, total = open_input(args)
     model, tokenizer = load_translator(args)
     _check_ranking(args, search, model)
-    _check_long_sentences(args)
     from transformers import set_seed
 
     from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translations

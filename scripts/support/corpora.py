@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from vanilla_transformer.errors import InputError
@@ -44,3 +45,10 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
     check_settings(settings, {"train_size": args.train_size})
     names = ("train.zh", "train.en", "valid.zh", "valid.en")
     return {side: str(folder / name) for side, name in zip(CORPUS_FILES, names, strict=True)}
+
+
+def corpus_digests(files: Mapping[str, str]) -> dict[str, str]:
+    """A digest of each of the `corpus_files`, for settings that results of another corpus do not share."""
+    from vanilla_transformer.training.parallel_files import file_digest
+
+    return {name: file_digest(Path(path)).hex()[:32] for name, path in files.items()}
