@@ -171,13 +171,22 @@ def measure(
     return {
         "model": name,
         "parameters": model.num_parameters(),
-        "megabytes": sum(path.stat().st_size for path in Path(name).glob("*.safetensors")) / 1e6,
+        "megabytes": _bytes_of_weights(name) / 1e6,
         "sentences_per_second": len(sources) / seconds,
         "bleu": scores["bleu"],
         "chrf": scores["chrf"],
         "signature": scores["bleu_signature"],
         "device": str(model.device),
     }
+
+
+def _bytes_of_weights(name: str) -> int:
+    """The size of the weights on the disk; a model of the Hub lies in the cache that it was loaded from."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(name if Path(name).is_dir() else snapshot_download(name, local_files_only=True))
+    files = list(folder.glob("*.safetensors")) or list(folder.glob("pytorch_model*.bin"))
+    return sum(path.stat().st_size for path in files)
 
 
 def _cell(value: Any) -> str:

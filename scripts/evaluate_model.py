@@ -22,7 +22,12 @@ from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import one_line
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.lines import check_output, read_aligned, write_lines
-from vanilla_transformer.scripts.support.models import add_model_options, generate_options, load_translator
+from vanilla_transformer.scripts.support.models import (
+    add_model_options,
+    generate_options,
+    given_model_options,
+    load_translator,
+)
 from vanilla_transformer.scripts.support.options import parser_of
 
 LABELS = {
@@ -119,6 +124,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("`--model` and `--source` go together.")
     if args.output and args.model is None:
         raise InputError("`--output` keeps the translations of `--model`, which is not given.")
+    if args.model is None and (idle := given_model_options(args)):
+        raise InputError(f"`{idle[0]}` is for translating with `--model`, which is not given.")
     check_output(args.output, [args.source, *args.references])
 
 

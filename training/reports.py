@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from ..errors import InputError
-from ..files import read_json, write_text
+from ..files import changed_keys, read_json, write_text
 
 
 def machine() -> dict[str, Any]:
@@ -68,9 +68,7 @@ def check_settings(path: str | Path, settings: Mapping[str, Any]) -> None:
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=2))
         return
-    given = json.loads(json.dumps(settings))
-    changed = [name for name, value in read_json(path).items() if given.get(name) != value]
-    if changed:
+    if changed := changed_keys(read_json(path), json.loads(json.dumps(settings))):
         raise InputError(
             f"`{path.parent}` holds results made otherwise ({', '.join(changed)} differ):"
             " give another `output_dir`."

@@ -1,7 +1,11 @@
 """The one error that means: what the user gave is wrong; and what other errors say, in one line."""
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
+
+# Packages whose module has another name.
+_PACKAGES = {"yaml": "pyyaml"}
 
 
 class InputError(ValueError):
@@ -35,9 +39,24 @@ def import_extra(module: str, extra: str) -> Any:
         raise InputError(missing_package(module, extra)) from None
 
 
-def missing_package(module: str, extra: str) -> str:
-    """What a user is told who has not installed what an extra brings."""
-    return (
-        f"this needs the package {module}, which is not installed: it comes with the extra `{extra}`"
-        f" (pip install '.[{extra}]' in a clone)."
-    )
+def missing_package(module: str, extra: str | None) -> str:
+    """What a user is told who has not installed a module, which an extra of this package may bring."""
+    remedy = extra and f": it comes with the extra `{extra}` (pip install '.[{extra}]' in a clone)"
+    return f"this needs the package {module}, which is not installed{remedy or ''}."
+
+
+def extra_with(module: str) -> str | None:
+    """The first extra of this package that brings a module, if one does."""
+    from packaging.requirements import Requirement
+
+    try:
+        about = metadata("vanilla-transformer")
+    except PackageNotFoundError:
+        return None
+    package = _PACKAGES.get(module, module).lower()
+    for line in about.get_all("Requires-Dist") or []:
+        requirement = Requirement(line)
+        if requirement.name.lower() == package and requirement.marker:
+            extras = about.get_all("Provides-Extra") or []
+            return next((one for one in extras if requirement.marker.evaluate({"extra": one})), None)
+    return None

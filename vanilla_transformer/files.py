@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"`{path}` is damaged: it does not hold a JSON object.")
     return value
+
+
+def changed_keys(noted: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The keys under which two JSON objects hold different values, those of an object inside by their own."""
+    changed = []
+    for key in {**noted, **given}:
+        old, new = noted.get(key), given.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed += changed_keys(old, new)
+        elif old != new:
+            changed.append(key)
+    return changed
 
 
 def write_text(path: Path, text: str) -> None:

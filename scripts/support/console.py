@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 
-from vanilla_transformer.errors import InputError, first_line, missing_package
+from vanilla_transformer.errors import InputError, extra_with, first_line, missing_package
 
 
 def run_script(body: Callable[[], int | None]) -> int:
@@ -37,7 +37,7 @@ def run_script(body: Callable[[], int | None]) -> int:
         package = error.name.partition(".")[0]
         if not isinstance(error, ModuleNotFoundError) or package == __name__.partition(".")[0]:
             raise
-        return fail(missing_package(package, "train"))
+        return fail(missing_package(package, extra_with(package)))
     except RuntimeError as error:
         torch = sys.modules.get("torch")
         if torch is None or not isinstance(error, torch.OutOfMemoryError):

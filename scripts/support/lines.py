@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.files import one_line
+from vanilla_transformer.files import changed_keys, one_line, read_json
 
 STANDARD_INPUT = "-"
 
@@ -151,7 +151,7 @@ class PartialFile:
             raise InputError(f"another process is writing `{self.path}`.")
         changed, size = [], 0
         if self.note.is_file():
-            changed = self._changes(job)
+            changed = changed_keys(read_json(self.note), job)
             self.done, size = self._whole_steps()
         if changed and self.done:
             raise InputError(
@@ -161,13 +161,6 @@ class PartialFile:
         self._file.truncate(size)
         with _written_whole(self.note) as file:
             file.write(json.dumps(job, indent=2).encode())
-
-    def _changes(self, job: dict[str, Any]) -> list[str]:
-        """What of the job is noted otherwise."""
-        from vanilla_transformer.files import read_json
-
-        noted = read_json(self.note)
-        return [key for key in job | noted if job.get(key) != noted.get(key)]
 
     def _whole_steps(self) -> tuple[int, int]:
         """The lines of whole steps that are there, and their bytes."""

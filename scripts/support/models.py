@@ -77,6 +77,15 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
     )
 
 
+def given_model_options(args: argparse.Namespace) -> list[str]:
+    """Which of the options of `add_model_options` were given, and not with their default."""
+    defaults = argparse.ArgumentParser()
+    add_model_options(defaults, required=False)
+    return [
+        f"--{name}" for name, value in vars(defaults.parse_args([])).items() if getattr(args, name) != value
+    ]
+
+
 def generate_options(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `generate()` that were given on the command line."""
     names = ("num_beams", "length_penalty", "max_length")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_client import hub_client
+from hub_server import Repository, running_hub
 from training_toy import write_recipe
 
 from vanilla_transformer import translate
@@ -96,6 +98,24 @@ def test_a_model_teaches_itself_beside_the_references(
     assert "finished after 2 steps" in capsys.readouterr().out
 
 
+def test_a_teacher_on_the_hub_is_measured_as_one_in_a_folder(
+    taught: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = taught["folder"] / "teacher"
+    options = distill_model.parser().parse_args(["demo", "--teacher", "me/teacher", "--device", "cpu"])
+    texts = [["我有一只猫。"], ["I have a cat."]]
+    here = distill_model.measure(str(teacher), texts, "en", options)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with running_hub() as hub, hub_client(hub, monkeypatch):
+        hub.repositories["me/teacher"] = Repository()
+        files = {path.name: path.read_bytes() for path in teacher.iterdir() if path.is_file()}
+        hub.repositories["me/teacher"].commit("main", files)
+        there = distill_model.measure("me/teacher", texts, "en", options)
+    assert here["megabytes"] > 0
+    for key in ("parameters", "megabytes", "bleu"):
+        assert there[key] == here[key]
+
+
 def test_an_interrupted_translation_goes_on_with_the_missing_part(
     taught: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -165,7 +185,7 @@ def test_translations_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> Non
     origin = distillation.origin_of("a", ["one"], {})
     distillation.check_origin(tmp_path / "distilled", origin)
     distillation.check_origin(tmp_path / "distilled", origin)
-    with pytest.raises(InputError, match=r"made otherwise \(teacher, search differ\)"):
+    with pytest.raises(InputError, match=r"made otherwise \(teacher, num_beams differ\)"):
         distillation.check_origin(
             tmp_path / "distilled", distillation.origin_of("b", ["one"], {"num_beams": 2})
         )

@@ -183,6 +183,8 @@ def test_case_is_ignored_for_a_model_that_knows_none(
         (["--source", "s", "--hypotheses", "h"], "`--model` and `--source` go together"),
         (["--model", "m", "--hypotheses", "h"], "give either"),
         (["--hypotheses", "h", "--output", "o"], "`--output` keeps the translations of `--model`"),
+        (["--hypotheses", "h", "--num_beams", "4"], "`--num_beams` is for translating with `--model`"),
+        (["--hypotheses", "h", "--tgt_lang", "de"], "`--tgt_lang` is for translating with `--model`"),
         (["--hypotheses", "missing"], "`missing` does not exist"),
     ],
 )

@@ -82,6 +82,23 @@ def raising(error: BaseException) -> Callable[[], None]:
             "error: this needs the package datasets, which is not installed: it comes with the extra `train`"
             " (pip install '.[train]' in a clone).\n",
         ),
+        (
+            ModuleNotFoundError("No module named 'gensim'", name="gensim"),
+            2,
+            "error: this needs the package gensim, which is not installed: it comes with the extra `vectors`"
+            " (pip install '.[vectors]' in a clone).\n",
+        ),
+        (
+            ModuleNotFoundError("No module named 'yaml'", name="yaml"),
+            2,
+            "error: this needs the package yaml, which is not installed: it comes with the extra `train`"
+            " (pip install '.[train]' in a clone).\n",
+        ),
+        (
+            ModuleNotFoundError("No module named 'nobodys'", name="nobodys"),
+            2,
+            "error: this needs the package nobodys, which is not installed.\n",
+        ),
         (ImportError("A card needs Jinja2.\nInstall it."), 2, "error: A card needs Jinja2.\n"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

@@ -438,7 +438,7 @@ def test_another_job_does_not_go_on_with_the_lines_of_the_first(
     stopping(0)
     capsys.readouterr()
     assert run(*command, "--length_penalty", "2") == 2
-    assert "out.partial` is of another job (search differ)" in capsys.readouterr().err
+    assert "out.partial` is of another job (length_penalty differ)" in capsys.readouterr().err
     (tmp_path / "in").write_text("\n".join(SENTENCES[::-1]))
     with (Path(model_folder) / "generation_config.json").open("a") as file:
         file.write("\n")
