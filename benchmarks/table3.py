@@ -17,6 +17,7 @@ the runs are shared out, one on each; on a CPU, `--jobs` says how many run side 
 import argparse
 import os
 import queue
+import statistics
 import subprocess
 import sys
 import time
@@ -210,10 +211,18 @@ def judge(rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     return verdicts
 
 
+def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
+    """The mean of the seeds and, where there are several, the smallest and the largest value."""
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
 def table_rows(rows: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """The paper's columns, and ours beside them."""
-    from vanilla_transformer.training.reports import mean_and_range
-
     return [
         [
             row,

@@ -1,6 +1,5 @@
 """What may go to the Hub, and how: one list of files, one commit, one clear line on a failure."""
 
-import json
 import os
 import re
 import tempfile
@@ -15,7 +14,13 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import PushToHubMixin
 
-from .saving_vanilla_transformer import auto_classes, files_written_whole, source_files, write_code
+from .saving_vanilla_transformer import (
+    auto_classes,
+    check_safetensors,
+    files_written_whole,
+    source_files,
+    write_code,
+)
 
 CARD_FILE = "README.md"
 # Beside our own code nothing else is ever sent: no optimizer state, no log, no cache, nothing pickled.
@@ -137,26 +142,13 @@ def check_contents(folder: str | Path, names: Sequence[str], origin: str | Path 
     for name in names:
         path = Path(folder) / name
         if path.suffix == ".safetensors":
-            _check_safetensors(path)
+            check_safetensors(path)
         elif path.suffix not in (".png", ".spm", ".model"):
             text = path.read_text("utf-8")
             if _TOKEN.search(text):
                 raise ValueError(f"`{name}` holds an access token and is not sent.")
             if found := next((place for place in private if place in text), None):
                 raise ValueError(f"`{name}` names a folder of this machine ({found}) and is not sent.")
-
-
-def _check_safetensors(path: Path) -> None:
-    """The format begins with the length of its header, in 8 bytes, and the header in JSON."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = file.read(size) if size < path.stat().st_size else b""
-    try:
-        is_header = isinstance(json.loads(header), dict)
-    except ValueError:
-        is_header = False
-    if not is_header:
-        raise ValueError(f"`{path.name}` does not hold safetensors and is not sent.")
 
 
 def upload(

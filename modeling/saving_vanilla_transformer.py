@@ -23,6 +23,25 @@ _WEIGHTS = re.compile(
 )
 
 
+def check_safetensors(path: Path) -> None:
+    """Refuse a file that is not the length of a header (8 bytes), the header, and the bytes it announces.
+
+    Raises:
+        ValueError: its message begins with the path.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            header_size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(header_size) if header_size < size else b"")
+        ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
+        announced = 8 + header_size + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"`{path}` is cut short or damaged.") from None
+    if announced != size:
+        raise ValueError(f"`{path}` is cut short: it has {size} bytes and should have {announced}.")
+
+
 def auto_classes() -> dict[str, tuple[type, ...]]:
     """Our classes for each Auto class of transformers; of several, the first is the default."""
     # Here and not above, since each of these files imports this one.

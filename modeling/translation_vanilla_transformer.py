@@ -161,7 +161,14 @@ def translations(
     if attention and long_sentences == "split":
         raise ValueError("`attention` cannot be given for sentences that are split.")
     translator = _Translator(
-        model, tokenizer, long_sentences, max_source_length, scores, attention, prefix, generate_kwargs
+        model=model,
+        tokenizer=tokenizer,
+        long_sentences=long_sentences,
+        max_source_length=max_source_length,
+        scores=scores,
+        attention=attention,
+        prefix=prefix,
+        generate_kwargs=generate_kwargs,
     )
     windows = translator.encoded_windows(sentences, window, done)
     windows = windows if window == 1 else _made_ahead(windows)
@@ -225,7 +232,7 @@ def token_batches(
     return batches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Translator:
     """One call of `translations`: its settings, and what is done with them."""
 

@@ -19,7 +19,6 @@ Files of any length need little more memory than short ones. What is translated 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -242,11 +241,9 @@ def model_files(model: str) -> list[Path]:
 
 def digests(paths: Iterable[Path]) -> list[str]:
     """A digest of each file as it lies on the disk."""
-    found = []
-    for path in paths:
-        with path.open("rb") as file:
-            found.append(hashlib.file_digest(file, "blake2b").hexdigest()[:32])
-    return found
+    from vanilla_transformer.training.parallel_files import file_digest
+
+    return [file_digest(path).hex()[:32] for path in paths]
 
 
 def open_input(args: argparse.Namespace) -> tuple[Iterable[str], int | None]:

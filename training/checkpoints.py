@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -16,7 +15,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import read_json, readable_write_errors
-from ..modeling.saving_vanilla_transformer import apply_umask, flush
+from ..modeling.saving_vanilla_transformer import apply_umask, check_safetensors, flush
 
 logger = logging.getLogger(__name__)
 
@@ -97,30 +96,12 @@ def check_weights(folder: str | Path) -> None:
         if not names:
             raise InputError(f"`{index}` names no weights.")
     for name in sorted(names):
-        _check_safetensors(folder / name)
-
-
-def _check_safetensors(path: Path) -> None:
-    """A safetensors file is the length of its header (8 bytes), the header, and the bytes it announces."""
-    if not path.is_file():
-        raise InputError(f"`{path}` is missing.")
-    try:
-        with path.open("rb") as file:
-            header_size = int.from_bytes(file.read(8), "little")
-            size = path.stat().st_size
-            if 8 + header_size > size:
-                raise InputError(f"`{path}` is cut short or damaged.")
-            header = json.loads(file.read(header_size))
-            end = max(
-                (value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"),
-                default=0,
-            )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"`{path}` is cut short or damaged.") from None
-    if 8 + header_size + end != size:
-        raise InputError(
-            f"`{path}` is cut short: it has {size} bytes and should have {8 + header_size + end}."
-        )
+        if not (folder / name).is_file():
+            raise InputError(f"`{folder / name}` is missing.")
+        try:
+            check_safetensors(folder / name)
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
 
 def read_state(folder: str | Path) -> dict[str, Any]:

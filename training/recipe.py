@@ -620,7 +620,8 @@ def load_recipe(
         name_or_path: the name of a packaged recipe (`available_recipes`), or a file, if it has a path
             separator or ends in .yaml or .yml.
         overrides: command-line words: `--key value`, `--key=value`, `--model.d_model 256`. Values are read as
-            YAML. Giving one of `max_steps` and `num_train_epochs` sets the other to null.
+            YAML. Giving one of `max_steps` and `num_train_epochs` sets the other to null, as `train_file` and
+            `valid_file` do with the two files that a recipe names instead, and these with it.
         kind: what the recipe trains: `TrainRecipe`, `LanguageModelRecipe` or `ClassifierRecipe`.
 
     Raises:

@@ -147,11 +147,21 @@ def parse_overrides(words: Sequence[str], kind: type[Recipe]) -> dict[str, Any]:
     return values
 
 
+# Keys that say the same in two ways.
+_ALTERNATIVES = (
+    (("max_steps",), ("num_train_epochs",)),
+    (("train_file",), ("train_source", "train_target")),
+    (("valid_file",), ("valid_source", "valid_target")),
+)
+
+
 def apply_overrides(values: dict[str, Any], overrides: Mapping[str, Any], kind: type[Recipe]) -> None:
-    """Replace keys of a recipe's values; one of `max_steps` and `num_train_epochs` sets the other to null."""
-    for one, other in (("max_steps", "num_train_epochs"), ("num_train_epochs", "max_steps")):
-        if overrides.get(one) is not None and other not in overrides:
-            values[other] = None
+    """Replace keys of a recipe's values; what is given sets to null what says the same in another way."""
+    known = key_types(kind)
+    for pair in _ALTERNATIVES:
+        for given, others in (pair, pair[::-1]):
+            if any(overrides.get(key) is not None for key in given):
+                values.update({key: None for key in others if key in known and key not in overrides})
     for key, value in overrides.items():
         name, dot, inner = key.partition(".")
         if not dot:

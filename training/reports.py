@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shlex
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,16 +45,6 @@ def command_line() -> str:
     program, *words = sys.argv
     called = ["python", program] if program.endswith(".py") else Path(program).name.split()
     return shlex.join([*called, *words])
-
-
-def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
-    """The mean of the seeds and, where there are several, the smallest and the largest value."""
-    if not values:
-        return ""
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def check_settings(path: str | Path, settings: Mapping[str, Any]) -> None:

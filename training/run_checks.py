@@ -263,7 +263,8 @@ def check_same_function(recipe: RunRecipe) -> None:
         before = getattr(start, key, None)
         if value != before and "dropout" not in key and key not in free:
             raise InputError(
-                f"`model.{key}` must be that of `{recipe.init_from}`, {before!r}, but is {value!r} instead."
+                f"`model.{key}` must be that of `{recipe.init_from}`, {before!r}, but is {value!r} instead:"
+                ' `--model "{}"` keeps all that is said there.'
             )
 
 

@@ -17,6 +17,12 @@ from vanilla_transformer.training.recipe import load_recipe
 table3 = load_benchmark("table3")
 
 
+def test_figures_of_several_seeds() -> None:
+    assert table3.mean_and_range([30.0, 31.0, 35.0], 1) == "32.0 (30.0-35.0)"
+    assert table3.mean_and_range([4.916]) == "4.92"
+    assert table3.mean_and_range([]) == ""
+
+
 def test_every_row_of_the_paper_is_there() -> None:
     assert list(table3.PAPER) == [name for name in PRESETS if name != "big_en_fr"]
 

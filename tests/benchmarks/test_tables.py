@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers import load_benchmark
 
-from vanilla_transformer.training.reports import command_line, mean_and_range, write_report
+from vanilla_transformer.training.reports import command_line, write_report
 
 tables = load_benchmark("tables")
 
@@ -57,9 +57,3 @@ def test_a_command_is_told_as_one_types_it(
 ) -> None:
     monkeypatch.setattr("sys.argv", words)
     assert command_line() == command
-
-
-def test_figures_of_several_seeds() -> None:
-    assert mean_and_range([30.0, 31.0, 35.0], 1) == "32.0 (30.0-35.0)"
-    assert mean_and_range([4.916]) == "4.92"
-    assert mean_and_range([]) == ""

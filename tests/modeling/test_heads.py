@@ -344,6 +344,7 @@ def test_the_features_of_a_classifier_are_dropped_out() -> None:
     model = toy_head(VanillaTransformerForTokenClassification, dtype=torch.float32, dropout=0.4, **CLASSES)
     seen: list[torch.Tensor] = []
     model.classifier.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    torch.manual_seed(0)
     ids = torch.randint(5, VOCABULARY, (8, 50))
     model.train()(ids)
     assert seen[0].eq(0).float().mean().item() == pytest.approx(0.4, abs=0.03)

@@ -19,6 +19,7 @@ from vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerModel,
 )
+from vanilla_transformer.modeling import modeling_vanilla_transformer as modeling
 
 from .toy import (
     SOURCES,
@@ -231,6 +232,23 @@ def test_gradient_checkpointing_repeats_the_dropout(reentrant: bool) -> None:
         model(**training_batch(), label_smoothing=0.1).loss.backward()
         results.append(gradients(model))
     assert_gradients_equal(*results)
+
+
+def test_attention_weights_are_dropped_out_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = toy_model(attention_dropout=0.2), training_batch()
+    told: list[float] = []
+    attend = modeling.eager_attention_forward
+
+    def watched(*args: Any, dropout: float, **kwargs: Any) -> Any:
+        told.append(dropout)
+        return attend(*args, dropout=dropout, **kwargs)
+
+    monkeypatch.setattr(modeling, "eager_attention_forward", watched)
+    model.set_attn_implementation("eager")
+    model.train()(**batch)
+    in_training, told[:] = set(told), []
+    model.eval()(**batch)
+    assert (in_training, set(told)) == ({0.2}, {0.0})
 
 
 def test_dropout_works_in_training_alone() -> None:
@@ -448,24 +466,6 @@ def test_four_beams_by_default() -> None:
         model.generate(ids, attention_mask=mask, max_new_tokens=9, num_beams=4, length_penalty=0.6), default
     )
     assert not torch.equal(model.generate(ids, attention_mask=mask, max_new_tokens=9, num_beams=1), default)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"do_sample": True, "num_beams": 1, "top_k": 5},
-        {"do_sample": True, "num_beams": 2},
-        {"num_beams": 4, "num_return_sequences": 3},
-        {"num_beams": 1, "no_repeat_ngram_size": 2, "repetition_penalty": 1.2},
-    ],
-    ids=str,
-)
-def test_other_ways_to_generate(settings: dict[str, Any]) -> None:
-    torch.manual_seed(0)
-    ids, mask = pad(SOURCES)
-    generated = translating_model().generate(ids, attention_mask=mask, max_new_tokens=6, **settings)
-    assert generated.shape[0] == 3 * settings.get("num_return_sequences", 1)
-    assert generated[:, 0].eq(1).all()
 
 
 def test_the_decoder_must_read_something() -> None:

@@ -73,7 +73,16 @@ def test_processes_that_would_train_apart_are_refused(monkeypatch: pytest.Monkey
     "launcher",
     [
         ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"],
+        [
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+            "--main_process_port",
+            "0",
+        ],
     ],
     ids=["torchrun", "accelerate"],
 )

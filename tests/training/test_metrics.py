@@ -141,6 +141,14 @@ def test_compounds_are_split_at_hyphens(tokenized: str, expected: str) -> None:
     assert split_compounds(tokenized) == expected
 
 
+def test_bleu_as_in_the_paper_counts_the_parts_of_compounds_and_smooths_nothing() -> None:
+    references = [["Der ICE-Bahnhof ist neu"]]
+    # Of six tokens (the hyphen is one) all but the last: 5/6 words, 4/5 pairs, 3/4 and 2/3.
+    found = score_as_paper(["Der ICE-Bahnhof ist alt"], references, "de")["bleu"]
+    assert found == pytest.approx(100 * (1 / 3) ** 0.25)
+    assert score_as_paper(["der ICE-Bahnhof war neu"], references, "de")["bleu"] == 0  # no four in a row
+
+
 def split_slowly(words: list[str]) -> list[str]:
     """Split at hyphens character by character, as an independent check (one-letter parts do not occur)."""
     result: list[str] = []

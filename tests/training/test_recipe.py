@@ -104,6 +104,18 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         load_recipe(path, ["--max_steps", "9", "--num_train_epochs", "9"])
 
 
+def test_one_kind_of_corpus_replaces_the_other(tmp_path: Path) -> None:
+    two = recipe_file(tmp_path, "train_source: a\ntrain_target: b\nvalid_source: c\nvalid_target: d\n")
+    recipe = load_recipe(two, ["--train_file", "pairs.tsv"])
+    assert (recipe.train_file, recipe.train_source, recipe.train_target) == ("pairs.tsv", None, None)
+    assert (recipe.valid_file, recipe.valid_source, recipe.valid_target) == (None, "c", "d")
+    one = recipe_file(tmp_path, "train_file: pairs.tsv\nvalid_file: valid.tsv\n")
+    recipe = load_recipe(one, ["--valid_source", "c", "--valid_target", "d"])
+    assert (recipe.train_file, recipe.valid_file, recipe.valid_source) == ("pairs.tsv", None, "c")
+    with pytest.raises(InputError, match="must not both be given"):
+        load_recipe(one, ["--train_file", "x.tsv", "--train_source", "a", "--train_target", "b"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -149,7 +161,10 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
         (["--generation.length_penalty_type", "google"], "`length_penalty_type` must be one of gnmt, power"),
         (["--generation.max_length_beyond_source", "-1"], "must be a whole number, 0 or more, but is -1"),
         (["--model.vocab_size", "9"], "set `vocab_size` instead"),
-        (["--train_file", "x.tsv"], "`train_source` and `train_file` must not both be given"),
+        (
+            ["--train_file", "x.tsv", "--train_source", "x.en", "--train_target", "x.de"],
+            "`train_source` and `train_file` must not both be given",
+        ),
         (["--train_target", "null"], "`train_source` is given without `train_target`"),
         (["--valid_split", "dev", "--valid_source", "null", "--valid_target", "null"], "`dataset` is null"),
         (["--max_steps", "null", "--streaming", "true"], "`streaming` needs `max_steps`"),
@@ -164,8 +179,8 @@ def test_one_length_of_training_replaces_the_other(tmp_path: Path) -> None:
             "`train_source` and `train_split` must not both say what to train on: set `train_source` to null",
         ),
         (
-            ["--dataset", "some", "--train_file", "x.tsv", "--valid_split", "dev"]
-            + ["--valid_source", "null", "--valid_target", "null"],
+            ["--dataset", "some", "--train_file", "x.tsv", "--train_source", "x.en", "--valid_split", "dev"]
+            + ["--train_target", "x.de", "--valid_source", "null", "--valid_target", "null"],
             "`train_source` and `train_file` must not both be given",
         ),
         (["--dataset", "some"], "`train_source` and `dataset` must not both be given"),

@@ -172,14 +172,18 @@ def test_a_run_that_trained_nothing_says_how_to_begin_anew(
     assert len(AutoTokenizer.from_pretrained(train(changed).output_dir)) == 270
 
 
-def test_a_run_that_died_while_finishing_is_finished_without_training(finished: TrainResult) -> None:
+def test_a_run_that_died_while_finishing_is_finished_without_training(
+    finished: TrainResult, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.output_dir, tmp_path / "run")
+    recipe = load_recipe(tmp_path / "run" / "recipe.yaml", ["--output_dir", str(tmp_path / "run")])
     for name in ("results.json", "model.safetensors"):
-        (finished.output_dir / name).unlink()
-    before = [path.stat().st_mtime_ns for path in list_checkpoints(finished.output_dir)]
-    result = again(finished)
+        (tmp_path / "run" / name).unlink()
+    before = [path.stat().st_mtime_ns for path in list_checkpoints(tmp_path / "run")]
+    result = train(recipe)
     assert not result.finished_before
     assert result.scores == finished.scores
-    assert [path.stat().st_mtime_ns for path in list_checkpoints(finished.output_dir)] == before
+    assert [path.stat().st_mtime_ns for path in list_checkpoints(tmp_path / "run")] == before
 
 
 @pytest.mark.parametrize(
@@ -556,6 +560,38 @@ def test_weights_that_are_not_those_of_the_model_are_no_start(
     save_file(weights, start / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"`.*start` cannot be loaded: " + message.format(re.escape(name))):
         train(load_recipe(write_recipe(tmp_path, init_from=str(start), model={})))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "argument", "expected"),
+    [
+        ("tokens_per_update", 512, "tokens_per_update", 512),
+        ("tokens_per_device", 128, "tokens_per_device", 128),
+        ("warmup_steps", 7, "warmup_steps", 7),
+        ("learning_rate_scale", 0.5, "learning_rate_scale", 0.5),
+        ("label_smoothing", 0.2, "label_smoothing_factor", 0.2),
+        ("adam_beta1", 0.8, "adam_beta1", 0.8),
+        ("adam_beta2", 0.95, "adam_beta2", 0.95),
+        ("adam_epsilon", 1e-6, "adam_epsilon", 1e-6),
+        ("weight_decay", 0.01, "weight_decay", 0.01),
+        ("max_grad_norm", 2.0, "max_grad_norm", 2.0),
+        ("precision", "bf16", "bf16", True),
+        ("torch_compile", True, "torch_compile", True),
+        ("seed", 9, "seed", 9),
+        ("eval_batch_size", 3, "per_device_eval_batch_size", 3),
+        ("metric", "chrf", "metric_for_best_model", "chrf"),
+        ("keep_checkpoints", 11, "save_total_limit", 11),
+        ("logging_steps", 4, "logging_steps", 4),
+        ("dataloader_workers", 2, "dataloader_num_workers", 2),
+        ("eval_num_beams", 3, "generation_num_beams", 3),
+    ],
+)
+def test_what_a_recipe_says_is_what_the_trainer_is_told(
+    key: str, value: Any, argument: str, expected: Any, tmp_path: Path
+) -> None:
+    plain = training_arguments(load_recipe(write_recipe(tmp_path, name="plain")))
+    told = training_arguments(load_recipe(write_recipe(tmp_path, name="told", **{key: value})))
+    assert getattr(told, argument) == expected != getattr(plain, argument)
 
 
 def test_processes_wait_a_day_for_the_main_one(tmp_path: Path) -> None:

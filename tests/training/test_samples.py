@@ -55,7 +55,6 @@ def test_every_process_computes_the_same_samples_and_one_prints_them(
     assert evaluated(PrintTexts(tiny_tokenizer, **settings), model, step=5, process=1) == first
     assert capsys.readouterr().out == ""
     torch.manual_seed(1)
-    assert torch.equal(torch.get_rng_state(), before)
     evaluated(PrintTexts(tiny_tokenizer, **settings), model, step=6, process=0)
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -22,6 +22,7 @@ from transformers import (
     Seq2SeqTrainingArguments,
     TrainerCallback,
 )
+from transformers.trainer_pt_utils import LabelSmoother
 
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -317,7 +318,9 @@ def test_the_stock_trainer_with_its_label_smoother_gives_the_same_gradients(tmp_
 def test_the_stock_trainer_reports_the_loss_of_our_model(tmp_path: Path) -> None:
     trainer = Seq2SeqTrainer(model=toy_model(), args=stock_arguments(tmp_path), data_collator=collate)
     assert trainer.label_names == ["labels"]
-    assert trainer.evaluate(copy_pairs(4))["eval_loss"] > 0
+    with torch.no_grad():
+        wanted = float(toy_model().eval()(**collate(copy_pairs(4))).loss)
+    assert trainer.evaluate(copy_pairs(4))["eval_loss"] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_stock_trainer_adds_noise_to_the_embeddings(tmp_path: Path) -> None:
@@ -361,12 +364,15 @@ def test_a_model_without_label_smoothing_keeps_the_label_smoother(tmp_path: Path
     model = MarianMTModel(config)
     trainer = make_trainer(tmp_path, model=model, data=pairs, eval_dataset=pairs, max_steps=1)
     assert trainer.label_smoother is not None
+    batch = collate(pairs)
     with torch.no_grad():
-        wanted = float(model.eval()(**collate(pairs)).loss)
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+        outputs = model.eval()(**batch)
+    smoothed = float(LabelSmoother(epsilon=0.1)(outputs, batch["labels"]))
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(float(outputs.loss), rel=1e-5)
     assert trainer.label_smoother is not None
     trainer.train()
-    assert len(losses(trainer)) == 1
+    assert losses(trainer) == [pytest.approx(smoothed, rel=1e-5)]
+    assert smoothed != pytest.approx(float(outputs.loss), rel=1e-5)
 
 
 # Schedule and log
