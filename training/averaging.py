@@ -122,7 +122,7 @@ def find_checkpoints(
         run_dir: folder with checkpoint-N folders; half-written ones are passed over.
         last: how many of the latest checkpoints.
         best: how many of the best by `metric` on validation data; of equals, the earlier.
-        metric: "bleu", "chrf" or "loss" (the lower, the better).
+        metric: "bleu", "chrf", "accuracy", "f1" or "loss" (the lower, the better).
 
     Raises:
         InputError: not exactly one of `last` and `best`, no such folder, or fewer checkpoints than asked for.

@@ -136,7 +136,8 @@ class TokenBatchSampler(Sampler[list[int]]):
         starts = self._cut()
         if len(starts) > self._count:
             raise InputError(
-                f"The new lengths need {len(starts)} batches, but {self._count} were planned: raise `spare`."
+                f"The new lengths need {len(starts)} batches, but {self._count} were planned:"
+                " raise `spare`, or lower `bpe_dropout`."
             )
         self._starts = split_largest(starts, pairs, self._count)
 

@@ -26,7 +26,7 @@ class IntervalCounts:
     real_positions: int = 0
     positions: int = 0
     seconds: float = 0.0
-    _started: float = field(default_factory=time.perf_counter)
+    _started: float | None = field(default_factory=time.perf_counter)  # None while paused
 
     def add(self, batch: Mapping[str, torch.Tensor], *, decoded: bool = True) -> None:
         """Count the tokens of a batch: `labels` (N, S), padded with -100, and `attention_mask` (N, T).
@@ -49,16 +49,17 @@ class IntervalCounts:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not count the time of this block."""
-        self.seconds = self.elapsed()
+        """Do not count the time of this block, which may lie in another such block."""
+        counted, self.seconds = self._started is not None, self.elapsed()
+        self._started = None
         try:
             yield
         finally:
-            self._started = time.perf_counter()
+            self._started = time.perf_counter() if counted else None
 
     def elapsed(self) -> float:
         """Seconds of training since the last log."""
-        return self.seconds + time.perf_counter() - self._started
+        return self.seconds + (0 if self._started is None else time.perf_counter() - self._started)
 
     def state(self) -> list[float]:
         """The counts as numbers, for a checkpoint or for adding up over processes."""

@@ -272,8 +272,10 @@ class RunRecipe(Recipe):
             generation = generation | {"length_penalty": None, "early_stopping": None}
             object.__setattr__(self, "generation", generation)
         check_known(generation, prefix="generation.", known={**GenerationConfig().to_dict(), **OWN_FIELDS})
+        # A model to start from brings settings of its own, which only the run will see.
+        beside = {} if self.init_from is None else default_of("generation", type(self))
         with one_line_errors():
-            config = GenerationConfig(**(OWN_FIELDS | default_of("generation", type(self)) | generation))
+            config = GenerationConfig(**(OWN_FIELDS | beside | generation))
             config.validate(strict=True)
             check_own_fields(config)
 

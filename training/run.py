@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -38,6 +39,7 @@ from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .curves import plot_curves
 from .parts import freeze
 from .recipe import RunRecipe, load_recipe
+from .recipe_values import one_line_errors
 from .run_checks import (
     check_attention,
     check_folders,
@@ -50,6 +52,7 @@ from .run_checks import (
     check_same_function,
     check_same_pieces,
     check_same_recipe,
+    check_sharding,
     check_start,
     check_trackers,
     checkpoint_to_go_on_from,
@@ -147,7 +150,8 @@ def _finished_result(recipe: RunRecipe) -> TrainResult | None:
         return None
     results = read_json(output_dir / RESULTS_FILE)
     steps = int(results["steps"])
-    print(f"The run in {output_dir} is finished after {steps} steps; nothing to do.", flush=True)
+    if os.environ.get("RANK", "0") == "0":  # processes have not found each other yet
+        print(f"The run in {output_dir} is finished after {steps} steps; nothing to do.", flush=True)
     return TrainResult(
         output_dir=output_dir,
         steps=steps,
@@ -222,6 +226,7 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
         compute_metrics=task.scores(data.tokenizer),
         callbacks=[*callbacks, *task.callbacks(data.tokenizer, data.validation)],
     )
+    check_sharding(getattr(trainer.accelerator.state, "fsdp_plugin", None))
     _set_intervals(task, trainer)
     return trainer
 
@@ -233,7 +238,7 @@ def _check(task: Task[Any], args: VanillaTransformerTrainingArguments) -> None:
     check_start(recipe)
     task.check_lengths()
     task.check_batches(args.tokens_per_batch or 0)
-    check_same_function(recipe)
+    check_same_function(task)
     check_parts(task)
     check_attention(task, args.device)
     check_precision(recipe, args.device, main=args.should_save)
@@ -252,7 +257,7 @@ def _prepare_data(task: Task[Any], args: VanillaTransformerTrainingArguments) ->
     main, output_dir = args.should_save, Path(task.recipe.output_dir)
     with args.main_process_first(local=False), readable_write_errors(output_dir):
         data = task.training_data()
-        check_labels(task)
+        check_labels(task, main=main)
         check_same_data(task, data, main=main)
         tokenizer = _tokenizer(task, data, main=main)
         train, report = task.training_rows(data, tokenizer)
@@ -327,6 +332,8 @@ def _model(task: Task[Any], tokenizer: Any, *, main: bool) -> PreTrainedModel:
     check_vocabulary(tokenizer, model.config)
     if task.generation:
         set_decoding(model.generation_config, **task.generation)
+        with one_line_errors():
+            model.generation_config.validate(strict=True)  # as when it is saved
     if recipe.word_vectors is not None:
         report = embed_word_vectors(model, tokenizer, recipe.word_vectors)
         if main:
@@ -495,7 +502,8 @@ def _results(
         "checkpoints": result.checkpoints,
         "best_checkpoint": checkpoints.checkpoint_step(best),
         "steps": result.steps,
-        "epochs": state["epoch"],
+        # The Trainer takes all steps of a stream for one epoch.
+        "epochs": None if task.streaming else state["epoch"],
         "parameters": trainer.model.num_parameters(),
         "scores": result.scores,
         "signatures": getattr(trainer.compute_metrics, "signatures", {}),

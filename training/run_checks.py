@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from transformers import AutoTokenizer
 from transformers.integrations import get_reporting_integration_callbacks
 
-from ..configuration import VanillaTransformerConfig
+from ..configuration import PRESETS, VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..files import is_path, read_json, readable_write_errors, write_text
 from ..modeling.modules_vanilla_transformer import multiplies_bfloat16
@@ -29,6 +29,7 @@ from .checkpoints import DATA_FILE, RECIPE_FILE, RESULTS_FILE
 from .corpus import text_digest
 from .parts import freeze, learning_rate_factors_of
 from .recipe import RunRecipe, load_recipe
+from .recipe_values import default_of
 from .tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ logger = logging.getLogger(__name__)
 LOCK_FILE = "training.lock"
 # Fields beside the dropouts that may differ in a model to start from: its weights mean the same.
 _FREE_FIELDS = frozenset({"use_cache", "max_position_embeddings"})
+# What only the head of a model reads, which one of another kind gets anew.
+_HEAD_FIELDS = frozenset({"pooling"})
+# How a recipe leaves the shape to the model to start from.
+_KEPT_BY = {"preset": "`--preset base`", "model": '`--model "{}"`'}
 
 
 def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> bool:
@@ -216,7 +221,7 @@ def check_start(recipe: RunRecipe) -> None:
         )
 
 
-def check_labels(task: Task[Any]) -> None:
+def check_labels(task: Task[Any], *, main: bool) -> None:
     """Refuse a classifier to start from that has another number of classes than the training data."""
     classes = task.config_fields().get("id2label")
     of_its_kind = task.model_class.__name__ in (task.config.architectures or [])
@@ -225,6 +230,17 @@ def check_labels(task: Task[Any]) -> None:
             f"the training data have {len(classes)} labels, but `num_labels` of the model"
             f" `{task.recipe.init_from}` is {task.config.num_labels}."
         )
+    if classes is not None and of_its_kind and main and _are_others(classes, task.config.id2label):
+        logger.warning(
+            "the classes of `%s` have other names, or another order, than those of the training data.",
+            task.recipe.init_from,
+        )
+
+
+def _are_others(classes: dict[int, str], before: Any) -> bool:
+    """Whether classes were named before, and otherwise: transformers calls them LABEL_0, ... for itself."""
+    named = any(name != f"LABEL_{number}" for number, name in before.items())
+    return named and classes != before
 
 
 def check_same_data(task: Task[Any], data: Any, *, main: bool) -> None:
@@ -253,19 +269,24 @@ def check_same_data(task: Task[Any], data: Any, *, main: bool) -> None:
         )
 
 
-def check_same_function(recipe: RunRecipe) -> None:
+def check_same_function(task: Task[Any]) -> None:
     """Refuse fields under which the weights of the model to start from would compute something else."""
+    recipe = task.recipe
     if recipe.init_from is None:
         return
     start = VanillaTransformerConfig.from_pretrained(recipe.init_from)
     free = _FREE_FIELDS if learned_positions(start) is None else _FREE_FIELDS - {"max_position_embeddings"}
-    for key, value in recipe.model.items():
-        before = getattr(start, key, None)
-        if value != before and "dropout" not in key and key not in free:
-            raise InputError(
-                f"`model.{key}` must be that of `{recipe.init_from}`, {before!r}, but is {value!r} instead:"
-                ' `--model "{}"` keeps all that is said there.'
-            )
+    if task.model_class.__name__ not in (start.architectures or []):
+        free |= _HEAD_FIELDS
+    preset = PRESETS[recipe.preset].fields if recipe.preset != default_of("preset", type(recipe)) else {}
+    for name, fields in (("preset", preset), ("model", recipe.model)):
+        for key, value in fields.items():
+            before = getattr(start, key, None)
+            if value != before and "dropout" not in key and key not in free:
+                raise InputError(
+                    f"`{name}.{key}` must be that of `{recipe.init_from}`, {before!r}, but is {value!r}"
+                    f" instead: {_KEPT_BY[name]} keeps all that is said there."
+                )
 
 
 def check_parts(task: Task[Any]) -> None:
@@ -286,6 +307,26 @@ def check_precision(recipe: RunRecipe, device: torch.device, *, main: bool) -> N
         raise InputError("`precision`: fp16 does not train on a CPU; use bf16 or fp32.")
     if recipe.precision == "bf16" and main and not multiplies_bfloat16():
         logger.warning("`precision`: bf16 is slower than fp32 here, as this processor does not multiply it.")
+
+
+def check_sharding(plugin: Any) -> None:
+    """Refuse FSDP that would leave no weights to average and score.
+
+    Args:
+        plugin: Accelerate's `FullyShardedDataParallelPlugin`, or `None`.
+
+    Raises:
+        InputError: it is the first version, or saves shards instead of weights.
+    """
+    if plugin is None:
+        return
+    kind = plugin.state_dict_type
+    if plugin.fsdp_version != 2 or "FULL" not in str(kind):
+        raise InputError(
+            "FSDP must be of version 2 and save whole weights: set `fsdp_version: 2` and"
+            " `fsdp_state_dict_type: FULL_STATE_DICT` in the file of `accelerate launch`, as"
+            " `vanilla-transformer recipes accelerate/fsdp` does."
+        )
 
 
 def check_trackers(recipe: RunRecipe) -> None:

@@ -94,11 +94,13 @@ class EvaluationTally:
         labels[max(self._limit - first, 0) :] = IGNORED
         return {**inputs, "labels": labels}
 
-    def add(self, loss: torch.Tensor | float | None, inputs: dict[str, Any]) -> None:
-        """Add a batch with its mean loss."""
+    def add(
+        self, loss: torch.Tensor | float | None, inputs: dict[str, Any], *, shifted: bool = False
+    ) -> None:
+        """Add a batch with its mean loss; `shifted`: nothing predicts the first label of a row."""
         if loss is None or "labels" not in inputs:
             return
-        labels = inputs["labels"]
+        labels = inputs["labels"][..., 1:] if shifted else inputs["labels"]
         tokens = labels.numel() if labels.is_floating_point() else int(labels.ne(IGNORED).sum())
         if tokens:
             self.loss += float(loss) * tokens

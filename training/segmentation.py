@@ -30,8 +30,8 @@ class EpochSegmentation:
 
     The dropout of the `tokenizers` library cannot be seeded: it is the one exception to reproducibility, and
     two runs with the same seed differ in it. What was drawn for an epoch is saved in the run's folder, so
-    that a resumed run goes on with exactly its own epoch, and all processes see the same. This needs as much
-    disk as two tokenized copies of the data.
+    that a run goes on from its last checkpoint with exactly its own epoch, and all processes see the same.
+    This needs as much disk as two tokenized copies of the data.
 
     Args:
         pairs: prepared pairs with the text columns `source` and `target` besides the tokens.
@@ -95,7 +95,10 @@ class EpochSegmentation:
         return source, target
 
     def forget_before(self, number: int) -> None:
-        """Delete the segmentations of epochs that no checkpoint can need any more."""
+        """Delete the segmentations of epochs that the last checkpoint does not need.
+
+        A run that has to go on from an earlier one, as the last is damaged, draws them anew.
+        """
         if not self._main or not self._folder.is_dir():
             return
         for path in self._folder.glob("epoch-*"):

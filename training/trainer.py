@@ -402,6 +402,7 @@ class VanillaTransformerTrainer(HubTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As in the Trainer, but each sentence counts once on several processes, and each token equally."""
+        self._wrap_for_evaluation()
         self.gather_function = self.accelerator.gather_for_metrics
         dataset = getattr(dataloader, "dataset", None)
         self._tally = tally = EvaluationTally(
@@ -421,6 +422,14 @@ class VanillaTransformerTrainer(HubTrainer):
             output.metrics[f"{metric_key_prefix}_loss"] = loss / tokens
             output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(loss / tokens, 700.0))
         return output
+
+    def _wrap_for_evaluation(self) -> None:
+        """Let Accelerate wrap a model that was not trained yet, before its autocast is put off."""
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if not (sharded or self.accelerator._models):
+            wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
+            if wrapped is not self.model:
+                self.model_wrapped = wrapped
 
     @contextmanager
     def _evaluation_settings(self) -> Iterator[None]:
@@ -486,7 +495,7 @@ class VanillaTransformerTrainer(HubTrainer):
             model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
         )
         if self._tally is not None:
-            self._tally.add(loss, inputs)
+            self._tally.add(loss, inputs, shifted=self._loss_shifts_labels)
         return loss, predictions, labels
 
     # Checkpoints

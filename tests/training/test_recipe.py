@@ -293,6 +293,18 @@ def test_a_search_that_cannot_be_is_told_before_training(generation: dict[str, A
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_search_is_looked_at_as_it_will_be_saved() -> None:
+    """A mapping replaces the default: what it does not name is transformers' own."""
+    with pytest.raises(InputError, match="`length_penalty`: `num_beams` is set to None"):
+        TrainRecipe(train_file="a.tsv", max_steps=1, generation={"length_penalty": 0.8})
+    with pytest.raises(InputError, match="`temperature`: `do_sample` is not set to `True`"):
+        LanguageModelRecipe(train_text="a", max_steps=1, generation={"temperature": 0.8})
+    # What a model to start from says of its beams is not known yet.
+    TrainRecipe(
+        train_file="a.tsv", max_steps=1, generation={"length_penalty": 0.8}, init_from="some", model={}
+    )
+
+
 @pytest.mark.parametrize(
     ("asked", "without_validation"),
     [("best", "last"), ("average_best", "average_last"), ("average_last", "average_last"), ("last", "last")],

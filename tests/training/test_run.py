@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate import FullyShardedDataParallelPlugin
 from helpers import parallel_sentences
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -41,7 +42,7 @@ from vanilla_transformer.training import (
 )
 from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
 from vanilla_transformer.training.run import training_arguments
-from vanilla_transformer.training.run_checks import check_precision
+from vanilla_transformer.training.run_checks import check_precision, check_sharding
 from vanilla_transformer.training.segmentation import EpochSegmentation
 
 FINISHED: dict[str, Any] = {
@@ -498,6 +499,30 @@ def test_a_given_model_keeps_its_function(finished: TrainResult, tmp_path: Path)
     with pytest.raises(InputError, match=r"`model\.norm_position` must be that of .*, but is") as caught:
         train(load_recipe(write_recipe(tmp_path, **changes)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_preset_beside_a_given_model_is_looked_at(finished: TrainResult, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"init_from": str(finished.output_dir), "model": {}, "preset": "big"}
+    message = r"`preset.d_model` must be that of .*, 16, but is 1024 instead: `--preset base` keeps all"
+    with pytest.raises(InputError, match=message):
+        train(load_recipe(write_recipe(tmp_path, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "whole"),
+    [(2, "FULL_STATE_DICT", True), (2, "SHARDED_STATE_DICT", False), (1, "FULL_STATE_DICT", False)],
+)
+def test_sharding_that_leaves_no_weights_is_refused(version: int, kind: str, whole: bool) -> None:
+    reshard = True if version == 2 else "FULL_SHARD"
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=version, state_dict_type=kind, reshard_after_forward=reshard
+    )
+    check_sharding(None)
+    if whole:
+        check_sharding(plugin)
+    else:
+        with pytest.raises(InputError, match="FSDP must be of version 2 and save whole weights"):
+            check_sharding(plugin)
 
 
 def given_model(folder: Path, tokenizer: Path, **fields: Any) -> Path:

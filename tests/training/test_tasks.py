@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,20 @@ def test_a_classifier_is_no_start_for_other_many_classes(
     assert train(classifier(data, tmp_path / "run", **changes)).steps == 3
 
 
+def test_a_classifier_whose_classes_stand_in_another_order_is_told(
+    data: Path, classified: TrainResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes: dict[str, Any] = {"model": {}, "max_steps": 1, "eval_steps": 1, "save_steps": 1}
+    start = tmp_path / "start"
+    shutil.copytree(classified.output_dir, start, ignore=shutil.ignore_patterns("checkpoint-*"))
+    for name, told in (("same", False), ("other", True)):
+        train(classifier(data, tmp_path / name, init_from=str(start), **changes))
+        assert ("have other names, or another order" in caplog.text) is told
+        config = json.loads((start / "config.json").read_text())
+        config["id2label"] = {"0": "ring", "1": "cross"}
+        (start / "config.json").write_text(json.dumps(config))
+
+
 def test_the_parts_of_a_translation_model_are_a_start(data: Path, tmp_path: Path) -> None:
     """With a learning rate of 0, what a run saves is what it started from."""
     tokenizer = VanillaTransformerTokenizer.train_from_iterator(
@@ -224,9 +239,9 @@ def test_the_parts_of_a_translation_model_are_a_start(data: Path, tmp_path: Path
     assert model.lm_head.weight.equal(wanted["model.shared.weight"])
     assert (model.generation_config.num_beams or 1, model.generation_config.do_sample) == (1, True)
     assert "d_model" not in vars(model.generation_config)
-    labelled = train(
-        classifier(data, tmp_path / "labelled", **{k: v for k, v in still.items() if k != "samples"})
-    )
+    # The head is new, and reads what it likes.
+    head = {key: value for key, value in still.items() if key != "samples"} | {"model": {"pooling": "first"}}
+    labelled = train(classifier(data, tmp_path / "labelled", **head))
     encoder: Any = AutoModelForSequenceClassification.from_pretrained(labelled.output_dir)
     for name, value in encoder.model.encoder.layers.named_parameters():
         assert value.equal(wanted[f"model.encoder.layers.{name}"]), name

@@ -44,6 +44,7 @@ from vanilla_transformer.training import (
     parallel_files,
     prepare_pairs,
 )
+from vanilla_transformer.training.callbacks import IntervalCounts
 from vanilla_transformer.training.checkpoints import best_steps, list_checkpoints, read_state
 from vanilla_transformer.training.texts import Masking
 
@@ -595,8 +596,47 @@ def test_evaluation_is_in_float32_where_training_is_in_bfloat16(tmp_path: Path) 
         tmp_path, model=model, max_steps=2, bf16=True, predict_with_generate=True,
         eval_strategy="steps", eval_steps=1, eval_dataset=copy_pairs(5), compute_metrics=token_match,
     )  # fmt: skip
+    trainer.evaluate()  # before any training, too
+    assert under_autocast == {(False, False)}
     trainer.train()
     assert under_autocast == {(True, True), (False, False)}
+
+
+def test_a_causal_model_is_evaluated_over_what_it_predicts(tmp_path: Path) -> None:
+    """Nothing predicts the first label of a row, here of short rows and long ones in batches of one kind."""
+    config = VanillaTransformerConfig(**toy_model().config.to_dict() | {"is_encoder_decoder": False})
+    torch.manual_seed(0)
+    model = VanillaTransformerForCausalLM(config).eval()
+    rows = [{"input_ids": row, "labels": row} for row in ([5, 6], [7, 8], [9, 6, 7, 5, 8, 9, 6], [6] * 7)]
+
+    def batch(rows: Any) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")}
+
+    arguments = toy_arguments(tmp_path, per_device_eval_batch_size=2, tokens_per_update=None)
+    trainer = VanillaTransformerTrainer(model, arguments, batch)
+    with torch.no_grad():
+        logits = [model(torch.tensor([row["input_ids"]])).logits[0, :-1] for row in rows]
+    wanted = torch.nn.functional.cross_entropy(
+        torch.cat(logits), torch.tensor([token for row in rows for token in row["labels"][1:]])
+    )
+    found = trainer.evaluate(Dataset.from_list(rows))["eval_loss"]
+    assert found == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_what_is_paused_within_a_pause_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("vanilla_transformer.training.callbacks.time.perf_counter", lambda: now[0])
+    counts = IntervalCounts(_started=0.0)
+    now[0] = 5.0
+    with counts.paused():
+        now[0] = 7.0
+        assert counts.elapsed() == 5.0
+        with counts.paused():
+            now[0] = 8.0
+        now[0] = 9.0
+        assert counts.state()[-1] == 5.0
+    now[0] = 10.0
+    assert counts.elapsed() == 6.0
 
 
 # Checkpoints
