@@ -120,7 +120,7 @@ def load_torch(path: str | Path, config: str | Path) -> VanillaTransformerForCon
 
 
 def torch_transformer(config: VanillaTransformerConfig, **factory: Any) -> nn.Transformer:
-    """A `torch.nn.Transformer` of this architecture, batch first, without dropout of the attention weights.
+    """A `torch.nn.Transformer` of this architecture, with its dropouts, batch first.
 
     Args:
         config: ours.
@@ -145,6 +145,11 @@ def torch_transformer(config: VanillaTransformerConfig, **factory: Any) -> nn.Tr
     decoder_layer = nn.TransformerDecoderLayer(
         config.d_model, config.decoder_attention_heads, config.decoder_ffn_dim, **common
     )
+    for layer in (encoder_layer, decoder_layer):
+        layer.dropout.p = config.activation_dropout
+        for module in layer.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                module.dropout = config.attention_dropout
     norms = [
         nn.LayerNorm(config.d_model, config.layer_norm_eps, **factory) if config.has_final_norm else None
         for _ in STACKS

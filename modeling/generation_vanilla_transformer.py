@@ -597,7 +597,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
       counted. The source's tokens are counted in the attention mask; without one all are, as the model reads
       them all. A limit that the caller gives (`max_new_tokens`, `max_length`) replaces one of the model's
       generation config, and the other way round; limits given together all hold. Where there is none at all,
-      it is 50.
+      it is 50. A `max_length` of 20 in the model's generation config counts as none, as transformers writes
+      it there by itself. `forced_eos_token_id` knows the limit of the batch, not that of each source.
     - `patience`: a beam search is over for a sentence as `Patience` says, whatever `early_stopping` is;
       `None` switches that off. With `CTRANSLATE2_DECODING` the translations and their scores are those of
       CTranslate2.

@@ -1,6 +1,5 @@
 """What may go to the Hub, and how: one list of files, one commit, one clear line on a failure."""
 
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -40,6 +39,7 @@ SENT_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     # Of the tokenizers that converted models come with: ours for fairseq's, Marian's and FSMT's.
     "vocab.json",
     "target_vocab.json",
@@ -115,9 +115,12 @@ def files_to_send(folder: str | Path, repo_type: str = "model") -> list[str]:
         folder: a saved model, or what a Space is to hold.
         repo_type: "model" or "space".
     """
-    found = Path(folder).rglob("*") if repo_type == "space" else Path(folder).iterdir()
-    names = [path.relative_to(folder).as_posix() for path in found if path.is_file()]
-    return sorted(_listed(names, repo_type))
+    return sorted(_listed(relative_files(folder), repo_type))
+
+
+def relative_files(folder: str | Path) -> list[str]:
+    """Names of all files below a folder, relative to it."""
+    return [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()]
 
 
 def _listed(names: Sequence[str], repo_type: str = "model") -> list[str]:
@@ -289,12 +292,15 @@ class SharedOnHub(PushToHubMixin):
         if push_to_hub:
             hub.setdefault("repo_id", Path(save_directory).absolute().name)
             check_repo_id(hub["repo_id"])
-        if not kwargs.get("is_main_process", True) or kwargs.get("distributed_checkpoint"):
+        writes = kwargs.get("is_main_process", True)
+        if hasattr(self, "should_save_on_this_rank"):  # models: of many processes that save, one writes
+            writes = self.should_save_on_this_rank(writes)
+        if not writes or kwargs.get("distributed_checkpoint"):
             return super().save_pretrained(save_directory, *args, **kwargs)
         with files_written_whole(save_directory) as folder:
             saved = super().save_pretrained(folder, *args, **kwargs)
             write_code(folder)
-            written = [path.name for path in folder.iterdir()]
+            written = relative_files(folder)
         if push_to_hub:
             upload(save_directory, names=written, card=self._card(hub["repo_id"]), **hub)
         if isinstance(saved, tuple):
@@ -331,7 +337,7 @@ class SharedOnHub(PushToHubMixin):
             return upload(
                 folder,
                 repo_id,
-                names=os.listdir(folder),
+                names=relative_files(folder),
                 card=self._card(repo_id, tags or []),
                 commit_message=commit_message,
                 commit_description=commit_description,

@@ -59,7 +59,7 @@ from .loss_vanilla_transformer import (
 )
 from .modules_vanilla_transformer import HALF_TYPES, is_plain_linear
 from .projections_vanilla_transformer import forget_copies
-from .saving_vanilla_transformer import code_references
+from .saving_vanilla_transformer import architecture_of, code_references
 
 logger = logging.get_logger(__name__)
 
@@ -250,7 +250,8 @@ def without_right_padding(
     """
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.shape != queries.shape[:2]:
         return attention_mask
-    if config._attn_implementation != "sdpa" or is_tracing(attention_mask):
+    looks_ahead = not getattr(config, "is_causal", True)  # what a caller may ask for
+    if config._attn_implementation != "sdpa" or looks_ahead or is_tracing(attention_mask):
         return attention_mask
     real = attention_mask.bool()
     return attention_mask if (real[:, 1:] & ~real[:, :-1]).any() else None
@@ -536,7 +537,7 @@ class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):  # type: 
         See `PreTrainedModel.save_pretrained` for the arguments.
         """
         vars(self.config).pop("custom_pipelines", None)  # of a translator that this was taken from
-        self.config.update(code_references(type(self).__name__))
+        self.config.update(code_references(architecture_of(type(self))))
         super().save_pretrained(save_directory, *args, **kwargs)
 
     def _card(self, repo_id: str, tags: Sequence[str] = ()) -> str | None:
@@ -574,6 +575,8 @@ class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):  # type: 
         Raises:
             ValueError: source and target have a vocabulary each, and it is not clear which one is meant.
         """
+        if new_num_tokens is None and pad_to_multiple_of is None:
+            return cast(nn.Embedding, self.get_input_embeddings())
         if self.config.is_encoder_decoder and not self.config.share_encoder_decoder_embeddings:
             raise ValueError(
                 "`resize_token_embeddings` needs one vocabulary, but `share_encoder_decoder_embeddings`"

@@ -20,8 +20,11 @@ from .engines import EngineModel, load_engine
 from .pipeline_vanilla_transformer import TranslationPipeline, takes_languages
 
 _TASK = re.compile(r"translation(?:_(\w+)_to_(\w+))?")
-_PLACING = ("dtype", "device_map", "quantization_config")
-_LOADING = ("revision", "token", "trust_remote_code", "cache_dir", "local_files_only", "force_download")
+_PLACING = ("dtype", "torch_dtype", "device_map", "quantization_config", "attn_implementation", "variant")
+_LOADING = (
+    *("revision", "token", "trust_remote_code", "cache_dir", "local_files_only", "force_download"),
+    "subfolder",
+)
 
 
 def pipeline(
@@ -43,10 +46,10 @@ def pipeline(
             left to `transformers.pipeline`.
         model: the model, ours or Marian, mBART, T5 ...
         tokenizer: by default the one beside the model, or where the model object was loaded from.
-        options: `device`, `dtype`, `device_map`, `quantization_config`, `revision`, `token`,
-            `trust_remote_code` and other options of loading; `backend="ctranslate2"` or `"onnx"` for a folder
-            exported to that engine, with `compute_type` of ctranslate2; all else as for
-            `TranslationPipeline`.
+        options: `device`, `dtype`, `device_map`, `quantization_config`, `attn_implementation`, `revision`,
+            `token`, `trust_remote_code` and other options of loading, in `model_kwargs` too;
+            `backend="ctranslate2"` or `"onnx"` for a folder exported to that engine, with `compute_type` of
+            ctranslate2; all else as for `TranslationPipeline`.
 
     Raises:
         ValueError: a model object whose tokenizer is nowhere to be found, a direction that is not among those
@@ -58,6 +61,7 @@ def pipeline(
     if match is None:
         other: Any = transformers.pipeline
         return other(task, model=model, tokenizer=tokenizer, **options)
+    options |= options.pop("model_kwargs", None) or {}
     loading = {name: options.pop(name) for name in _LOADING if name in options}
     if "backend" in options:
         model, options = _exported(model, options | loading)
@@ -70,6 +74,8 @@ def pipeline(
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **loading)
     if isinstance(model, (str, Path)):
         placing = {name: options.pop(name) for name in _PLACING if name in options}
+        if "torch_dtype" in placing:  # its name of before
+            placing.setdefault("dtype", placing.pop("torch_dtype"))
         model = _load_translator(str(model), **{"dtype": "auto", **placing}, **loading)
     options = _options_of_task(match, model, tokenizer) | options
     whole: Any = {"model": model, "tokenizer": tokenizer}

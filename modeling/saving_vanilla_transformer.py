@@ -104,6 +104,15 @@ def code_references(architecture: str) -> dict[str, Any]:
     return references
 
 
+def architecture_of(cls: type) -> str:
+    """The name of the class of ours whose weights an object of `cls` has.
+
+    FSDP makes a class of its own of each model, and a user may derive one.
+    """
+    own = {one.__name__ for classes in auto_classes().values() for one in classes}
+    return next((base.__name__ for base in cls.__mro__ if base.__name__ in own), cls.__name__)
+
+
 def custom_pipelines() -> dict[str, dict[str, Any]]:
     """The entry `custom_pipelines` of config.json: the pipeline that transformers no longer has."""
     from .pipeline_vanilla_transformer import TranslationPipeline
@@ -177,10 +186,12 @@ def files_written_whole(folder: str | Path) -> Iterator[Path]:
         yield beside
         apply_umask(beside)
         flush(beside)
-        if final.exists():
-            _exchange(beside, final)
-        else:
+        try:
             beside.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+            _exchange(beside, final)  # it was there, or another process has just made it
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -59,7 +59,8 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
     asked to lower-case, in lower case. Source and target alike end in `</s>`; nothing stands in front, since
     the model supplies the `<s>` that the decoder starts with. A text that spells a special token is plain
     text; who wants `<mask>` in a text to be the mask says so once, with
-    `tokenizer.add_special_tokens({"mask_token": "<mask>"})`.
+    `tokenizer.add_special_tokens({"mask_token": "<mask>"})`; so with `eos_token` for a chat template that
+    writes `</s>`.
 
     Make one with `train_from_iterator` or `from_pretrained`. An instance made from nothing knows bytes only
     and can be asked to `train_new_from_iterator`.
@@ -252,14 +253,10 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             return super()._save_pretrained(*args, **kwargs)
 
     def _add_tokens(self, new_tokens: Sequence[str | AddedToken], special_tokens: bool = False) -> int:
-        # Only what is looked for in the text as it stands is found before the guard is.
-        tokens = [
-            AddedToken(token, normalized=False, special=special_tokens)
-            if isinstance(token, str) and GUARD in token
-            else token
-            for token in new_tokens
-        ]
-        return super()._add_tokens(tokens, special_tokens=special_tokens)
+        return super()._add_tokens(
+            [_found_before_guard(token, special_tokens) for token in new_tokens],
+            special_tokens=special_tokens,
+        )
 
     def _encode_plus(self, text: Any, text_pair: Any = None, *args: Any, **kwargs: Any) -> BatchEncoding:
         normalized = text_pair is None and _is_large_nfc_batch(text)
@@ -349,6 +346,26 @@ class _Lines:
 
 def _items(item: Any) -> Iterable[Any]:
     return item if isinstance(item, (list, tuple)) else [item]
+
+
+def _found_before_guard(token: str | AddedToken, special: bool) -> str | AddedToken:
+    """A new token; one with the guard in it is looked for in the text as it stands, before the guard is.
+
+    Special tokens that are given whole stay as they are: a text that spells one is plain text.
+    """
+    if GUARD not in str(token):
+        return token
+    if isinstance(token, str):
+        return AddedToken(token, normalized=False, special=special)
+    if special or token.special:
+        return token
+    return AddedToken(
+        token.content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=False,
+    )
 
 
 def _is_large_nfc_batch(text: Any) -> bool:

@@ -210,6 +210,7 @@ def _check_base(folder: Path) -> None:
 
 def _take_file(source: Path, target: Path) -> None:
     """A hard link, which costs nothing and outlives the source, or a copy. What is rewritten is copied."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix == ".safetensors":
         try:
             # Of a link in the Hub's cache, what it leads to.

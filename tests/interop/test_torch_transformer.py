@@ -195,6 +195,16 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], fields: dict[str, A
     assert str(caught.value).startswith(message)
 
 
+def test_what_is_dropped_out_is_what_ours_drops_out() -> None:
+    config = toy_config(dropout=0.1, attention_dropout=0.2, activation_dropout=0.3)
+    module = torch_transformer(config)
+    for layer in (*module.encoder.layers, *module.decoder.layers):
+        assert layer.dropout.p == 0.3  # between the two maps of the feed-forward network
+        assert layer.self_attn.dropout == 0.2
+        assert (layer.dropout1.p, layer.dropout2.p) == (0.1, 0.1)
+    assert module.decoder.layers[0].multihead_attn.dropout == 0.2
+
+
 def test_no_transformer_and_unknown_names_are_refused() -> None:
     with pytest.raises(InputError, match="must hold one `torch.nn.Transformer`, but holds 0"):
         from_torch({"source_embedding.weight": torch.ones(5, 4)}, encoder_attention_heads=1)

@@ -204,6 +204,7 @@ def test_two_vocabularies_are_not_resized_together() -> None:
     model = toy_model(share_encoder_decoder_embeddings=False)
     with pytest.raises(ValueError, match="`resize_token_embeddings` needs one vocabulary"):
         model.resize_token_embeddings(40)
+    assert model.resize_token_embeddings() is model.get_input_embeddings()
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer import VanillaTransformerForCausalLM, VanillaTransformerForConditionalGeneration
 
 from .toy import (
     PROMPTS,
@@ -18,6 +18,7 @@ from .toy import (
     gradients,
     pad,
     padded_batch,
+    toy_head,
     toy_model,
     translating_model,
 )
@@ -281,6 +282,18 @@ def test_learned_positions_past_the_table_are_refused(too_long: str) -> None:
     inputs[too_long] = torch.full((1, 7), 5)
     with pytest.raises(ValueError, match=r"must be below `max_position_embeddings` \(6\).* but reach 6\."):
         model(**inputs)
+
+
+def test_a_decoder_that_may_look_ahead_never_sees_the_padding() -> None:
+    """With transformers' own switch, `is_causal=False`, what stands on the right is no longer out of sight."""
+    model = toy_head(VanillaTransformerForCausalLM)
+    ids, mask = pad(SOURCES, "right", extra=2)
+    for attention in ("eager", "sdpa"):
+        model.set_attn_implementation(attention)
+        logits = model(ids, attention_mask=mask, is_causal=False, use_cache=False).logits
+        for row, source in zip(logits, SOURCES, strict=True):
+            alone = model(torch.tensor([source]), is_causal=False, use_cache=False).logits[0]
+            assert_parity(row[: len(source)], alone)
 
 
 def test_padding_past_the_learned_table_is_allowed() -> None:

@@ -146,6 +146,24 @@ def test_an_adapted_model_has_the_tokenizer_of_its_folder(tokenizer: Any, tmp_pa
             own_pipeline("translation", model)
 
 
+def test_options_of_loading_reach_the_model(tokenizer: Any, tmp_path: Path) -> None:
+    toy_head(
+        VanillaTransformerForConditionalGeneration,
+        vocab_size=len(tokenizer),
+        decoder_vocab_size=len(tokenizer),
+    ).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    kinds: tuple[dict[str, Any], ...] = (
+        {"dtype": torch.bfloat16, "attn_implementation": "eager"},
+        {"torch_dtype": torch.bfloat16, "model_kwargs": {"attn_implementation": "eager"}},
+    )
+    for options in kinds:
+        found: Any = own_pipeline("translation", str(tmp_path), device="cpu", num_beams=1, **options)
+        assert found.model.dtype == torch.bfloat16
+        assert found.model.config._attn_implementation == "eager"
+        assert isinstance(found(TEXTS[0], max_length=4)[0]["translation_text"], str)
+
+
 def test_a_tokenizer_larger_than_the_model_is_refused(tiny_tokenizer: Any) -> None:
     config = VanillaTransformerConfig(vocab_size=len(tiny_tokenizer))
     check_vocabulary(tiny_tokenizer, config)

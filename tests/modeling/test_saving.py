@@ -15,6 +15,7 @@ from helpers import modes, umask
 from safetensors.torch import load_file
 
 from vanilla_transformer import (
+    VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerModel,
     VanillaTransformerTokenizer,
@@ -22,7 +23,7 @@ from vanilla_transformer import (
 )
 from vanilla_transformer.modeling import saving_vanilla_transformer as saving
 
-from .toy import toy_config, toy_model
+from .toy import toy_config, toy_head, toy_model
 
 ROOT = Path(__file__).resolve().parents[2]
 # huggingface_hub comes with transformers, whose own configurations import it as ours does.
@@ -116,6 +117,39 @@ def test_only_a_model_that_translates_has_the_pipeline(from_translator: bool, tm
     config = json.loads((tmp_path / "config.json").read_text())
     assert "custom_pipelines" not in config
     assert config["auto_map"]["AutoModel"].endswith(".VanillaTransformerModel")
+
+
+@pytest.mark.parametrize("kind", [VanillaTransformerForConditionalGeneration, VanillaTransformerForCausalLM])
+def test_a_class_made_of_ours_is_named_as_ours(kind: Any, tmp_path: Path) -> None:
+    """FSDP makes one of each model, as `FSDPVanillaTransformer...`, and a user may derive one."""
+    toy_head(kind).save_pretrained(tmp_path / "plain")
+    derived = toy_head(kind)
+    derived.__class__ = type(f"FSDP{kind.__name__}", (kind,), {})
+    derived.save_pretrained(tmp_path / "derived")
+    plain, found = (
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("plain", "derived")
+    )
+    assert found["auto_map"] == plain["auto_map"]
+    assert found.get("custom_pipelines") == plain.get("custom_pipelines")
+
+
+def test_of_many_processes_that_save_a_model_one_writes(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(model), "should_save_on_this_rank", lambda self, is_main_process: False)
+    model.save_pretrained(tmp_path / "x", push_to_hub=True)  # nor does another process send anything
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_a_folder_that_another_process_makes_meanwhile_holds_both(tmp_path: Path) -> None:
+    final = tmp_path / "x"
+    with saving.files_written_whole(final) as folder:
+        (folder / "a").write_text("ours")
+        final.mkdir()
+        (final / "a").write_text("theirs")
+        (final / "b").write_text("theirs")
+    assert contents(final) == {"a": b"ours", "b": b"theirs"}
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_the_saved_paths_of_a_tokenizer_exist(tokenizer: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerTokenizer
@@ -200,6 +200,18 @@ def test_an_added_token_that_is_not_in_nfc_is_found_in_a_large_batch() -> None:
     text = unicodedata.normalize("NFC", "a Việt b")
     assert len(tokenizer) - 1 in tokenizer(text)["input_ids"]
     assert tokenizer([text] * 40)["input_ids"] == [tokenizer(text)["input_ids"]] * 40
+
+
+@pytest.mark.parametrize("token", ["<2en>", AddedToken("<2en>"), AddedToken("<2en>", rstrip=True)], ids=repr)
+def test_an_added_token_with_the_guard_in_it_is_found(token: Any, tmp_path: Path) -> None:
+    tokenizer = MAKERS["mixed"]()
+    assert tokenizer.add_tokens([token]) == 1
+    tokenizer.save_pretrained(tmp_path)
+    for one in (tokenizer, VanillaTransformerTokenizer.from_pretrained(tmp_path)):
+        ids = one("<2en> </s> a").input_ids
+        assert ids[0] == len(tokenizer) - 1
+        assert ids.count(one.eos_token_id) == 1  # at the end: what a text spells is text
+        assert str(one.decode(ids[1:], skip_special_tokens=True)).strip() == "</s> a"
 
 
 @pytest.mark.parametrize("name", ["mixed", "smallest"])

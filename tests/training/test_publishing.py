@@ -431,13 +431,19 @@ def test_what_was_saved_and_may_not_be_sent_is_named(hub: Hub, tmp_path: Path) -
         tokenizer.save_pretrained(tmp_path / "x", push_to_hub=True, **options)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "x" / "my-tokenizer.json").is_file()
-    tokenizer.chat_template = {"default": "{{ messages }}", "tools": "{{ tools }}"}
-    with pytest.raises(ValueError, match=r"`additional_chat_templates` is not on the list"):
-        tokenizer.push_to_hub("me/x", token=TOKEN)
     assert not hub.requests
-    tokenizer.chat_template = "{{ messages }}"
+
+
+def test_all_chat_templates_of_a_tokenizer_are_sent(hub: Hub, tmp_path: Path) -> None:
+    tokenizer: Any = VanillaTransformerTokenizer()
+    templates = {"chat_template.jinja", "additional_chat_templates/tools.jinja"}
+    tokenizer.chat_template = {"default": "{{ messages }}", "tools": "{{ tools }}"}
     tokenizer.push_to_hub("me/x", token=TOKEN)
-    assert "chat_template.jinja" in hub.repositories["me/x"].files()
+    assert templates <= set(hub.repositories["me/x"].files())
+    run = make_run(tmp_path)
+    tokenizer.save_pretrained(run)
+    publish(run, "me/run", token=TOKEN)
+    assert templates <= set(hub.repositories["me/run"].files())
 
 
 @pytest.mark.parametrize(
