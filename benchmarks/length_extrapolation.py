@@ -195,8 +195,8 @@ def parser() -> argparse.ArgumentParser:
     add("--longest", type=positive, default=16, help="source tokens in training; default: %(default)s")
     add("--joined", type=positive, default=5, help="most sentences of a line; default: %(default)s")
     add_corpus_options(options, train_size=24_000)
-    add("--source_lang", default="zh", help="BCP-47 code; default: %(default)s")
-    add("--target_lang", default="en", help="decides how BLEU splits words; default: %(default)s")
+    add("--source_lang", help="BCP-47 code of files of your own; default: zh, of the embedded corpus")
+    add("--target_lang", help="likewise; decides how BLEU splits words; default: en")
     add("--vocab_size", type=positive, default=2000, help="entries of the vocabulary; default: %(default)s")
     add("--d_model", type=positive, default=128, help="a multiple of 8; default: %(default)s")
     add("--tokens_per_update", type=positive, default=1024, help="default: %(default)s")
@@ -220,10 +220,12 @@ def run(args: argparse.Namespace) -> None:
     """Train and translate what is missing, write and print."""
     from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
 
+    corpus = corpus_files(args)
     settings = {name: value for name, value in vars(args).items() if name not in OUTPUTS}
     shared = {name: value for name, value in settings.items() if name != "positions"}
-    corpus = corpus_files(args)
-    check_settings(Path(args.output_dir, "settings.json"), shared | corpus_digests(corpus))
+    folder = Path(args.output_dir)
+    begun = any(folder.glob("*/recipe.yaml"))
+    check_settings(folder / "settings.json", shared | corpus_digests(corpus), begun=begun)
     files = write_joined(corpus, args)
     recipes = {positions: recipe_of(positions, args, files) for positions in args.positions}
     found = results(recipes, args, files)

@@ -8,7 +8,8 @@ averaged.
     python benchmarks/table3.py                                  # the embedded corpus, all rows, three seeds
     python benchmarks/table3.py --rows base A1 C1 --seeds 1
     python benchmarks/table3.py --train_source train.en --train_target train.de \\
-        --valid_source val.en --valid_target val.de --d_model 128 --max_steps 20000
+        --valid_source val.en --valid_target val.de --source_lang en --target_lang de \\
+        --d_model 128 --max_steps 20000
 
 Each run is a folder of `--output_dir`; the command given again goes on where it stopped. With several GPUs
 the runs are shared out, one on each; on a CPU, `--jobs` says how many run side by side.
@@ -20,7 +21,6 @@ import queue
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from typing import Any
 from vanilla_transformer.configuration import PRESETS, VanillaTransformerConfig
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.corpora import add_corpus_options, corpus_files
-from vanilla_transformer.scripts.support.options import parser_of, positive
+from vanilla_transformer.scripts.support.options import not_negative, parser_of, positive
 from vanilla_transformer.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,7 +188,8 @@ def collect(recipes: Mapping[tuple[str, int], TrainRecipe]) -> dict[str, dict[st
         found = read_json(Path(recipe.output_dir, "results.json"))
         scores = found["scores"]["final"]
         entry = rows.setdefault(row, {"parameters": found["parameters"], "model": recipe.model, "runs": []})
-        entry["runs"].append({"seed": seed, "perplexity": scores["perplexity"], "bleu": scores["bleu"]})
+        run = {name: scores[name] for name in ("perplexity", "bleu")}
+        entry["runs"].append({"seed": seed, **run, "training_seconds": found["training_seconds"]})
     return rows
 
 
@@ -269,8 +270,8 @@ def parser() -> argparse.ArgumentParser:
         help="pre learns several times faster in a short training; default: %(default)s, as in the paper",
     )
     add_corpus_options(options, train_size=8000)
-    add("--source_lang", default="zh", help="BCP-47 code; default: %(default)s")
-    add("--target_lang", default="en", help="decides how BLEU splits words; default: %(default)s")
+    add("--source_lang", help="BCP-47 code of files of your own; default: zh, of the embedded corpus")
+    add("--target_lang", help="likewise; decides how BLEU splits words; default: en")
     add("--vocab_size", type=positive, default=2000, help="entries of the vocabulary; default: %(default)s")
     add("--tokens_per_update", type=positive, default=1024, help="default: %(default)s")
     steps = "updates of each run, `big` has three times as many; default: %(default)s"
@@ -281,7 +282,7 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     add(
         "--jobs",
-        type=int,
+        type=not_negative,
         default=1,
         help="runs side by side on a CPU; 0: in this process; default: %(default)s",
     )
@@ -309,7 +310,6 @@ def run(args: argparse.Namespace) -> None:
         for seed in range(1, args.seeds + 1)  # a whole table of one seed comes before the second one
         for row in args.rows
     }
-    started = time.perf_counter()
     if args.jobs:
         train_all(list(recipes.values()), args.jobs)
     else:
@@ -324,7 +324,6 @@ def run(args: argparse.Namespace) -> None:
         titles=TITLES,
         rows=table_rows(rows),
         settings=settings,
-        seconds=time.perf_counter() - started,
         variations=rows,
         trends=trends,
     )

@@ -20,12 +20,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
+from vanilla_transformer.scripts.support.lines import read_lines
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 TRAINING_SHARE = 0.4
+PEERS = ("GemmaTokenizer", "LlamaTokenizer", "GPT2Tokenizer", "T5Tokenizer")
 JOBS = ("encode", "ids alone", "decode")
 TITLES = ("Text", "Peer", "Ours, 10^6 characters/s", "Theirs", "Ours / theirs")
 
@@ -75,9 +78,11 @@ def train(name: str, lines: Sequence[str], vocab_size: int) -> Any:
 def compare(lines: Sequence[str], arguments: argparse.Namespace) -> dict[str, Any]:
     """Return, for each peer and job, the ratios ours / theirs, and our and their speeds."""
     first = int(len(lines) * TRAINING_SHARE)
+    size = (len(lines) - first) // (2 * (arguments.rounds + 1))
+    if size < 1:
+        raise InputError(f"{len(lines)} lines are too few for {arguments.rounds} rounds.")
     names = ["ours", *arguments.peers]
     tokenizers = {name: train(name, lines[:first], arguments.vocab_size) for name in names}
-    size = (len(lines) - first) // (2 * (arguments.rounds + 1))
     speeds: dict[str, dict[str, list[float]]] = {job: {name: [] for name in names} for job in JOBS}
     for number in range(arguments.rounds + 1):
         start = first + 2 * number * size
@@ -151,7 +156,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--peers",
         nargs="+",
-        default=["GemmaTokenizer", "LlamaTokenizer", "GPT2Tokenizer", "T5Tokenizer"],
+        choices=PEERS,
+        default=list(PEERS),
         help="classes of transformers (default: %(default)s)",
     )
     add("--json", type=Path, help="write the figures here")
@@ -169,7 +175,7 @@ def run(arguments: argparse.Namespace) -> None:
     from vanilla_transformer.training.reports import show_report
 
     if arguments.file:
-        texts = {arguments.file.name: arguments.file.read_text(encoding="utf-8").splitlines()}
+        texts = {arguments.file.name: list(read_lines(str(arguments.file)))}
     else:
         count = arguments.sentences
         texts = {"latin": list(latin_sentences(count)), "chinese": list(chinese_sentences(count))}

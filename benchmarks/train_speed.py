@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.options import parser_of, positive
+from vanilla_transformer.scripts.support.options import not_negative, parser_of, positive
 
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 MODELS = ("ours", "marian")
@@ -270,7 +270,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--batches", type=positive, default=8, help="batches in a round (default: 8)")
     add("--rounds", type=positive, default=7, help="timed rounds of each model (default: 7)")
     add(
-        "--memory-rounds", type=int, default=3, help="memory processes of each model, 0 for none (default: 3)"
+        "--memory-rounds",
+        type=not_negative,
+        default=3,
+        help="memory processes of each model, 0 for none (default: 3)",
     )
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the ratios here, as PNG")

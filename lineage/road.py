@@ -281,7 +281,8 @@ def words_row(journey: Journey, *, skip_gram: bool) -> dict[str, Any]:
     near = {word: neighbours(vectors, word) for word in words[20:30]}
     asked = [words for words in ANALOGIES if all(word in vectors for word in words)]
     answers = {f"{a} : {b} = {c} : ?": analogy(vectors, a, b, c, count=3) for a, b, c in asked}
-    return {"parameters": vectors.vectors.size, "neighbours": near, "analogies": answers}
+    # As many again, which are thrown away, are of the words that are predicted.
+    return {"parameters": 2 * vectors.vectors.size, "neighbours": near, "analogies": answers}
 
 
 @dataclass(frozen=True)
@@ -321,7 +322,7 @@ def travel(journey: Journey, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     Their seconds are the processor's where all is computed on a CPU, so that other work does not count.
     """
     known, rows = milestones(), {}
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    clock = time.perf_counter if torch.accelerator.is_available() else time.process_time
     for name in names:
         path = journey.output_dir / "rows" / f"{name}.json"
         if not path.is_file():

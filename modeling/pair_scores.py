@@ -3,6 +3,7 @@
 Shapes in trailing comments: N pairs, S target length, V vocabulary.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
-from ..errors import InputError
 from .loss_vanilla_transformer import IGNORED
 from .modeling_vanilla_transformer import shift_tokens_right
 from .translation_vanilla_transformer import WINDOW, evaluation_mode, learned_positions, token_batches
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class PairScore:
 
     Attributes:
         log_probability: log P(target | source) in nats, that of the end token counted, and that of a
-            language's token where the tokenizer of a multilingual model puts one first.
+            language's token where the tokenizer of a multilingual model puts one first; nan where a side has
+            more tokens than the model has positions, of which a warning tells.
         tokens: tokens of the target, the end token counted.
     """
 
@@ -53,7 +57,6 @@ def score_pairs(
 
     Raises:
         ValueError: `tokens_per_batch` is not positive.
-        InputError: (while scoring) a sentence has more tokens than the model has positions.
     """
     if tokens_per_batch < 1:
         raise ValueError(f"`tokens_per_batch` must be positive, but is {tokens_per_batch} instead.")
@@ -74,22 +77,21 @@ def _scores(
             )
         )
         lengths = [max(map(len, pair)) for pair in encoded]
-        _check_lengths(lengths, learned_positions(model.config), done)
-        found: dict[int, PairScore] = {}
+        positions = learned_positions(model.config)
+        unfit = [k for k, length in enumerate(lengths) if positions is not None and length > positions]
+        found = {k: PairScore(math.nan, len(encoded[k][1])) for k in unfit}
+        for k in unfit:
+            logger.warning(
+                f"pair {done + k + 1} has {lengths[k]} tokens on a side, but the model takes at most"
+                f" {positions}: it has no score (nan)."
+            )
+            lengths[k] = 0  # such rows are in no batch
         for batch in token_batches(lengths, tokens_per_batch):
             with evaluation_mode(model):
                 scores = _score_batch(model, tokenizer, [encoded[k] for k in batch])
             found |= dict(zip(batch, scores, strict=True))
         yield from (found[k] for k in range(len(window)))
         done += len(window)
-
-
-def _check_lengths(lengths: list[int], positions: int | None, done: int) -> None:
-    for number, length in enumerate(lengths, start=done + 1):
-        if positions is not None and length > positions:
-            raise InputError(
-                f"pair {number} must have at most {positions} tokens on each side, but has {length} instead."
-            )
 
 
 @torch.no_grad()

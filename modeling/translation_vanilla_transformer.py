@@ -320,7 +320,7 @@ class _Translator:
 
     def _limit(self) -> int | None:
         """The most tokens of a source that is translated as it is."""
-        longest = _longest_source(self.model, self.tokenizer)
+        longest = longest_source(self.model, self.tokenizer)
         if self.max_source_length is None or self.long_sentences is None:
             return longest
         return min(self.max_source_length, longest or self.max_source_length)
@@ -571,7 +571,7 @@ def _held(
                 set_to(before)
 
 
-def _longest_source(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def longest_source(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The most source tokens that the model takes, or None if there is no limit."""
     limits = [learned_positions(model.config), tokenizer.model_max_length]
     # transformers writes 1e30 for a tokenizer without a limit.

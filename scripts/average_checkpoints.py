@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("give either checkpoint folders, or `--run` with `--last` or `--best`.")
     if (args.run is None) != (args.last is None and args.best is None):
         raise InputError("`--run` goes together with `--last` or `--best`.")
+    if args.metric and args.best is None:
+        raise InputError("`--metric` goes together with `--best`.")
     check_average_output(args.output)
     paths = [Path(path) for path in args.checkpoints]
     if args.run is not None:

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=", ".join(MODELS))
     add_corpus_options(options, train_size=24_000)
-    add("--target_lang", default="en", help="decides how BLEU splits words; default: %(default)s")
+    add("--target_lang", help="likewise; decides how BLEU splits words; default: en")
     add("--vocab_size", type=positive, default=2000, help="entries of the vocabulary; default: %(default)s")
     add("--steps", type=positive, default=1000, help="updates of each neural model; default: %(default)s")
     add("--tokens_per_update", type=positive, default=2048, help="default: %(default)s")
@@ -66,9 +66,8 @@ def run(args: argparse.Namespace) -> None:
     names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
     folder = Path(args.output_dir)
     settings = {name: getattr(args, name) for name in names}
-    check_settings(
-        folder / "settings.json", settings | corpus_digests(files) | {"target_lang": args.target_lang}
-    )
+    noted = settings | corpus_digests(files) | {"target_lang": args.target_lang}
+    check_settings(folder / "settings.json", noted, begun=any(folder.glob("rows/*.json")))
     journey = road.prepare(files, folder, language=args.target_lang, **settings)
     rows = road.travel(journey, args.models)
     table = road.table_rows(rows)

@@ -4,7 +4,8 @@
     vanilla-transformer score --model runs/en-de --source test.en --target test.de --per_token --output scores
 
 Each line is log P(target | source) in nats, the end token counted, by teacher forcing; with --per_token it is
-divided by the tokens of the target. The perplexity of all pairs goes to standard error. Any
+divided by the tokens of the target; a pair that is too long for the model has nan. The perplexity of all
+others goes to standard error. Any
 sequence-to-sequence model of transformers can be named. Uses: ranking n-best lists, filtering a parallel
 corpus, comparing models.
 """
@@ -88,9 +89,10 @@ class Total:
     def lines(self, scores: Iterable[PairScore], *, per_token: bool) -> Iterator[str]:
         """A line for each score, which is counted."""
         for score in scores:
-            self.log_probability += score.log_probability
-            self.tokens += score.tokens
-            self.pairs += 1
+            if not math.isnan(score.log_probability):
+                self.log_probability += score.log_probability
+                self.tokens += score.tokens
+                self.pairs += 1
             yield f"{score.log_probability / (score.tokens if per_token else 1):.4f}"
 
     def __str__(self) -> str:

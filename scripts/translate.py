@@ -13,7 +13,8 @@ JSON: the list of translations that the pipeline gives, with their scores: best 
 them.
 
 Files of any length need little more memory than short ones. What is translated grows beside the output, as
-`test.en.partial`; after an interruption, the same command goes on where it stopped.
+`test.en.partial`; after an interruption, the same command goes on where it stopped, unless it reads standard
+input or a pipe. Of these, 2,048 lines are read before the first is translated; at a terminal it is one.
 """
 
 from __future__ import annotations
@@ -94,8 +95,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--seed",
         type=random_seed,
-        default=1,
-        help="of the draw, which is another where an interrupted run goes on; default: %(default)s",
+        help="of the draw, which is another where an interrupted run goes on; default: 1",
     )
     options.add_argument("--json", action="store_true", help="a line of JSON for each sentence, with scores")
     options.add_argument(
@@ -127,24 +127,32 @@ def run(args: argparse.Namespace) -> None:
     check_output(args.output, args.input or [])
     sentences, total = open_input(args)
     model, tokenizer = load_translator(args)
-    _check_ranking(args, search, model)
     from transformers import set_seed
 
-    from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translations
+    from vanilla_transformer.modeling.translation_vanilla_transformer import (
+        WINDOW,
+        longest_source,
+        translations,
+    )
 
+    _check_ranking(args, search, model)
+    if args.long_sentences and not args.max_source_length and longest_source(model, tokenizer) is None:
+        raise InputError(
+            "`--long_sentences` needs `--max_source_length`: this model takes sources of any length."
+        )
     read = args.input or ([] if args.sentences else [STANDARD_INPUT])
     typed = STANDARD_INPUT in read and sys.stdin.isatty()
     if typed:
         print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
-    # What can be read and written once more can be gone on with.
-    resumable = args.output and total is not None and not is_stream(args.output)
     window = ALIGNED_WINDOW if args.alignment else WINDOW
-    partial = PartialFile(args.output, job_of(args), window) if resumable else None
+    # What can be read and written once more can be gone on with.
+    grows = args.output and not is_stream(args.output)
+    partial = PartialFile(args.output, job_of(args), window, resumable=total is not None) if grows else None
     done = partial.done if partial else 0
     if done:
         print(f"going on behind line {done}", file=sys.stderr)
     if args.do_sample:
-        set_seed((args.seed + done) % 2**32)
+        set_seed(((1 if args.seed is None else args.seed) + done) % 2**32)
     found = translations(
         model,
         tokenizer,
@@ -177,7 +185,7 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
     names = ("top_k", "temperature")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if not args.do_sample:
-        for name in given:
+        for name in (*given, *(["seed"] if args.seed is not None else [])):
             raise InputError(f"`--{name}` goes together with `--do_sample`.")
         return generate_options(args)
     # transformers' own default would be the 50 most probable, and the folder may say something else.
@@ -224,11 +232,13 @@ def _line_of(args: argparse.Namespace, ranked: Sequence[Translation]) -> str:
 def job_of(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
     settings = ("tokens_per_batch", "dtype", "backend", "compute_type", "src_lang", "tgt_lang")
-    shown = ("n_best", "alignment", "json", "seed", "long_sentences", "max_source_length")
-    options = {name: getattr(args, name) for name in settings + shown}
+    shown = ("n_best", "alignment", "json", "long_sentences", "max_source_length")
+    drawn = ("seed",) if args.do_sample else ()
+    options = {name: getattr(args, name) for name in settings + shown + drawn}
+    streams = not args.sentences and any(map(read_only_once, args.input or [STANDARD_INPUT]))
     return {
         "model": digests(model_files(args.model)) or args.model,
-        "sources": args.sentences or digests(map(Path, args.input)),
+        "sources": None if streams else args.sentences or digests(map(Path, args.input)),
         "search": search_options(args) | options,
     }
 

@@ -118,7 +118,8 @@ def check_origin(folder: Path, origin: dict[str, Any]) -> None:
     Raises:
         InputError: the folder holds translations of another teacher, other sources or another search.
     """
-    check_settings(folder / ORIGIN_FILE, origin)
+    begun = (folder / TARGET_FILE).is_file() or any(folder.glob("parts/*"))
+    check_settings(folder / ORIGIN_FILE, origin, begun=begun)
 
 
 def origin_of(teacher: str, sources: Sequence[str], generate_kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -47,14 +47,19 @@ def command_line() -> str:
     return shlex.join([*called, *words])
 
 
-def check_settings(path: str | Path, settings: Mapping[str, Any]) -> None:
+def check_settings(path: str | Path, settings: Mapping[str, Any], *, begun: bool = True) -> None:
     """Note in a file how the results beside it are made, or refuse to mix them with others.
+
+    Args:
+        path: the file.
+        settings: what decides the results, as JSON holds it.
+        begun: whether there are results yet; without them a note of before is replaced.
 
     Raises:
         InputError: the file is there and notes another value of a setting.
     """
     path = Path(path)
-    if not path.is_file():
+    if not (begun and path.is_file()):
         write_text(path, json.dumps(settings, indent=2))
         return
     if changed := changed_keys(read_json(path), json.loads(json.dumps(settings))):

@@ -9,6 +9,8 @@ from pathlib import Path
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.options import positive
 
+# Those of the embedded corpus, by the options that name others.
+LANGUAGES = {"source_lang": "zh", "target_lang": "en"}
 CORPUS_FILES = ("train_source", "train_target", "valid_source", "valid_target")
 
 
@@ -27,11 +29,20 @@ def add_corpus_options(parser: argparse.ArgumentParser, *, train_size: int) -> N
 def corpus_files(args: argparse.Namespace) -> dict[str, str]:
     """The four files that are given, or those of the embedded corpus, written into `args.output_dir`.
 
+    The languages among `args` that are not given become those of the embedded corpus.
+
     Raises:
-        InputError: some of the four are given, but not all; or the folder holds a corpus of another size.
+        InputError: some of the four are given, but not all, or without their languages; or the folder holds
+            a corpus of another size.
     """
     given = {name: getattr(args, name) for name in CORPUS_FILES}
-    if all(given.values()):
+    own = all(given.values())
+    for name, language in LANGUAGES.items():
+        if getattr(args, name, language) is None:
+            if own:
+                raise InputError(f"`--{name}` must be given for files of your own.")
+            setattr(args, name, language)
+    if own:
         return given
     if any(given.values()):
         raise InputError(f"give all of {', '.join(f'`--{name}`' for name in CORPUS_FILES)}, or none.")

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,10 +44,18 @@ def read_lines(path: str) -> Iterator[str]:
         return
     name = "standard input" if path == STANDARD_INPUT else path
     try:
-        with nullcontext(sys.stdin.buffer) if path == STANDARD_INPUT else open(path, "rb") as file:
+        with _standard_input() if path == STANDARD_INPUT else open(path, "rb") as file:
             yield from parallel_files.decoded_lines(file, name)  # each line as soon as it comes
     except OSError as error:
         raise InputError(f"`{name}` cannot be read: {error.strerror or error}.") from None
+
+
+def _standard_input() -> AbstractContextManager[IO[bytes]]:
+    """A reader of its own: Python aborts at exit if a thread waits in that of `sys.stdin`."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except OSError:  # a stream that somebody put there in its place
+        return nullcontext(sys.stdin.buffer)
 
 
 def read_aligned(paths: Sequence[str]) -> list[list[str]]:
@@ -87,10 +95,12 @@ def check_output(path: str | None, inputs: Iterable[str | None] = ()) -> None:
         raise InputError(f"`{path}` must not end in {packed}: what is written is plain text.")
     if Path(path).is_dir():
         raise InputError(f"`{path}` is a folder, not a file.")
-    if Path(path).exists() and any(
-        Path(path).samefile(name) for name in inputs if name and Path(name).exists()
-    ):
-        raise InputError(f"`--output` must not be a file that is read, but is `{path}`.")
+    read = [name for name in inputs if name and Path(name).exists()]
+    for written in (Path(path), *_beside(_behind_link(path))):
+        if written.exists() and any(written.samefile(name) for name in read):
+            raise InputError(
+                f"`--output` must not write over a file that is read, but would over `{written}`."
+            )
     try:
         tempfile.TemporaryFile(dir=_behind_link(path).parent).close()
     except OSError as error:
@@ -124,6 +134,11 @@ def _behind_link(path: str) -> Path:
     return Path(os.path.realpath(path) if os.path.islink(path) else path)
 
 
+def _beside(path: Path) -> tuple[Path, Path]:
+    """The lines of a file so far, and what job they are of."""
+    return Path(f"{path}.partial"), Path(f"{path}.partial.json")
+
+
 class PartialFile:
     """A file of lines that grows beside, and goes on where an interrupted run of the same job stopped.
 
@@ -134,6 +149,8 @@ class PartialFile:
         job: what decides the lines, as JSON holds it.
         step: lines that are made together. Only whole steps of a run before count, so that this one goes on
             as if there had been no interruption.
+        resumable: whether the same job has the same lines again. Otherwise it begins anew, and what is left
+            of an interruption is there to be read.
 
     Attributes:
         done: how many lines are there.
@@ -142,10 +159,10 @@ class PartialFile:
         InputError: the lines that are there are of another job, or another process is writing them.
     """
 
-    def __init__(self, path: str, job: dict[str, Any], step: int):
+    def __init__(self, path: str, job: dict[str, Any], step: int, *, resumable: bool = True):
         self.path = _behind_link(path)
-        self.lines, self.note = Path(f"{self.path}.partial"), Path(f"{self.path}.partial.json")
-        self.step, self.done = step, 0
+        self.lines, self.note = _beside(self.path)
+        self.step, self.done, self.resumable = step, 0, resumable
         self._file = self.lines.open("a+b")
         if not _locks(self._file):
             raise InputError(f"another process is writing `{self.path}`.")
@@ -153,11 +170,15 @@ class PartialFile:
         if self.note.is_file():
             changed = changed_keys(read_json(self.note), job)
             self.done, size = self._whole_steps()
+        elif self.lines.stat().st_size:
+            raise InputError(f"`{self.lines}` is in the way: delete it, or give another `--output`.")
         if changed and self.done:
             raise InputError(
                 f"`{self.lines}` is of another job ({', '.join(changed)} differ): delete it, or give another"
                 " `--output`."
             )
+        if not resumable:
+            self.done = size = 0
         self._file.truncate(size)
         with _written_whole(self.note) as file:
             file.write(json.dumps(job, indent=2).encode())
@@ -174,11 +195,17 @@ class PartialFile:
 
     def write(self, lines: Iterable[str]) -> None:
         """Append one line for each text; the file gets its name when no more come."""
-        with self._file as file:
-            for number, line in enumerate(lines, start=1):
-                file.write(f"{one_line(line)}\n".encode())
-                if number % self.step == 0:
-                    file.flush()
+        number = 0
+        try:
+            with self._file as file:
+                for number, line in enumerate(lines, start=1):
+                    file.write(f"{one_line(line)}\n".encode())
+                    if number % self.step == 0:
+                        file.flush()
+        except BaseException:
+            if number and not self.resumable:
+                print(f"the lines so far are in {self.lines}", file=sys.stderr)
+            raise
         os.replace(self.lines, self.path)
         self.note.unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,9 @@ def add_loading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="arithmetic; auto is what the weights are saved in; on a CPU, float16 means weights of half the"
-        " size and arithmetic in float32, the fastest for few sentences; bfloat16 is faster for files where"
-        " the processor multiplies it (AVX512-BF16, AMX); default: auto",
+        help="arithmetic; auto is what the weights are saved in; on a CPU with AVX2, float16 means weights of"
+        " half the size and arithmetic in float32, the fastest for few sentences; bfloat16 is faster for"
+        " files where the processor multiplies it (AVX512-BF16, AMX); default: auto",
     )
 
 
@@ -207,13 +208,19 @@ def _load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizer
 
     from vanilla_transformer.modeling.engines import load_engine
 
-    # onnxruntime is asked for the CPU, whatever there is.
-    device = "cpu" if args.device == "auto" and args.backend == "onnx" else _device(args.device)
+    device = _device(_engine_device(args.backend) if args.device == "auto" else args.device)
     model = load_engine(args.backend, args.model, device=device, compute_type=args.compute_type)
     try:
         return model, AutoTokenizer.from_pretrained(args.model)
     except Exception as error:  # what a damaged folder raises is of many kinds
         raise InputError(f"the tokenizer in `{args.model}` cannot be loaded: {first_line(error)}") from None
+
+
+def _engine_device(backend: str) -> str:
+    """Where an engine computes unless told: CTranslate2 on an NVIDIA GPU if there is one, else the CPU."""
+    import torch
+
+    return "cuda" if backend == "ctranslate2" and torch.cuda.is_available() else "cpu"
 
 
 def _half_weights(args: argparse.Namespace) -> Any:
@@ -222,7 +229,10 @@ def _half_weights(args: argparse.Namespace) -> Any:
         return None
     from vanilla_transformer.modeling.half_weights import HalfWeightsConfig, half_weights_run_here
 
-    return HalfWeightsConfig() if half_weights_run_here() else None
+    if half_weights_run_here():
+        return HalfWeightsConfig()
+    print("warning: without AVX2 `--dtype float16` computes in float16, which is slow here.", file=sys.stderr)
+    return None
 
 
 def _device(name: str) -> Any:

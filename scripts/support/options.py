@@ -44,6 +44,13 @@ def positive(text: str) -> int:
     return number
 
 
+def not_negative(text: str) -> int:
+    """A whole number, 0 or more, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, but is {text!r} instead.")
+    return int(text)
+
+
 def random_seed(text: str) -> int:
     """A seed that NumPy takes, for argparse."""
     number = int(text) if text.isdecimal() else -1

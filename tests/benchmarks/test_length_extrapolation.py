@@ -47,7 +47,16 @@ def test_from_text_to_a_picture_and_once_more(tmp_path: Path, capsys: pytest.Cap
         "--max_steps",
         "2",
     ]
-    words += ["--tokens_per_update", "400", "--warmup_steps", "2", "--source_lang", "en"]
+    words += [
+        "--tokens_per_update",
+        "400",
+        "--warmup_steps",
+        "2",
+        "--source_lang",
+        "en",
+        "--target_lang",
+        "de",
+    ]
     words += ["--output_dir", str(tmp_path / "runs"), "--results", str(tmp_path / "lengths.json")]
     assert extrapolation.main(words) == 0
     report = json.loads((tmp_path / "lengths.json").read_text("utf-8"))

@@ -52,6 +52,7 @@ def toy_options(folder: Path, *words: str) -> list[str]:
     ]
     sizes = ["--d_model", "32", "--vocab_size", "280", "--tokens_per_update", "260", "--max_steps", "2"]
     places = ["--output_dir", str(folder / "runs"), "--results", str(folder / "table3.json")]
+    files += ["--source_lang", "en", "--target_lang", "de"]
     return [*files, *sizes, "--warmup_steps", "2", *places, *words]
 
 
@@ -93,9 +94,8 @@ def test_two_rows_and_two_seeds_to_a_results_file_and_once_more(
     for row in ("C1", "C2"):
         for seed, found in enumerate(report["variations"][row]["runs"], start=1):
             scores = json.loads((tmp_path / "runs" / f"{row}-seed{seed}" / "results.json").read_text("utf-8"))
-            assert found == {"seed": seed} | {
-                name: scores["scores"]["final"][name] for name in ("perplexity", "bleu")
-            }
+            final = {name: scores["scores"]["final"][name] for name in ("perplexity", "bleu")}
+            assert found == {"seed": seed, "training_seconds": scores["training_seconds"], **final}
     assert report["table"]["rows"][1][:3] == ["C2", "N 4", "5.19"]
     assert "| C2 | N 4 | 5.19 |" in capsys.readouterr().out
     assert table3.main(words) == 0

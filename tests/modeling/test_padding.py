@@ -285,7 +285,7 @@ def test_learned_positions_past_the_table_are_refused(too_long: str) -> None:
 
 
 def test_a_decoder_that_may_look_ahead_never_sees_the_padding() -> None:
-    """With transformers' own switch, `is_causal=False`, what stands on the right is no longer out of sight."""
+    """With transformers' switch `is_causal=False`, what stands on the right is no longer out of sight."""
     model = toy_head(VanillaTransformerForCausalLM)
     ids, mask = pad(SOURCES, "right", extra=2)
     for attention in ("eager", "sdpa"):

@@ -14,7 +14,7 @@ from transformers import (
     M2M100ForConditionalGeneration,
 )
 
-from vanilla_transformer import InputError, VanillaTransformerForConditionalGeneration, score_pairs
+from vanilla_transformer import VanillaTransformerForConditionalGeneration, score_pairs
 from vanilla_transformer.modeling import pair_scores
 
 from .toy import toy_model
@@ -79,7 +79,7 @@ def test_models_that_make_their_decoder_inputs_otherwise(kind: str, tiny_tokeniz
         assert score.log_probability == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_cannot_be_scored(tiny_tokenizer: Any) -> None:
+def test_what_cannot_be_scored(tiny_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
     learned = toy_model(
         vocab_size=len(tiny_tokenizer),
         dtype=torch.float32,
@@ -88,6 +88,9 @@ def test_what_cannot_be_scored(tiny_tokenizer: Any) -> None:
     )
     with pytest.raises(ValueError, match="`tokens_per_batch` must be positive, but is 0 instead"):
         score_pairs(learned, tiny_tokenizer, [], tokens_per_batch=0)
-    with pytest.raises(InputError, match="pair 2 must have at most 5 tokens on each side, but has 7 instead"):
-        list(score_pairs(learned, tiny_tokenizer, [("w1", "W1"), ("w1", "W1 W2 W3 W4 W5 W6")]))
     assert list(score_pairs(learned, tiny_tokenizer, [])) == []
+    fitting = [("w1", "W1"), ("w2 w3", "W2")]
+    found = list(score_pairs(learned, tiny_tokenizer, [fitting[0], ("w1", "W1 W2 W3 W4 W5 W6"), fitting[1]]))
+    assert math.isnan(found[1].log_probability) and found[1].tokens == 7
+    assert [found[0], found[2]] == list(score_pairs(learned, tiny_tokenizer, fitting))
+    assert "pair 2 has 7 tokens on a side, but the model takes at most 5" in caplog.text

@@ -135,6 +135,8 @@ def test_the_folder_of_a_run_is_refused(
         (["RUN/checkpoint-1", "--last", "2"], "`--run` goes together with `--last` or `--best`"),
         (["RUN/checkpoint-1", "--run", "RUN", "--last", "2"], "give either checkpoint folders"),
         (["--run", "RUN", "--last", "4"], "has 3 whole checkpoints, but 4 were asked for"),
+        (["--run", "RUN", "--last", "2", "--metric", "loss"], "`--metric` goes together with `--best`"),
+        (["RUN/checkpoint-1", "--metric", "loss"], "`--metric` goes together with `--best`"),
         (["RUN/checkpoint-9"], "checkpoint-9/model.safetensors` is missing"),
     ],
 )

@@ -22,7 +22,18 @@ def test_all_models_to_a_table_and_a_plot(tmp_path: Path, capsys: pytest.Capture
     words = [
         word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
     ]
-    words += ["--vocab_size", "300", "--steps", "2", "--tokens_per_update", "400", "--width", "16"]
+    words += [
+        "--target_lang",
+        "en",
+        "--vocab_size",
+        "300",
+        "--steps",
+        "2",
+        "--tokens_per_update",
+        "400",
+        "--width",
+        "16",
+    ]
     words += ["--output_dir", str(tmp_path / "road")]
     assert compare_lineage.main(words) == 0
     shown = capsys.readouterr().out
@@ -47,7 +58,15 @@ def test_rows_of_other_settings_are_not_shown(tmp_path: Path, capsys: pytest.Cap
     words = [
         word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
     ]
-    words += ["--models", "ngram2", "--output_dir", str(tmp_path / "road"), "--vocab_size"]
+    words += [
+        "--target_lang",
+        "en",
+        "--models",
+        "ngram2",
+        "--output_dir",
+        str(tmp_path / "road"),
+        "--vocab_size",
+    ]
     assert compare_lineage.main([*words, "300"]) == 0
     assert compare_lineage.main([*words, "400"]) == 2
     assert "holds results made otherwise (vocab_size differ)" in capsys.readouterr().err
@@ -66,7 +85,16 @@ def test_blank_and_changed_text_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     words = [
         word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
     ]
-    words += ["--models", "ngram1", "--vocab_size", "300", "--output_dir", str(tmp_path / "road")]
+    words += [
+        "--target_lang",
+        "en",
+        "--models",
+        "ngram1",
+        "--vocab_size",
+        "300",
+        "--output_dir",
+        str(tmp_path / "road"),
+    ]
     assert compare_lineage.main(words) == 0
     for path in paths[:2]:
         path.write_text("\n" * 60)

@@ -177,13 +177,17 @@ def test_a_teacher_that_searches_or_splits_otherwise_is_another(tmp_path: Path, 
         origin = distillation.origin_of(str(teacher), ["one"], {})
         if content == "{}":
             distillation.check_origin(tmp_path / "distilled", origin)
+            (tmp_path / "distilled" / "target.txt").write_text("eins\n")
     with pytest.raises(InputError, match=rf"made otherwise \({key} differ\)"):
         distillation.check_origin(tmp_path / "distilled", origin)
 
 
 def test_translations_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> None:
+    distillation.check_origin(tmp_path / "distilled", distillation.origin_of("c", ["one"], {}))
     origin = distillation.origin_of("a", ["one"], {})
-    distillation.check_origin(tmp_path / "distilled", origin)
+    distillation.check_origin(tmp_path / "distilled", origin)  # nothing is translated yet
+    (tmp_path / "distilled" / "parts").mkdir()
+    (tmp_path / "distilled" / "parts" / "000000000-000000001.txt").write_text("eins\n")
     distillation.check_origin(tmp_path / "distilled", origin)
     with pytest.raises(InputError, match=r"made otherwise \(teacher, num_beams differ\)"):
         distillation.check_origin(

@@ -7,6 +7,7 @@ import pytest
 
 from vanilla_transformer.modeling.engines import ENGINES
 from vanilla_transformer.scripts import convert, evaluate_model, translate
+from vanilla_transformer.scripts.support import models
 from vanilla_transformer.scripts.support.models import BACKENDS
 
 SENTENCES = ["w1 w2 w3", "", "w4 n1 w7 w8 w9"]
@@ -21,6 +22,18 @@ def exported(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert convert.main(["--to", name, model_folder, "--output", folders[name]]) == 0
     capsys.readouterr()
     return folders
+
+
+@pytest.mark.parametrize(
+    ("backend", "nvidia", "device"),
+    [("ctranslate2", True, "cuda"), ("ctranslate2", False, "cpu"), ("onnx", True, "cpu")],
+)
+def test_where_an_engine_computes_unless_told(
+    backend: str, nvidia: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where PyTorch would: CTranslate2 does not know the devices of Apple and Intel."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: nvidia)
+    assert models._engine_device(backend) == device
 
 
 def test_the_exported_model_translates_like_the_original(

@@ -232,7 +232,7 @@ def test_an_output_that_is_read_is_refused(
     for output in (files[number], str(tmp_path / "." / "link")):
         words = ["--model", "m", "--source", files[0], "--references", *files[1:], "--output", output]
         assert evaluate_model.main(words) == 2
-        message = f"error: `--output` must not be a file that is read, but is `{output}`.\n"
+        message = f"error: `--output` must not write over a file that is read, but would over `{output}`.\n"
         assert capsys.readouterr().err == message
 
 

@@ -465,3 +465,16 @@ def test_the_embedded_corpus_is_as_large_as_asked_for(tmp_path: Path) -> None:
     assert len(list(read_lines(files["train_source"]))) == 100
     with pytest.raises(InputError, match="holds results made otherwise \\(train_size differ"):
         corpus_files(corpus_options(tmp_path, 200))
+
+
+def test_files_of_ones_own_need_their_languages(tmp_path: Path) -> None:
+    languages: dict[str, str | None] = {"source_lang": None, "target_lang": None}
+    embedded = Namespace(**vars(corpus_options(tmp_path, 100)), **languages)
+    corpus_files(embedded)
+    assert (embedded.source_lang, embedded.target_lang) == ("zh", "en")
+    own = Namespace(**(dict.fromkeys(CORPUS_FILES, "x") | languages | {"source_lang": "en"}))
+    with pytest.raises(InputError, match="`--target_lang` must be given for files of your own"):
+        corpus_files(own)
+    own.target_lang = "de"
+    assert corpus_files(own) == dict.fromkeys(CORPUS_FILES, "x")
+    assert (own.source_lang, own.target_lang) == ("en", "de")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from subprocess import PIPE
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -16,8 +17,10 @@ import pytest
 from foreign_toy import mbart
 from helpers import parallel_sentences
 
-from vanilla_transformer import HalfWeightsConfig, pipeline
+from vanilla_transformer import HalfWeightsConfig, InputError, pipeline
+from vanilla_transformer.modeling import translation_vanilla_transformer
 from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
+from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW
 from vanilla_transformer.modeling.translation_vanilla_transformer import translate as translate_in_python
 from vanilla_transformer.scripts import explain_model, plot_attention, translate
 from vanilla_transformer.scripts.support.lines import PartialFile
@@ -244,7 +247,7 @@ def test_an_output_that_is_read_is_refused(tmp_path: Path, capsys: pytest.Captur
     for path in files:
         path.write_text("w1\n")
     assert run("./no such model", "--input", *map(str, files), "--output", str(files[1])) == 2
-    message = f"error: `--output` must not be a file that is read, but is `{files[1]}`.\n"
+    message = f"error: `--output` must not write over a file that is read, but would over `{files[1]}`.\n"
     assert capsys.readouterr().err == message
     assert files[1].read_text() == "w1\n"
 
@@ -397,6 +400,8 @@ def test_long_lines_are_split_or_cut_where_that_is_asked_for(
         expected = translate_in_python(model, tokenizer, [line], long_sentences=name, **options)
         assert found[name] == "".join(f"{one}\n" for one in expected)
     assert len(set(found.values())) == 3
+    assert run(model_folder, line, "--long_sentences", "split") == 2
+    assert "needs `--max_source_length`: this model takes sources of any length" in capsys.readouterr().err
     assert run(model_folder, line, "--max_source_length", "9") == 2
     assert "needs `--long_sentences`" in capsys.readouterr().err
     assert run(model_folder, line, "--alignment", "--long_sentences", "split") == 2
@@ -415,6 +420,80 @@ def test_two_processes_do_not_write_one_file(
     assert (tmp_path / "out").read_text() == "one\ntwo\n"
     assert run(*command) == 0
     assert not list(tmp_path.glob("*partial*"))
+
+
+def test_lines_that_are_read_once_are_kept_when_something_goes_wrong(
+    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can go on with them, but they are there to be read; the next run begins anew."""
+    output = str(tmp_path / "out")
+    monkeypatch.setattr(translation_vanilla_transformer, "WINDOW", 2)
+    for ending in (b"\xff\n", b""):
+        text = "".join(f"{line}\n" for line in SENTENCES[:4]).encode() + ending
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        status = run(model_folder, "--output", output)
+        shown = capsys.readouterr().err
+        if ending:
+            assert status == 2
+            assert f"the lines so far are in {output}.partial\n" in shown
+            assert "line 5 is not" in shown
+            kept = Path(f"{output}.partial").read_text().splitlines()
+            assert not Path(output).exists()
+        else:
+            assert status == 0
+            assert len(kept) == 4 and Path(output).read_text().splitlines() == kept
+    assert not list(tmp_path.glob("*partial*"))
+
+
+@pytest.mark.parametrize("name", ["out.partial", "out.partial.json"])
+def test_what_grows_beside_the_output_is_not_what_is_read(
+    name: str, model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("\n".join(SENTENCES))
+    assert run(model_folder, "--input", str(tmp_path / name), "--output", str(tmp_path / "out")) == 2
+    assert f"would over `{tmp_path / name}`" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "\n".join(SENTENCES)
+
+
+def test_a_partial_file_that_nobody_noted_is_left_alone(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_text("\n".join(SENTENCES))
+    (tmp_path / "out.partial").write_text("something else\n")
+    assert run(model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")) == 2
+    assert "out.partial` is in the way: delete it" in capsys.readouterr().err
+    assert (tmp_path / "out.partial").read_text() == "something else\n"
+
+
+def test_a_reader_that_goes_away_while_the_writer_is_silent_is_no_error(model_folder: str) -> None:
+    """A thread then waits for standard input, in which Python must not wait for it at exit."""
+    lines = b"w1 w2\n" * (WINDOW + 10)
+    command = [sys.executable, "-m", "vanilla_transformer.scripts.translate", "--model", model_folder]
+    # The JSON of a window is more than a pipe holds.
+    command += ["--device", "cpu", "--num_beams", "1", "--max_length", "3", "--json"]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(lines)
+        process.stdin.flush()  # and no end comes
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=120) == 141, process.stderr.read()
+        process.stdin.close()
+
+
+def test_what_is_drawn_is_said_in_full_and_its_options_go_with_it() -> None:
+    def options(*words: str) -> dict[str, Any]:
+        return translate.search_options(translate.parser().parse_args(["--model", "m", "x", *words]))
+
+    drawn = {"do_sample": True, "num_beams": 1, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
+    assert options("--do_sample") == drawn
+    assert options("--do_sample", "--top_k", "9", "--temperature", "0.5", "--num_beams", "2") == drawn | {
+        "top_k": 9, "temperature": 0.5, "num_beams": 2,
+    }  # fmt: skip
+    assert options("--num_beams", "2") == {"num_beams": 2}
+    for words in (["--seed", "3"], ["--top_k", "9"], ["--temperature", "0.5"]):
+        with pytest.raises(InputError, match=f"`{words[0]}` goes together with `--do_sample`"):
+            options(*words)
 
 
 def test_a_job_that_wrote_no_line_is_in_nobodys_way(model_folder: str, tmp_path: Path) -> None:
