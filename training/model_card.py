@@ -137,7 +137,8 @@ def _decoding(generation: dict[str, Any]) -> str:
     if beams == 1:
         return "greedy search"
     penalty = generation.get("length_penalty")
-    return f"beam search with {beams} beams" + ("" if penalty is None else f" and length penalty {penalty}")
+    kind = "the GNMT length penalty" if generation.get("length_penalty_type") == "gnmt" else "length penalty"
+    return f"beam search with {beams} beams" + ("" if penalty is None else f" and {kind} {penalty}")
 
 
 def _training_values(results: dict[str, Any], recipe: RunRecipe | None) -> dict[str, Any]:

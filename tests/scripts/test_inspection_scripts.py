@@ -95,6 +95,28 @@ def test_the_page_has_a_port_that_exists(capsys: pytest.CaptureFixture[str]) -> 
     assert "must be at most 65535, but is 99999 instead" in capsys.readouterr().err
 
 
+def test_the_page_is_served_as_the_options_say(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+
+    class App:
+        def launch(self, **options: Any) -> None:
+            made["launched"] = options
+
+    def build_app(model: Any, tokenizer: Any, **options: Any) -> App:
+        made["parameters"], made["built"] = model.num_parameters(), options
+        return App()
+
+    monkeypatch.setattr("vanilla_transformer.inspection.app.build_app", build_app)
+    options = ["--device", "cpu", "--host", "0.0.0.0", "--port", "7999", "--open"]
+    assert main(["demo", model_folder, *options, "--example", "w1 w2", "--example", "w3"]) == 0
+    launched = {"server_name": "0.0.0.0", "server_port": 7999, "inbrowser": True, "share": False}
+    assert made["launched"] == launched
+    assert made["built"]["examples"] == ["w1 w2", "w3"]
+    assert made["parameters"] > 0
+    assert main(["demo", model_folder, "--device", "cpu"]) == 0
+    assert made["launched"]["server_name"] == "127.0.0.1"  # nobody else sees it unless asked for
+
+
 def test_the_page_needs_gradio(
     model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

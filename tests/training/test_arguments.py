@@ -2,7 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import HfArgumentParser
+import torch
+from transformers import HfArgumentParser, TrainingArguments
 
 from vanilla_transformer.training import VanillaTransformerTrainingArguments
 
@@ -24,6 +25,20 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     assert args.label_smoothing_factor == 0.1
     assert args.tokens_per_update == 25_000
     assert not args.logging_nan_inf_filter
+
+
+@pytest.mark.parametrize(("device", "tokens"), [("cpu", 1024), ("cuda", 4096), ("mps", 4096)])
+def test_a_forward_pass_is_smaller_on_a_cpu(
+    device: str, tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own: Any = TrainingArguments.device
+
+    def named(self: Any) -> torch.device:
+        own.fget(self)  # which sets up more than it returns
+        return torch.device(device)
+
+    monkeypatch.setattr(TrainingArguments, "device", property(named))
+    assert arguments(tmp_path).tokens_per_device == tokens
 
 
 def test_accumulation_follows_from_the_token_limits(tmp_path: Path) -> None:

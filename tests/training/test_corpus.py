@@ -610,3 +610,21 @@ def test_a_data_set_with_a_script_of_its_own_is_one_line(tmp_path: Path) -> None
     (tmp_path / "pairs" / "pairs.py").write_text("raise SystemExit\n")
     with pytest.raises(InputError, match="cannot be loaded: Dataset scripts are no longer supported"):
         load_pairs(dataset=str(tmp_path / "pairs"), source_column="en", target_column="de")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_is_asked_of_a_dataset_on_the_hub(streaming: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load_dataset(*words: Any, **options: Any) -> Any:
+        asked.append((words, options))
+        rows = datasets.Dataset.from_dict({"zh": ["我有一只猫。"], "en": ["I have a cat."]})
+        return rows.to_iterable_dataset() if options["streaming"] else rows
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    pairs = load_pairs(
+        dataset="some/corpus", dataset_config="en-zh", split="dev", source_column="zh", target_column="en",
+        streaming=streaming,
+    )  # fmt: skip
+    assert list(pairs) == [{"source": "我有一只猫。", "target": "I have a cat."}]
+    assert asked == [(("some/corpus", "en-zh"), {"split": "dev", "streaming": streaming})]

@@ -34,6 +34,7 @@ from vanilla_transformer import (
     pipeline,
 )
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING
 from vanilla_transformer.modeling.hub_vanilla_transformer import (
     SENT_FILES,
     files_to_send,
@@ -541,6 +542,21 @@ def test_a_push_that_fails_in_the_background_is_told_and_training_goes_on(
     trainer.train()
     assert trainer.state.global_step == 2
     assert "your token may not write there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("generation", "said"),
+    [
+        ({}, "greedy search"),
+        (PAPER_DECODING, "beam search with 4 beams and the GNMT length penalty 0.6"),
+        ({"num_beams": 5, "length_penalty": 1.0}, "beam search with 5 beams and length penalty 1.0"),
+        ({"num_beams": 5}, "beam search with 5 beams"),
+    ],
+)
+def test_a_card_names_the_search(generation: dict[str, Any], said: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "generation_config.json").write_text(json.dumps(generation))
+    assert f"`generate()` uses {said} unless told otherwise." in str(render_model_card(run, "me/x"))
 
 
 @pytest.mark.parametrize(

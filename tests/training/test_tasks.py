@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers import parallel_sentences, word_tokenizer
 from safetensors.torch import load_file
 from training_toy import of_one_stack
@@ -30,7 +31,8 @@ from vanilla_transformer import (
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from vanilla_transformer.training import TrainResult, train
-from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe
+from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe, TrainRecipe
+from vanilla_transformer.training.tasks import task_of
 
 SMALL: dict[str, Any] = {
     "vocab_size": 300, "tokens_per_update": 400, "tokens_per_device": 200, "max_steps": 6, "warmup_steps": 10,
@@ -312,3 +314,14 @@ def test_what_cannot_be_trained_on_is_one_line_and_starts_no_run(data: Path, tmp
             train(recipe)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_a_recipe_says_how_much_is_masked_and_how_much_the_tokenizer_reads(data: Path) -> None:
+    recipe = LanguageModelRecipe(
+        train_text=str(data / "train.txt"), max_steps=1, objective="masked", mask_probability=0.4, seed=7
+    )
+    masking: Any = task_of(recipe).collator(word_tokenizer(["w1 <mask>"])).masking
+    assert (masking.probability, masking.seed) == (0.4, 7)
+    pairs = TrainRecipe(train_source="a", train_target="b", max_steps=1, tokenizer_sentences=3)
+    rows = [{"source": f"s{n}", "target": f"t{n}"} for n in range(9)]
+    assert sorted(task_of(pairs).texts(Dataset.from_list(rows))) == ["s0", "s1", "s2", "t0", "t1", "t2"]
