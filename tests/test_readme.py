@@ -1,19 +1,30 @@
 """The README's parameters are what the code counts, its commands exist, and the Chinese one says the same."""
 
+import ast
 import re
+import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
 from vanilla_transformer.configuration import PRESETS, VanillaTransformerConfig
+from vanilla_transformer.scripts import open_demo
 from vanilla_transformer.scripts.cli import COMMANDS
 from vanilla_transformer.training import segmentation
 from vanilla_transformer.training.checkpoints import CURVES_FILE, DATA_FILE, RECIPE_FILE, RESULTS_FILE
+from vanilla_transformer.training.recipe import (
+    ClassifierRecipe,
+    LanguageModelRecipe,
+    TrainRecipe,
+    load_recipe,
+)
 from vanilla_transformer.training.run import LOG_FOLDER
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \|[^|]*\| (\d*) \| ([\d.]+) \| (.*) \|$", README, re.MULTILINE)
 
 
@@ -34,7 +45,55 @@ def test_commands_in_the_readme() -> None:
     shown = set(re.findall(r"vanilla-transformer ([a-z][a-z-]+)", README))
     assert shown <= set(COMMANDS), shown - set(COMMANDS)
     scripts = set(re.findall(r"scripts/(\w+\.py)", README))
-    assert scripts and all((Path(__file__).parents[1] / "scripts" / name).is_file() for name in scripts)
+    assert scripts and all((ROOT / "scripts" / name).is_file() for name in scripts)
+
+
+def code_blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def shown_commands() -> list[list[str]]:
+    """The words of every `vanilla-transformer` command in a block of code, placeholders left out."""
+    found = []
+    for name in ("README.md", "docs/results.md", "docs/speed.md", "docs/tour.md"):
+        for block in code_blocks((ROOT / name).read_text("utf-8"), "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                for part in re.split(r"[|;>]", line):
+                    words = shlex.split(part, comments=True)
+                    if "vanilla-transformer" in words:
+                        found.append(words[words.index("vanilla-transformer") + 1 :])
+    return [[word for word in words if word != "..." and not word.startswith("$")] for words in found]
+
+
+@pytest.mark.parametrize("words", shown_commands(), ids=" ".join)
+def test_shown_commands_have_options_that_exist(words: list[str]) -> None:
+    command, *rest = words
+    if "--help" in rest:
+        return
+    module = import_module(f"vanilla_transformer.scripts.{COMMANDS[command][0]}")
+    recipes = {"train": TrainRecipe, "train-lm": LanguageModelRecipe, "train-classifier": ClassifierRecipe}
+    defaults = {"train-lm": "lm_causal", "train-classifier": "classifier"}
+    if command in recipes:
+        recipe = rest.pop(0) if not rest[0].startswith("--") else defaults[command]
+        load_recipe(recipe, rest, recipes[command])
+    elif command == "distill":
+        args, overrides = module.parser().parse_known_args(rest)
+        load_recipe(args.recipe, overrides)
+    elif command == "demo" and rest:
+        open_demo.parser().parse_args(rest)
+    else:
+        module.parser().parse_args(rest)
+
+
+@pytest.mark.parametrize("block", code_blocks(README, "python"))
+def test_shown_python_is_python_and_its_imports_exist(block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            module = import_module(str(node.module))
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                import_module(name.name)
 
 
 def test_the_readme_names_what_a_run_leaves() -> None:
@@ -73,7 +132,7 @@ def _figures(text: str) -> str:
 
 def test_the_chinese_readme_says_the_same() -> None:
     """Code but for its comments, tables row by row, code and numbers in the prose."""
-    chinese = (Path(__file__).parents[1] / "README.zh-CN.md").read_text("utf-8")
+    chinese = (ROOT / "README.zh-CN.md").read_text("utf-8")
     end = (0, "the end")
     for (here, english), (there, other) in zip_longest(facts(README), facts(chinese), fillvalue=end):
         assert english == other, (
