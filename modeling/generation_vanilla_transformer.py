@@ -750,23 +750,15 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         model_kwargs: Mapping[str, Any],
     ) -> bool:
         """Whether the fast loop can do what is asked for."""
-        cache = model_kwargs.get("past_key_values")
         return (
             config.fast is not False
-            and self.config.is_encoder_decoder
-            and config.use_cache is not False
-            and not any((config.do_sample, config.cache_implementation, config.prefill_chunk_size))
-            and not any((getattr(config, "low_memory", None), self.training))
-            and not any((config.output_attentions, config.output_hidden_states, config.output_logits))
-            and config._eos_token_tensor is not None
-            and config._pad_token_tensor is not None
-            and not getattr(cache, "_is_user_defined", False)
-            and not model_kwargs.get("synced_gpus")
-            and _present(model_kwargs).keys() <= FAST_KEYWORDS
+            and _is_plain_search(config)
+            and _has_plain_inputs(model_kwargs)
             and all(type(one) in FAST_PROCESSORS for one in processors)
             and all(_is_followed(one, config) for one in criteria)
+            and self.config.is_encoder_decoder
             and self.config._attn_implementation in FAST_ATTENTION
-            and not _hides_a_source(model_kwargs.get("attention_mask"))
+            and not self.training
             and self._steps_are_its_own()
         )
 
@@ -775,14 +767,9 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
 
         A hook, wherever in the decoder, may count on transformers' rows: one for each hypothesis.
         """
-        home = ""
-        for place in (self, *type(self).__mro__):
-            if VanillaTransformerGenerationMixin in getattr(place, "__bases__", ()):
-                home = place.__module__
-                break
-            # PEFT puts its own into a model for which it has learned a prompt.
-            if {"forward", "predict", "prepare_inputs_for_generation"} & vars(place).keys():
-                return False
+        home = _home_of_steps(self)
+        if home is None:
+            return False
         whole: Any = self
         decoder = whole.model.decoder
         return (
@@ -1014,6 +1001,39 @@ def _source_lengths(input_ids: torch.Tensor, model_kwargs: Mapping[str, Any]) ->
     if mask is not None and mask.ndim == 2:
         return mask.ne(0).sum(-1).to(input_ids.device)
     return input_ids.new_full((len(input_ids),), model_kwargs["encoder_outputs"][0].shape[1])
+
+
+def _is_plain_search(config: GenerationConfig) -> bool:
+    """Whether greedy or beam search with a cache is asked for, and no outputs but tokens and scores."""
+    other = (
+        *(config.do_sample, config.cache_implementation, config.prefill_chunk_size),
+        *(config.output_attentions, config.output_hidden_states, config.output_logits),
+        getattr(config, "low_memory", None),
+    )
+    ends = (config._eos_token_tensor, config._pad_token_tensor)
+    return config.use_cache is not False and not any(other) and all(token is not None for token in ends)
+
+
+def _has_plain_inputs(model_kwargs: Mapping[str, Any]) -> bool:
+    """Whether the fast loop knows all that a step would be given, and something of each source is seen."""
+    cache = model_kwargs.get("past_key_values")
+    return (
+        _present(model_kwargs).keys() <= FAST_KEYWORDS
+        and not getattr(cache, "_is_user_defined", False)
+        and not model_kwargs.get("synced_gpus")
+        and not _hides_a_source(model_kwargs.get("attention_mask"))
+    )
+
+
+def _home_of_steps(model: Any) -> str | None:
+    """The module of the class that defines a model's steps; `None` where something before it has its own."""
+    for place in (model, *type(model).__mro__):
+        if VanillaTransformerGenerationMixin in getattr(place, "__bases__", ()):
+            return str(place.__module__)
+        # PEFT puts its own into a model for which it has learned a prompt.
+        if {"forward", "predict", "prepare_inputs_for_generation"} & vars(place).keys():
+            return None
+    return None
 
 
 def _with_limits(

@@ -162,7 +162,7 @@ class TokenBatchSampler(Sampler[list[int]]):
             )
         if not len(self._source):
             raise InputError("There are no sentence pairs to make batches of.")
-        self._keys = length_keys(self._source, self._target)
+        self._keys = sort_keys(self._source, self._target)
 
     def _cut(self) -> Ints:
         widths = np.sort(padded_widths(self._source, self._target, self._multiple))
@@ -275,7 +275,7 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
     ) -> tuple[list[list[Feature]], list[Feature]]:
         """Return batches of `features`, and the features held back for the next window."""
         source, target = self._lengths(features)
-        keys = length_keys(source, target)
+        keys = sort_keys(source, target)
         order = sort_with_shuffled_ties(keys, draw) if self.shuffle else np.argsort(keys, kind="stable")
         source, target = source[order], target[order]
         starts = cut_batches(padded_widths(source, target, self._multiple), self.tokens_per_batch)
@@ -405,7 +405,7 @@ def _round_up(lengths: Ints, multiple: int) -> Ints:
     return -(-lengths // multiple) * multiple
 
 
-def length_keys(source: Ints, target: Ints) -> Ints:
+def sort_keys(source: Ints, target: Ints) -> Ints:
     """Return numbers by which pairs are sorted for batches with little padding.
 
     First comes the longer side, which bounds the batch. Pairs equal in it are ordered by target minus source,

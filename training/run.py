@@ -440,22 +440,7 @@ def _finish(task: Task[Any], trainer: VanillaTransformerTrainer, seconds: float 
         average_checkpoints(chosen, output_dir)
         plot_curves(state["log_history"], output_dir / CURVES_FILE, title=output_dir.name)
     wait()
-    scores: dict[str, dict[str, float]] = {}
-    if recipe.has_validation:
-        # Their logs ended with the training: another entry would open a second one beside it.
-        for kind in (
-            TensorBoardCallback,
-            PrintSamples,
-            *get_reporting_integration_callbacks(recipe.report_to),
-        ):
-            trainer.remove_callback(kind)
-        trainer.args.generation_num_beams = None  # as the saved generation defaults say
-        best_scores = _scores_of(task, trainer, best)
-        same = chosen == [best]
-        scores = {
-            "best": best_scores,
-            "final": best_scores if same else _scores_of(task, trainer, output_dir),
-        }
+    scores = _final_scores(task, trainer, best, chosen) if recipe.has_validation else {}
     steps = [checkpoints.checkpoint_step(path) for path in chosen]
     result = TrainResult(output_dir, int(state["global_step"]), scores, steps)
     if main:
@@ -481,6 +466,21 @@ def _chosen_checkpoints(recipe: RunRecipe, state: dict[str, Any]) -> tuple[Path,
         "last": whole[-1:],
     }
     return best[0], chosen[recipe.effective_final_model]
+
+
+def _final_scores(
+    task: Task[Any], trainer: VanillaTransformerTrainer, best: Path, chosen: list[Path]
+) -> dict[str, dict[str, float]]:
+    """Validation scores of the best checkpoint and of the final model, decoded as the final model will."""
+    # Their logs ended with the training: another entry would open a second one beside it.
+    loggers = get_reporting_integration_callbacks(task.recipe.report_to)
+    for kind in (TensorBoardCallback, PrintSamples, *loggers):
+        trainer.remove_callback(kind)
+    trainer.args.generation_num_beams = None  # as the saved generation defaults say
+    of_best = _scores_of(task, trainer, best)
+    if chosen == [best]:
+        return {"best": of_best, "final": of_best}
+    return {"best": of_best, "final": _scores_of(task, trainer, Path(task.recipe.output_dir))}
 
 
 def _scores_of(task: Task[Any], trainer: VanillaTransformerTrainer, folder: Path) -> dict[str, float]:
