@@ -47,7 +47,7 @@ def pipeline(
         model: the model, ours or Marian, mBART, T5 ...
         tokenizer: by default the one beside the model, or where the model object was loaded from.
         options: `device`, `dtype`, `device_map`, `quantization_config`, `attn_implementation`, `revision`,
-            `token`, `trust_remote_code` and other options of loading, in `model_kwargs` too;
+            `token`, `trust_remote_code` and others of loading, and any in `model_kwargs`;
             `backend="ctranslate2"` or `"onnx"` for a folder exported to that engine, with `compute_type` of
             ctranslate2; all else as for `TranslationPipeline`.
 
@@ -61,7 +61,6 @@ def pipeline(
     if match is None:
         other: Any = transformers.pipeline
         return other(task, model=model, tokenizer=tokenizer, **options)
-    options |= options.pop("model_kwargs", None) or {}
     loading = {name: options.pop(name) for name in _LOADING if name in options}
     if "backend" in options:
         model, options = _exported(model, options | loading)
@@ -73,10 +72,11 @@ def pipeline(
     if isinstance(tokenizer, (str, Path)):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **loading)
     if isinstance(model, (str, Path)):
-        placing = {name: options.pop(name) for name in _PLACING if name in options}
+        placing = options.pop("model_kwargs", None) or {}
+        placing |= {name: options.pop(name) for name in _PLACING if name in options}
         if "torch_dtype" in placing:  # its name of before
             placing.setdefault("dtype", placing.pop("torch_dtype"))
-        model = _load_translator(str(model), **{"dtype": "auto", **placing}, **loading)
+        model = _load_translator(str(model), **{"dtype": "auto", **placing, **loading})
     options = _options_of_task(match, model, tokenizer) | options
     whole: Any = {"model": model, "tokenizer": tokenizer}
     return TranslationPipeline(**whole, task="translation", **options)

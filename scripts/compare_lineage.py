@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=", ".join(MODELS))
     add_corpus_options(options, train_size=24_000)
-    add("--target_lang", help="likewise; decides how BLEU splits words; default: en")
+    add("--target_lang", help="BCP-47 code of files of your own; decides how BLEU splits words; default: en")
     add("--vocab_size", type=positive, default=2000, help="entries of the vocabulary; default: %(default)s")
     add("--steps", type=positive, default=1000, help="updates of each neural model; default: %(default)s")
     add("--tokens_per_update", type=positive, default=2048, help="default: %(default)s")

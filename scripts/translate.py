@@ -14,7 +14,8 @@ them.
 
 Files of any length need little more memory than short ones. What is translated grows beside the output, as
 `test.en.partial`; after an interruption, the same command goes on where it stopped, unless it reads standard
-input or a pipe. Of these, 2,048 lines are read before the first is translated; at a terminal it is one.
+input or a pipe. Of these, 2,048 lines (128 with --alignment) are read before the first is translated; at a
+terminal it is one.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     """Translate what the options name."""
     search = search_options(args)
     _check_long_sentences(args)
-    check_output(args.output, args.input or [])
+    check_output(args.output, args.input or [], grows=True)
     sentences, total = open_input(args)
     model, tokenizer = load_translator(args)
     from transformers import set_seed
@@ -152,7 +153,7 @@ def run(args: argparse.Namespace) -> None:
     if done:
         print(f"going on behind line {done}", file=sys.stderr)
     if args.do_sample:
-        set_seed(((1 if args.seed is None else args.seed) + done) % 2**32)
+        set_seed((_seed(args) + done) % 2**32)
     found = translations(
         model,
         tokenizer,
@@ -191,6 +192,10 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
     # transformers' own default would be the 50 most probable, and the folder may say something else.
     plain = {"do_sample": True, "num_beams": 1, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
     return plain | given | generate_options(args)
+
+
+def _seed(args: argparse.Namespace) -> int:
+    return 1 if args.seed is None else int(args.seed)
 
 
 def _check_ranking(args: argparse.Namespace, search: dict[str, Any], model: Any) -> None:
@@ -233,8 +238,9 @@ def job_of(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
     settings = ("tokens_per_batch", "dtype", "backend", "compute_type", "src_lang", "tgt_lang")
     shown = ("n_best", "alignment", "json", "long_sentences", "max_source_length")
-    drawn = ("seed",) if args.do_sample else ()
-    options = {name: getattr(args, name) for name in settings + shown + drawn}
+    options = {name: getattr(args, name) for name in settings + shown}
+    if args.do_sample:
+        options["seed"] = _seed(args)
     streams = not args.sentences and any(map(read_only_once, args.input or [STANDARD_INPUT]))
     return {
         "model": digests(model_files(args.model)) or args.model,

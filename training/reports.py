@@ -62,7 +62,9 @@ def check_settings(path: str | Path, settings: Mapping[str, Any], *, begun: bool
     if not (begun and path.is_file()):
         write_text(path, json.dumps(settings, indent=2))
         return
-    if changed := changed_keys(read_json(path), json.loads(json.dumps(settings))):
+    noted, given = read_json(path), json.loads(json.dumps(settings))
+    # What an earlier version did not note had no other value yet.
+    if changed := changed_keys(noted, {name: given.get(name) for name in noted}):
         raise InputError(
             f"`{path.parent}` holds results made otherwise ({', '.join(changed)} differ):"
             " give another `output_dir`."

@@ -222,7 +222,10 @@ def check_start(recipe: RunRecipe) -> None:
 
 
 def check_labels(task: Task[Any], *, main: bool) -> None:
-    """Refuse a classifier to start from that has another number of classes than the training data."""
+    """Refuse a classifier to start from that has another number of classes than the training data.
+
+    Of other names, or another order, `main` warns.
+    """
     classes = task.config_fields().get("id2label")
     of_its_kind = task.model_class.__name__ in (task.config.architectures or [])
     if classes is not None and of_its_kind and len(classes) != task.config.num_labels:

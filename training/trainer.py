@@ -425,8 +425,8 @@ class VanillaTransformerTrainer(HubTrainer):
 
     def _wrap_for_evaluation(self) -> None:
         """Let Accelerate wrap a model that was not trained yet, before its autocast is put off."""
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if not (sharded or self.accelerator._models):
+        elsewhere = self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1
+        if self.accelerator.native_amp and not (elsewhere or self.accelerator._models):
             wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
             if wrapped is not self.model:
                 self.model_wrapped = wrapped

@@ -49,7 +49,7 @@ def run_script(body: Callable[[], int | None]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        _tell("interrupted")
+        tell("interrupted")
         return 130
     finally:
         _close_broken_streams()
@@ -82,7 +82,7 @@ def _close_broken_streams() -> None:
 
 def fail(message: str) -> int:
     """Print `error: ` and the message, in a line of its own, on standard error; the exit status 2."""
-    _tell("error: " + " ".join(message.split()))
+    tell("error: " + " ".join(message.split()))
     return 2
 
 
@@ -91,11 +91,12 @@ def _end_progress_bars() -> None:
     # Only who draws bars has imported tqdm; their list is shared by all kinds of them, and a private name.
     bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
     for bar in list(bars):
-        with suppress(OSError, ValueError):  # as in `_tell`
+        with suppress(OSError, ValueError):  # as in `tell`
             bar.close()
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Print a line on standard error, behind the progress bars."""
     _end_progress_bars()
     # Where nobody reads the errors, the exit status tells.
     with suppress(OSError):

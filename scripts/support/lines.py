@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import changed_keys, one_line, read_json
+from vanilla_transformer.scripts.support.console import tell
 
 STANDARD_INPUT = "-"
 
@@ -76,12 +77,13 @@ def read_aligned(paths: Sequence[str]) -> list[list[str]]:
     return texts
 
 
-def check_output(path: str | None, inputs: Iterable[str | None] = ()) -> None:
+def check_output(path: str | None, inputs: Iterable[str | None] = (), *, grows: bool = False) -> None:
     """Refuse, before any work is done, a file that could not be written or that is read.
 
     Args:
         path: the file to be; `None` is standard output.
         inputs: names of the files that are read, `None` for one that is not given.
+        grows: it will be a `PartialFile`, which writes two others, too.
 
     Raises:
         InputError: `path` is a folder or one of `inputs`, no file can be made in its own folder, or its name
@@ -96,7 +98,7 @@ def check_output(path: str | None, inputs: Iterable[str | None] = ()) -> None:
     if Path(path).is_dir():
         raise InputError(f"`{path}` is a folder, not a file.")
     read = [name for name in inputs if name and Path(name).exists()]
-    for written in (Path(path), *_beside(_behind_link(path))):
+    for written in (Path(path), *(_beside(_behind_link(path)) if grows else ())):
         if written.exists() and any(written.samefile(name) for name in read):
             raise InputError(
                 f"`--output` must not write over a file that is read, but would over `{written}`."
@@ -149,36 +151,37 @@ class PartialFile:
         job: what decides the lines, as JSON holds it.
         step: lines that are made together. Only whole steps of a run before count, so that this one goes on
             as if there had been no interruption.
-        resumable: whether the same job has the same lines again. Otherwise it begins anew, and what is left
-            of an interruption is there to be read.
+        resumable: whether the same job has the same lines again. Otherwise nobody can go on with what is left
+            of an interruption: it is there to be read, and in the way until it is deleted.
 
     Attributes:
         done: how many lines are there.
 
     Raises:
-        InputError: the lines that are there are of another job, or another process is writing them.
+        InputError: the lines that are there are of another job, or of one that nobody can go on with, or
+            nobody noted what they are of; or another process is writing them.
     """
 
     def __init__(self, path: str, job: dict[str, Any], step: int, *, resumable: bool = True):
         self.path = _behind_link(path)
         self.lines, self.note = _beside(self.path)
         self.step, self.done, self.resumable = step, 0, resumable
+        job = job | {"resumable": resumable}
         self._file = self.lines.open("a+b")
         if not _locks(self._file):
             raise InputError(f"another process is writing `{self.path}`.")
         changed, size = [], 0
-        if self.note.is_file():
-            changed = changed_keys(read_json(self.note), job)
-            self.done, size = self._whole_steps()
-        elif self.lines.stat().st_size:
+        noted = read_json(self.note) if self.note.is_file() else None
+        if self.lines.stat().st_size and not (noted or {}).get("resumable"):
             raise InputError(f"`{self.lines}` is in the way: delete it, or give another `--output`.")
+        if noted is not None:
+            changed = changed_keys(noted, job)
+            self.done, size = self._whole_steps()
         if changed and self.done:
             raise InputError(
                 f"`{self.lines}` is of another job ({', '.join(changed)} differ): delete it, or give another"
                 " `--output`."
             )
-        if not resumable:
-            self.done = size = 0
         self._file.truncate(size)
         with _written_whole(self.note) as file:
             file.write(json.dumps(job, indent=2).encode())
@@ -204,7 +207,7 @@ class PartialFile:
                         file.flush()
         except BaseException:
             if number and not self.resumable:
-                print(f"the lines so far are in {self.lines}", file=sys.stderr)
+                tell(f"the lines so far are in {self.lines}")
             raise
         os.replace(self.lines, self.path)
         self.note.unlink()

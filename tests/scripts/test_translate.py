@@ -425,23 +425,26 @@ def test_two_processes_do_not_write_one_file(
 def test_lines_that_are_read_once_are_kept_when_something_goes_wrong(
     model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody can go on with them, but they are there to be read; the next run begins anew."""
-    output = str(tmp_path / "out")
+    """Nobody can go on with them, but they are there to be read, until they are deleted."""
+    output, partial = tmp_path / "out", tmp_path / "out.partial"
     monkeypatch.setattr(translation_vanilla_transformer, "WINDOW", 2)
-    for ending in (b"\xff\n", b""):
+
+    def translated(ending: bytes) -> tuple[int, str]:
         text = "".join(f"{line}\n" for line in SENTENCES[:4]).encode() + ending
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
-        status = run(model_folder, "--output", output)
-        shown = capsys.readouterr().err
-        if ending:
-            assert status == 2
-            assert f"the lines so far are in {output}.partial\n" in shown
-            assert "line 5 is not" in shown
-            kept = Path(f"{output}.partial").read_text().splitlines()
-            assert not Path(output).exists()
-        else:
-            assert status == 0
-            assert len(kept) == 4 and Path(output).read_text().splitlines() == kept
+        status = run(model_folder, "--output", str(output))
+        return status, capsys.readouterr().err
+
+    status, shown = translated(b"\xff\n")
+    assert (status, output.exists()) == (2, False)
+    assert f"the lines so far are in {partial}\n" in shown and "line 5 is not" in shown
+    kept = partial.read_text()
+    for status, shown in (translated(b""), translated(b"")):
+        assert status == 2 and f"`{partial}` is in the way: delete it" in shown
+    assert partial.read_text() == kept
+    partial.unlink()
+    assert translated(b"")[0] == 0
+    assert output.read_text() == kept and kept.count("\n") == 4
     assert not list(tmp_path.glob("*partial*"))
 
 
@@ -499,7 +502,7 @@ def test_what_is_drawn_is_said_in_full_and_its_options_go_with_it() -> None:
 def test_a_job_that_wrote_no_line_is_in_nobodys_way(model_folder: str, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("\n".join(SENTENCES))
     (tmp_path / "out.partial").write_text("half a line")
-    (tmp_path / "out.partial.json").write_text('{"search": "another"}')
+    (tmp_path / "out.partial.json").write_text('{"search": "another", "resumable": true}')
     assert run(model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")) == 0
     assert len((tmp_path / "out").read_text().splitlines()) == len(SENTENCES)
 
