@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     import gradio
     from matplotlib.figure import Figure
 
-# Longer sentences make pictures that nobody can read.
+# Longer sentences, in characters and in pieces, make pictures that nobody can read.
 LONGEST = 200
-# Of the beam search where fewer translations are asked for (section 6.1).
+MOST_PIECES = 100
+# Of the beam search (section 6.1), and as many translations are listed at most: a wider search for a longer
+# list could find another translation than the one that the pictures are of.
 BEAMS = 4
 TABS = {
     "cross": "A row is a step of the decoder: the piece that it read → the piece that it predicted. The"
@@ -53,7 +55,7 @@ class Translator:
         """The `count` best translations of the beam search with their scores, best first.
 
         Raises:
-            InputError: the sentence is empty or longer than the page takes.
+            InputError: the sentence is empty, or longer than the page takes in characters or in pieces.
         """
         if not sentence.strip():
             raise InputError("Please type a sentence.")
@@ -61,7 +63,9 @@ class Translator:
             raise InputError(
                 f"The sentence has {len(sentence)} characters; this page takes at most {LONGEST}."
             )
-        search: dict[str, Any] = {"num_beams": max(count, BEAMS), "num_return_sequences": count}
+        if (pieces := len(self.tokenizer(sentence)["input_ids"])) > MOST_PIECES:
+            raise InputError(f"The sentence has {pieces} pieces; this page takes at most {MOST_PIECES}.")
+        search: dict[str, Any] = {"num_beams": BEAMS, "num_return_sequences": count}
         return next(translations(self.model, self.tokenizer, [sentence], scores=True, window=1, **search))
 
     def attention(self, sentence: str, kind: str, layer: int, head: int) -> Figure:
@@ -112,7 +116,7 @@ def build_app(
             with gradio.Column():
                 sentence = gradio.Textbox(label="Sentence", elem_id="sentence", autofocus=True)
                 clicked = _add_examples(examples, sentence)
-                count = gradio.Slider(1, 8, value=4, step=1, label="Translations to list")
+                count = gradio.Slider(1, BEAMS, value=BEAMS, step=1, label="Translations to list")
                 button = gradio.Button("Translate", variant="primary")
             with gradio.Column():
                 best = gradio.Textbox(label="Translation", elem_id="translation", interactive=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def fonts_for(texts: Iterable[str], *, required: bool = True) -> Iterator[None]:
         required: refuse to draw what no font has; otherwise boxes stand in its place.
 
     Raises:
-        InputError: no installed font has some character; the message names a package that does.
+        InputError: no installed font has some character; the message names packages that do.
     """
     from matplotlib import rc_context
 
@@ -66,8 +66,8 @@ def fonts_for(texts: Iterable[str], *, required: bool = True) -> Iterator[None]:
     families, missing = fonts_with(frozenset(written - _characters(_default_path())))
     if missing and required:
         raise InputError(
-            f"no installed font has the characters {missing[:8]!r}: install one that does, such as Debian's"
-            " package `fonts-noto-cjk`."
+            f"no installed font has the characters {missing[:8]!r}: install one that does, such as those of"
+            " Debian's packages `fonts-noto-cjk` and `fonts-noto-core`."
         )
     settings: dict[Any, Any] = {
         "font.family": [DEFAULT_FONT, *families],
@@ -94,16 +94,24 @@ def _weights_not_told() -> Iterator[None]:
 
 
 @cache
+def _known_family(path: str) -> str:
+    """Tell matplotlib of a font, once, as it would note it each time; the name of its family."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    fontManager.addfont(path)
+    return str(get_font(path).family_name)
+
+
+@lru_cache(maxsize=256)
 def fonts_with(characters: frozenset[int]) -> tuple[tuple[str, ...], str]:
     """Families of installed fonts that have `characters` (code points), and the characters that none has."""
-    from matplotlib.font_manager import findSystemFonts, fontManager, get_font
+    from matplotlib.font_manager import findSystemFonts
 
     families: list[str] = []
     for path in sorted(findSystemFonts(), key=_rank) if characters else []:
         if not characters & _characters(path):
             continue
-        fontManager.addfont(path)
-        families.append(str(get_font(path).family_name))
+        families.append(_known_family(path))
         characters -= _characters(path)
         if not characters:
             break

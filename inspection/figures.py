@@ -187,19 +187,18 @@ def draw_explanation(
     pages: dict[str, list[Panel]] = {
         "1-encoder-input": _embedding_panels(explanation.source_embedding),
         "2-encoder-self-attention": _attention_panels(encoder.self_attention, source, source, head),
-        "3-encoder-layer": _layer_panels(encoder, source),
+        "3-encoder-layer": _layer_panels(encoder, source, pre_norm=explanation.pre_norm),
         "4-decoder-input": _embedding_panels(explanation.target_embedding),
         "5-decoder-self-attention": _attention_panels(decoder.self_attention, target, target, head),
         "7-decoder-layer": [
             ("encoder's output", explanation.memory, source, None),
-            *_layer_panels(decoder, target),
+            *_layer_panels(decoder, target, pre_norm=explanation.pre_norm),
         ],
     }
     if decoder.cross_attention is not None:
         pages["6-cross-attention"] = _attention_panels(decoder.cross_attention, target, source, head)
     folder = Path(folder)
-    candidates = [one.piece for step in explanation.decoding.steps for one in step.candidates]
-    with fonts_for([*source, *target, *candidates]):
+    with fonts_for([*source, *target]):
         figures = {name: _draw_panels(panels) for name, panels in sorted(pages.items())}
         figures["8-decoding"] = plot_decoding(explanation)
         folder.mkdir(parents=True, exist_ok=True)
@@ -234,17 +233,21 @@ def _attention_panels(
     ]
 
 
-def _layer_panels(layer: Layer, pieces: Sequence[str]) -> list[Panel]:
-    panels: list[Panel] = [("heads side by side", layer.self_attention.concatenated, pieces, None)]
-    panels.append(("times W^O", layer.self_attention.projected, pieces, None))
-    names = ["self-attention", *(["cross-attention"] if layer.cross_attention else []), "feed-forward"]
-    for name, residual in zip(names, layer.residuals, strict=True):
-        if name == "feed-forward":
-            panels.append(("inner values", layer.feed_forward.inner, pieces, None))
-            panels.append(("feed-forward", layer.feed_forward.output, pieces, None))
-        panels.append((f"add ({name})", residual.added, pieces, None))
-        panels.append((f"norm ({name})", residual.normed, pieces, None))
-    return panels
+def _layer_panels(layer: Layer, pieces: Sequence[str], *, pre_norm: bool) -> list[Panel]:
+    """Sub-layer by sub-layer, each in the order in which it is computed."""
+    attentions = {"self-attention": layer.self_attention, "cross-attention": layer.cross_attention}
+    inside: dict[str, dict[str, torch.Tensor]] = {
+        name: {"heads side by side": attention.concatenated, "times W^O": attention.projected}
+        for name, attention in attentions.items()
+        if attention is not None
+    }
+    inside["feed-forward"] = {"inner values": layer.feed_forward.inner, "output": layer.feed_forward.output}
+    panels: list[tuple[str, torch.Tensor]] = []
+    for (name, values), residual in zip(inside.items(), layer.residuals, strict=True):
+        steps = {**values, "add": residual.added}
+        steps = {"norm": residual.normed, **steps} if pre_norm else {**steps, "norm": residual.normed}
+        panels += [(f"{name}: {step}", matrix) for step, matrix in steps.items()]
+    return [(title, matrix, pieces, None) for title, matrix in panels]
 
 
 def _draw_panels(panels: Sequence[Panel]) -> Figure:
@@ -299,22 +302,19 @@ def draw_matrix(
 
 
 def plot_decoding(explanation: Explanation) -> Figure:
-    """The five best next pieces of each step as bars; the hatched one was chosen."""
+    """The five best next pieces of each step as bars, and the chosen one, hatched, wherever it stands."""
     steps = explanation.decoding.steps
-    with fonts_for([one.piece for step in steps for one in step.candidates]):
+    shown = [[*step.candidates, *([] if step.chosen in step.candidates else [step.chosen])] for step in steps]
+    with fonts_for([one.piece for bars in shown for one in bars], required=False):
         columns = min(4, len(steps))
         rows = -(-len(steps) // columns)
         figure = new_figure(3.4 * columns, 2 * rows)
         grid = figure.subplots(rows, columns, squeeze=False).flat
-        for number, (axes, step) in enumerate(zip(grid, steps, strict=False), start=1):
-            pieces = [candidate.piece for candidate in step.candidates]
-            bars = axes.barh(
-                range(len(pieces)),
-                [one.probability for one in step.candidates],
-                color="0.85",
-                edgecolor="black",
-            )
-            for chosen, candidate in zip(bars, step.candidates, strict=True):
+        for number, (axes, step, drawn) in enumerate(zip(grid, steps, shown, strict=False), start=1):
+            pieces = [candidate.piece for candidate in drawn]
+            heights = [one.probability for one in drawn]
+            bars = axes.barh(range(len(pieces)), heights, color="0.85", edgecolor="black")
+            for chosen, candidate in zip(bars, drawn, strict=True):
                 chosen.set_hatch("///" if candidate == step.chosen else None)
             axes.set_yticks(range(len(pieces)), pieces)
             axes.invert_yaxis()

@@ -18,7 +18,7 @@ FOLDERS = ("", ".configuration", ".tokenization", ".modeling", ".inspection")
 # Of Gradio and Python, which a Space takes from its card.
 GRADIO_VERSION = "6.31.0"
 PYTHON_VERSION = "3.12"
-FONTS = "fonts-noto-cjk"
+FONTS = "fonts-noto-cjk\nfonts-noto-core"
 CARD = """---
 {data}
 ---

@@ -117,6 +117,7 @@ def save_ctranslate2(
     if quantization not in QUANTIZATIONS:
         known = ", ".join(QUANTIZATIONS)
         raise InputError(f"`quantization` must be one of {known}, but is {quantization!r} instead.")
+    Path(folder).mkdir(parents=True, exist_ok=True)
     spec = to_ctranslate2(model, tokenizer, positions=positions)
     spec.optimize(quantization)
     spec.save(str(folder))

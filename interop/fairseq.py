@@ -174,6 +174,8 @@ def from_fairseq(state: Mapping[str, Any]) -> VanillaTransformerForConditionalGe
         # Early versions stored a shared projection once.
         weights.setdefault("lm_head.weight", _matrix(weights, "model.decoder.embed_tokens.weight"))
     fields = {name: settings.get(name, default) for name, default in FIELDS.items()}
+    # Its name up to fairseq 0.6.
+    fields["activation_dropout"] = fields["activation_dropout"] or settings.get("relu_dropout") or 0.0
     fields |= _activation(settings) | _norms(settings, weights) | _positions(settings, weights)
     fields |= _sizes(weights)
     config = make_config(

@@ -127,6 +127,7 @@ def save_onnx(
         [torch.zeros(2, stacked, length, width) for width in config.decoder_head_dims] for length in (3, 4)
     )
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     inputs = (tokens[:, :2], mask, *source, *past)
     try:
         _export(ExportedEncoder(plain), (tokens, mask), folder / ENCODER, ENCODER_INPUTS, ENCODER_OUTPUTS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import GenerationConfig
 from transformers.activations import ACT2FN
 
 from ..configuration import VanillaTransformerConfig
@@ -22,6 +23,7 @@ from .weights import (
     Weights,
     build_model,
     check_head_dims,
+    copy_generation_config,
     is_sinusoids,
     make_config,
     read_foreign_file,
@@ -86,13 +88,15 @@ def to_torch(model: VanillaTransformerForConditionalGeneration) -> Weights:
 def save_torch(
     model: VanillaTransformerForConditionalGeneration, folder: str | Path, tokenizer: Any = None
 ) -> None:
-    """Writes `to_torch(model)` to `model.pt`, the configuration to `config.json`, and the tokenizer.
+    """Writes `to_torch(model)` to `model.pt`, the two configurations beside it, and the tokenizer.
 
     Raises:
         InputError: `torch.nn.Transformer` has no such architecture; the message names the field.
     """
+    Path(folder).mkdir(parents=True, exist_ok=True)
     torch.save(to_torch(model), Path(folder, "model.pt"))
     model.config.save_pretrained(folder)
+    copy_generation_config(model).save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
@@ -103,7 +107,7 @@ def load_torch(path: str | Path, config: str | Path) -> VanillaTransformerForCon
     Args:
         path: a `.safetensors` file, or one of `torch.save`, which is unpickled with `weights_only=True`.
         config: a JSON object of `from_torch`'s `fields` and, under `names`, its `names`; or a configuration
-            of ours as it was saved.
+            of ours as it was saved. A `generation_config.json` beside it says how the model generates.
 
     Raises:
         InputError: a file cannot be read, or the two do not fit together.
@@ -116,7 +120,11 @@ def load_torch(path: str | Path, config: str | Path) -> VanillaTransformerForCon
     if unknown and fields.get("model_type") != VanillaTransformerConfig.model_type:
         raise InputError(f"`{config}` has no field {min(unknown)!r} of our configuration.")
     state = tensors_of(read_foreign_file(path), f"`{path}`")
-    return from_torch(state, names=names, **fields)
+    model = from_torch(state, names=names, **fields)
+    search = Path(config).with_name("generation_config.json")
+    if search.is_file():
+        model.generation_config = GenerationConfig.from_dict(read_json(search))
+    return model
 
 
 def torch_transformer(config: VanillaTransformerConfig, **factory: Any) -> nn.Transformer:
@@ -180,6 +188,9 @@ def from_torch(
         fields: of our configuration, what no tensor tells: `encoder_attention_heads` (and, where it differs,
             `decoder_attention_heads`), `norm_position`, `activation_function`, the token ids and how
             positions are made. The sizes are read from the tensors.
+
+    Returns:
+        The model; it generates by the paper's search (`PAPER_DECODING`).
 
     Raises:
         InputError: a tensor or a field is missing, left over or does not fit.

@@ -108,6 +108,7 @@ def sequence_loss(
     if problem_type == "regression" and logits.shape[-1] == 1:
         logits = logits.squeeze(-1)
         labels = labels.reshape(logits.shape)
+    logits = logits.float() if logits.dtype in HALF_TYPES else logits  # or the labels would be rounded, too
     loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
     total = loss(logits, labels.to(logits), reduction="sum")
     return total / _divisor(labels, labels.numel() if num_items_in_batch is None else num_items_in_batch)
@@ -116,9 +117,10 @@ def sequence_loss(
 def _divisor(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:
     if num_items_in_batch is None:
         return labels.ne(IGNORED).sum().clamp(min=1)
+    # An update of which nothing is to be predicted has no loss, and not one that is nan.
     if isinstance(num_items_in_batch, torch.Tensor):
-        return num_items_in_batch.to(labels.device)
-    return num_items_in_batch
+        return num_items_in_batch.to(labels.device).clamp(min=1)
+    return max(num_items_in_batch, 1)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

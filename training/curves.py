@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "loss (nats per target token or text)",
-        {"loss": "training, smoothed labels", "eval_loss": "validation"},
+        {"loss": "training", "eval_loss": "validation"},
     ),
     ("learning rate", {"learning_rate": "learning rate"}),
     (

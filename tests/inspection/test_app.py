@@ -11,6 +11,7 @@ from helpers import parallel_sentences, word_tokenizer
 from vanilla_transformer import InputError
 from vanilla_transformer.inspection.app import (
     LONGEST,
+    MOST_PIECES,
     Translator,
     build_app,
     score_formula,
@@ -48,7 +49,12 @@ def test_hypotheses_are_those_of_the_beam(translator: Translator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sentence", "message"), [("  ", "Please type a sentence"), ("x" * (LONGEST + 1), "at most 200")]
+    ("sentence", "message"),
+    [
+        ("  ", "Please type a sentence"),
+        ("x" * (LONGEST + 1), "has 201 characters; this page takes at most 200"),
+        ("x " * MOST_PIECES, "has 101 pieces; this page takes at most 100"),
+    ],
 )
 def test_bad_sentences_are_answered_kindly(translator: Translator, sentence: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -1,6 +1,7 @@
 """Pictures: what they show, in which fonts, and that none is left half-written."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from helpers import parallel_sentences, word_tokenizer
 
 from vanilla_transformer import InputError
-from vanilla_transformer.inspection import Explanation, drawing, explain
+from vanilla_transformer.inspection import Explanation, drawing, explain, figures
 from vanilla_transformer.inspection.figures import (
     plot_alignment,
     plot_attention,
@@ -108,10 +109,31 @@ def test_positions_and_their_products() -> None:
     np.testing.assert_allclose(middle.get_ydata()[10:], first.get_ydata()[:10])  # type: ignore[arg-type, index]
 
 
-def test_the_bars_are_the_candidates(explanation: Explanation) -> None:
-    axes = plot_decoding(explanation).axes
-    for step, panel in zip(explanation.decoding.steps, axes, strict=False):
-        assert [bar.get_width() for bar in panel.patches] == [one.probability for one in step.candidates]  # type: ignore[attr-defined]
+def test_the_bars_are_the_candidates_and_the_piece_of_the_translation(explanation: Explanation) -> None:
+    steps = list(explanation.decoding.steps)
+    last = steps[-1].candidates[-1]
+    steps[0] = replace(steps[0], chosen=replace(last, piece="elsewhere", probability=0.001))
+    decoding = replace(explanation.decoding, steps=tuple(steps))
+    axes: Any = plot_decoding(replace(explanation, decoding=decoding)).axes
+    for step, panel in zip(steps, axes, strict=False):
+        widths = [one.probability for one in step.candidates]
+        widths += [step.chosen.probability] if step.chosen not in step.candidates else []
+        assert [bar.get_width() for bar in panel.patches] == widths
+        (hatched,) = [bar for bar in panel.patches if bar.get_hatch()]
+        assert hatched.get_width() == step.chosen.probability
+    assert len(axes[0].patches) == 6
+
+
+def test_norms_are_drawn_where_they_are_computed(explanation: Explanation) -> None:
+    layer = explanation.decoder[0]
+    titles = {
+        pre_norm: [panel[0] for panel in figures._layer_panels(layer, ["x"], pre_norm=pre_norm)]
+        for pre_norm in (False, True)
+    }
+    for name in ("self-attention", "cross-attention", "feed-forward"):
+        behind, before = ([one for one in found if one.startswith(name)] for found in titles.values())
+        assert behind == [*before[1:], before[0]]
+        assert before[0] == f"{name}: norm" and before[-1] == f"{name}: add"
 
 
 def test_characters_that_no_font_has_name_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +142,7 @@ def test_characters_that_no_font_has_name_a_package(monkeypatch: pytest.MonkeyPa
     drawing.fonts_with.cache_clear()
     monkeypatch.setattr(font_manager, "findSystemFonts", list)
     with (
-        pytest.raises(InputError, match="characters '我有': .* package `fonts-noto-cjk`"),
+        pytest.raises(InputError, match="characters '我有': .* packages `fonts-noto-cjk`"),
         drawing.fonts_for(["有 我\n", "cat"]),
     ):
         pass

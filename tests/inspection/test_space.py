@@ -74,7 +74,7 @@ def test_a_space_is_sent_beside_the_model(
     assert sent["requirements.txt"].splitlines() == [
         "matplotlib>=3.8", "tokenizers>=0.22", "torch>=2.9", "transformers<6,>=5.17",
     ]  # fmt: skip
-    assert sent["packages.txt"] == "fonts-noto-cjk\n"
+    assert sent["packages.txt"] == "fonts-noto-cjk\nfonts-noto-core\n"
 
 
 def test_a_space_of_a_converted_model_has_its_tokenizers_libraries(hub: Hub, run: Path) -> None:

@@ -314,3 +314,12 @@ def test_texts_files_that_do_not_fit_are_named(
     with pytest.raises(InputError) as caught:
         load_fairseq(folder, changes)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropout"),
+    [({"relu_dropout": 0.2}, 0.2), ({"relu_dropout": 0.2, "activation_dropout": 0.3}, 0.3), ({}, 0.0)],
+)
+def test_the_first_name_of_activation_dropout_is_known(settings: dict[str, Any], dropout: float) -> None:
+    state = changed("first-names", settings)
+    assert from_fairseq(state).config.activation_dropout == dropout

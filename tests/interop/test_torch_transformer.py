@@ -225,6 +225,9 @@ def test_heads_of_other_widths_do_not_go_out(tmp_path: Path) -> None:
 
 def test_saved_files_come_back(tmp_path: Path) -> None:
     model = toy_model(dtype=torch.float32, **VARIANTS["torch"])
-    save_torch(model, tmp_path)
-    again = load_torch(tmp_path / "model.pt", tmp_path / "config.json")
+    model.generation_config.update(num_beams=3, length_penalty=1.2, length_penalty_type="gnmt")
+    save_torch(model, tmp_path / "new")
+    again = load_torch(tmp_path / "new" / "model.pt", tmp_path / "new" / "config.json")
+    found: Any = again.generation_config
+    assert (found.num_beams, found.length_penalty, found.length_penalty_type) == (3, 1.2, "gnmt")
     assert torch.equal(again(**padded_batch()).logits, model(**padded_batch()).logits)

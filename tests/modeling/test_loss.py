@@ -14,6 +14,7 @@ from vanilla_transformer.modeling.loss_vanilla_transformer import (
     CPU_CHUNK,
     cross_entropy_loss,
     linear_cross_entropy_loss,
+    sequence_loss,
 )
 
 
@@ -38,6 +39,29 @@ def test_plain_loss_is_the_formula(epsilon: float) -> None:
     )
     counted = cross_entropy_loss(logits, labels, torch.tensor(24), epsilon)
     torch.testing.assert_close(counted, expected * (labels != -100).sum() / 24, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("num_items", [None, 0, torch.tensor(0)], ids=["counted", "int", "tensor"])
+def test_an_update_that_predicts_nothing_changes_no_weight(num_items: Any) -> None:
+    hidden, weight, labels = example(5, torch.float32)
+    labels = torch.full_like(labels, -100)
+    for loss in (
+        linear_cross_entropy_loss(hidden, weight, labels, num_items, 0.1),
+        cross_entropy_loss(hidden @ weight.t(), labels, num_items, 0.1),
+    ):
+        hidden.grad = weight.grad = None
+        loss.backward()
+        assert loss == 0
+        assert hidden.grad is not None and not hidden.grad.any()
+        assert weight.grad is not None and not weight.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_numbers_to_predict_are_not_rounded(dtype: torch.dtype) -> None:
+    logits, labels = torch.tensor([[1984.0], [3.0]], dtype=dtype), torch.tensor([1987.0, 70_000.0])
+    found = sequence_loss(logits, labels, "regression")
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx((3**2 + 69_997.0**2) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
