@@ -72,8 +72,8 @@ def pipeline(
     if isinstance(tokenizer, (str, Path)):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **loading)
     if isinstance(model, (str, Path)):
-        placing = options.pop("model_kwargs", None) or {}
-        placing |= {name: options.pop(name) for name in _PLACING if name in options}
+        given = options.pop("model_kwargs", None) or {}
+        placing = {**given, **{name: options.pop(name) for name in _PLACING if name in options}}
         if "torch_dtype" in placing:  # its name of before
             placing.setdefault("dtype", placing.pop("torch_dtype"))
         model = _load_translator(str(model), **{"dtype": "auto", **placing, **loading})

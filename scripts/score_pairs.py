@@ -5,9 +5,8 @@
 
 Each line is log P(target | source) in nats, the end token counted, by teacher forcing; with --per_token it is
 divided by the tokens of the target; a pair that is too long for the model has nan. The perplexity of all
-others goes to standard error. Any
-sequence-to-sequence model of transformers can be named. Uses: ranking n-best lists, filtering a parallel
-corpus, comparing models.
+others goes to standard error. Any sequence-to-sequence model of transformers can be named. Uses: ranking
+n-best lists, filtering a parallel corpus, comparing models.
 """
 
 from __future__ import annotations

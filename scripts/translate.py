@@ -146,9 +146,10 @@ def run(args: argparse.Namespace) -> None:
     if typed:
         print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
     window = ALIGNED_WINDOW if args.alignment else WINDOW
-    # What can be read and written once more can be gone on with.
-    grows = args.output and not is_stream(args.output)
-    partial = PartialFile(args.output, job_of(args), window, resumable=total is not None) if grows else None
+    partial = None
+    if args.output and not is_stream(args.output):
+        resumable = total is not None  # what can be read once more can be gone on with
+        partial = PartialFile(args.output, job_of(args, resumable=resumable), window, resumable=resumable)
     done = partial.done if partial else 0
     if done:
         print(f"going on behind line {done}", file=sys.stderr)
@@ -234,17 +235,22 @@ def _line_of(args: argparse.Namespace, ranked: Sequence[Translation]) -> str:
     return json.dumps(records, ensure_ascii=False)
 
 
-def job_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What decides the translations: the model (its files, or its name on the Hub), sources and search."""
+def job_of(args: argparse.Namespace, *, resumable: bool) -> dict[str, Any]:
+    """What decides the translations: the model (its files, or its name on the Hub), sources and search.
+
+    Of sources that can be read but once, and are not `resumable`, nothing can be said.
+    """
+    from vanilla_transformer.training.parallel_files import short_digest
+
     settings = ("tokens_per_batch", "dtype", "backend", "compute_type", "src_lang", "tgt_lang")
     shown = ("n_best", "alignment", "json", "long_sentences", "max_source_length")
     options = {name: getattr(args, name) for name in settings + shown}
     if args.do_sample:
         options["seed"] = _seed(args)
-    streams = not args.sentences and any(map(read_only_once, args.input or [STANDARD_INPUT]))
+    sources = (args.sentences or [short_digest(Path(path)) for path in args.input]) if resumable else None
     return {
-        "model": digests(model_files(args.model)) or args.model,
-        "sources": None if streams else args.sentences or digests(map(Path, args.input)),
+        "model": [short_digest(path) for path in model_files(args.model)] or args.model,
+        "sources": sources,
         "search": search_options(args) | options,
     }
 
@@ -253,13 +259,6 @@ def model_files(model: str) -> list[Path]:
     """The files of a folder that decide what its model says; logs, scores and translations may lie beside."""
     found = {path for pattern in MODEL_FILES for path in Path(model).glob(pattern)}
     return sorted(filter(Path.is_file, found))
-
-
-def digests(paths: Iterable[Path]) -> list[str]:
-    """A digest of each file as it lies on the disk."""
-    from vanilla_transformer.training.parallel_files import file_digest
-
-    return [file_digest(path).hex()[:32] for path in paths]
 
 
 def open_input(args: argparse.Namespace) -> tuple[Iterable[str], int | None]:

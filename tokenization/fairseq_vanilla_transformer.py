@@ -28,8 +28,8 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
     """Words, byte-pair encoding of words, and a vocabulary for each side, as fairseq translates with them.
 
     Texts are encoded as sources, and with `text_target=` as targets; token ids are decoded as targets. Both
-    sides end in `</s>`. A text that spells a special token is plain text, but for a word
-    of its own where there are no merges, as in fairseq.
+    sides end in `</s>`. A text that spells a special token is plain text, but for a word of its own where
+    there are no merges, as in fairseq.
 
     Args:
         vocab_file, target_vocab_file, merges_file: files of the three that follow.

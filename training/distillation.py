@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..files import one_line, write_text
 from . import checkpoints
-from .parallel_files import file_digest
+from .parallel_files import file_digest, short_digest
 from .recipe import TrainRecipe
 from .reports import check_settings
 from .tasks import TranslationTask
@@ -128,7 +128,7 @@ def origin_of(teacher: str, sources: Sequence[str], generate_kwargs: dict[str, A
     weights = folder / checkpoints.WEIGHTS_FILE
     shards = _digest_of(folder, ("*.safetensors*",)) if folder.is_dir() else None
     return {
-        "teacher": file_digest(weights).hex()[:32] if weights.is_file() else shards or teacher,
+        "teacher": short_digest(weights) if weights.is_file() else shards or teacher,
         "tokenizer": _digest_of(folder, _TOKENIZER_FILES),
         "sources": hashlib.blake2b("\n".join(sources).encode(), digest_size=16).hexdigest(),
         "generation": _digest_of(folder, ("generation_config.json",)),

@@ -92,6 +92,11 @@ def file_digest(path: Path) -> bytes:
     return digest.digest()
 
 
+def short_digest(path: Path) -> str:
+    """`file_digest` as 32 hexadecimal digits, for a note that is kept as JSON."""
+    return file_digest(path).hex()[:32]
+
+
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 text file without their line ends, as the module describes.
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import transformers
+from accelerate import FullyShardedDataParallelPlugin
 from transformers import (
     AutoTokenizer,
     GenerationConfig,
@@ -226,7 +227,6 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
         compute_metrics=task.scores(data.tokenizer),
         callbacks=[*callbacks, *task.callbacks(data.tokenizer, data.validation)],
     )
-    check_sharding(getattr(trainer.accelerator.state, "fsdp_plugin", None))
     _set_intervals(task, trainer)
     return trainer
 
@@ -243,6 +243,9 @@ def _check(task: Task[Any], args: VanillaTransformerTrainingArguments) -> None:
     check_attention(task, args.device)
     check_precision(recipe, args.device, main=args.should_save)
     check_trackers(recipe)
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    # As Accelerate makes it of what its launcher says.
+    check_sharding(FullyShardedDataParallelPlugin() if sharded else None)
 
 
 class _Prepared(NamedTuple):

@@ -60,6 +60,6 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
 
 def corpus_digests(files: Mapping[str, str]) -> dict[str, str]:
     """A digest of each of the `corpus_files`, for settings that results of another corpus do not share."""
-    from vanilla_transformer.training.parallel_files import file_digest
+    from vanilla_transformer.training.parallel_files import short_digest
 
-    return {name: file_digest(Path(path)).hex()[:32] for name, path in files.items()}
+    return {name: short_digest(Path(path)) for name, path in files.items()}

@@ -162,6 +162,7 @@ def test_options_of_loading_reach_the_model(tokenizer: Any, tmp_path: Path) -> N
         assert found.model.dtype == torch.bfloat16
         assert found.model.config._attn_implementation == "eager"
         assert isinstance(found(TEXTS[0], max_length=4)[0]["translation_text"], str)
+    assert kinds[1]["model_kwargs"] == {"attn_implementation": "eager"}  # the caller's, as it was
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tiny_tokenizer: Any) -> None:
