@@ -19,8 +19,9 @@ exactly one right translation:
   "can", 想 "want to". A state or habit is present, and so are 是, 在 and adjectives without a time word. An
   action before 的 without a sign is past (我买的书).
 - number and definiteness: 一本书 "a book", 这 and 那 "this" and "that", 这些 and 那些 "these" and "those",
-  我的书 "my book" (one). A bare noun is generic as an object (喜欢猫 "likes cats"), "a" after 没有 and in
-  有...吗, and "the" (one) as a subject, after 把 and behind a relative clause.
+  我的书 "my book" (one). A bare noun is generic as an object (喜欢猫 "likes cats") and in what there is
+  (桌子上没有猫 "There are no cats on the table"), "a" for what one has or not, uses, rides or does not buy
+  (我没有猫 "I do not have a cat"), and "the" (one) as a subject, after 把 and behind a relative clause.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from .embedded_lexicon import (
     ADULT_AGES,
     AGES,
     BA_VERBS,
+    KIN,
+    NAMES,
     PLACES,
     SPOTS,
     TIMES,
@@ -43,6 +46,9 @@ from .embedded_lexicon import (
     nouns_of,
 )
 from .embedded_parts import (
+    IN_NUMBERS,
+    MAKING,
+    ONE_AT_A_TIME,
     WHAT,
     WHERE,
     WHO,
@@ -55,6 +61,7 @@ from .embedded_parts import (
     journey,
     known_person,
     known_thing,
+    most_of,
     new_person,
     one_of,
     recipient,
@@ -96,7 +103,10 @@ def _mood(rng: Random, *, denied: float = 0.25, asked: float = 0.25) -> Mood:
 
 
 def _not(zh: str, mood: Mood) -> str:
-    return f"不{zh}" if mood is Mood.DENIED else zh
+    """Denied with 不, and 有意思 with 没."""
+    if mood is not Mood.DENIED:
+        return zh
+    return f"没{zh}" if zh.startswith("有") else f"不{zh}"
 
 
 # What somebody does
@@ -121,7 +131,7 @@ def _activity(rng: Random) -> SentencePair:
 
 
 def _journey(rng: Random) -> SentencePair:
-    """她没去过北京 "She has not been to Beijing"."""
+    """她没去过北京 "She has never been to Beijing"."""
     mood = _mood(rng)
     return say(journey(rng, mood), mood)
 
@@ -135,7 +145,7 @@ def _skill(rng: Random) -> SentencePair:
 # Questions with a question word
 
 # Not 看 (read or watch?), 做 (also "do") and 有.
-_ASKED_WHAT = {"吃", "喝", "买", "卖", "写", "画", "洗", "修", "找", "找到", "丢", "用", "喂", "帮助", "等"}
+_ASKED_WHAT = {"吃", "喝", "买", "卖", "写", "画", "洗", "修", "找", "找到", "丢", "用", "帮助", "等"}
 _ASKED_WHAT |= {"喜欢", "讨厌", "认识", "需要", "想要", "学"}
 _PEOPLE = nouns_of("person")
 
@@ -156,15 +166,21 @@ def _who(rng: Random) -> SentencePair:
     return ask(does(rng, Mood.ASKED, by=WHO), about="subject")
 
 
+# What one has a place for: 他在哪里工作 is "Where does he work", 他在哪里跑步 as well "Where is he running".
+_DONE_SOMEWHERE = {"工作", "学习"}
+
+
 def _where(rng: Random) -> SentencePair:
     """他昨天在哪里学习 "Where did he study yesterday", 你想去哪里 "Where do you want to go"."""
     if a_chance(rng, 0.3):
         clause = journey(rng, Mood.ASKED)
-        if clause.tense is Tense.PERFECT:
+        # Without a time 你去哪里 is as well "Where are you going".
+        if clause.tense is Tense.PERFECT or clause.adverb is not NOTHING:
             return _where(rng)
-        return ask(clause._replace(object=Phrase("哪里", "where"), adverb=NOTHING), about="object")
+        return ask(clause._replace(object=Phrase("哪里", "where")), about="object")
     clause = activity(rng, Mood.ASKED)
-    if clause.place is NOTHING:
+    usual = clause.adverb is NOTHING or clause.verb.zh in _DONE_SOMEWHERE
+    if clause.place is NOTHING or clause.tense is Tense.PROGRESSIVE or not usual:
         return _where(rng)
     return ask(clause._replace(place=WHERE, adverb=NOTHING), about="place")
 
@@ -178,7 +194,8 @@ def _which(rng: Random) -> SentencePair:
     noun = rng.choice(clause.verb.objects)
     classifier = classifier_of(rng, noun)
     likes = clause.verb.zh in ("喜欢", "认识", "想要")
-    if not classifier or not (likes or clause.tense in _COUNTED_TENSES):
+    unmade = clause.verb.zh in MAKING and clause.tense is not Tense.PAST
+    if not classifier or unmade or not (likes or clause.tense in _COUNTED_TENSES):
         return _which(rng)
     return ask(clause._replace(object=which(noun, classifier)), about="object")
 
@@ -189,8 +206,12 @@ def _how_many(rng: Random) -> SentencePair:
     verb = clause.verb
     noun = rng.choice(verb.objects)
     classifier = classifier_of(rng, noun, verb.units)
-    daily = clause.tense is Tense.HABIT and verb.zh in ("吃", "喝")
-    if not classifier or not (daily or verb.zh in ("有", "需要") or clause.tense in _COUNTED_TENSES):
+    daily = clause.tense is Tense.HABIT and clause.time is not NOTHING and verb.zh in ("吃", "喝")
+    if (
+        not classifier
+        or verb.zh in ONE_AT_A_TIME
+        or not (daily or verb.zh in ("有", "需要") or clause.tense in _COUNTED_TENSES)
+    ):
         return _how_many(rng)
     return ask(clause._replace(object=how_many(noun, classifier)), about="object")
 
@@ -209,13 +230,15 @@ def _job(rng: Random) -> SentencePair:
         job = bare(noun, "generic" if many else "none")
     else:
         job = new_person(rng, noun) if a_chance(rng, 0.25) else indefinite(rng, noun, "", most=1)
+        if who.zh == "我" and job.zh.startswith("一位"):  # which honours, as nobody does themselves
+            return _job(rng)
     return is_so(who, job._replace(zh=_not(f"是{job.zh}", mood)), mood)
 
 
 def _quality(rng: Random) -> SentencePair:
     """这本书很贵 "This book is expensive", 你昨天累吗 "Were you tired yesterday"."""
     adjective = rng.choice(ADJECTIVES)
-    mood = _mood(rng, denied=0.2, asked=0.25)
+    mood = _mood(rng, denied=0 if adjective.zh == "有名" else 0.2, asked=0.25)
     time = one_of(rng, TIMES[Tense.PAST][:3]) if adjective.passing and a_chance(rng, 0.4) else NOTHING
     said = Phrase(_not(adjective.zh, mood), adjective.en)
     if adjective.zh.endswith("的"):
@@ -232,13 +255,18 @@ def _bearer(rng: Random, adjective: Adjective, mood: Mood) -> Phrase:
     if noun not in _PEOPLE:
         return known_thing(rng, noun) if relative else definite(rng, noun, attributes=False)
     if a_chance(rng, 0.5) and adjective.zh not in ("可爱", "有名"):
-        return somebody(rng, mood)
+        who = somebody(rng, mood)
+        return _bearer(rng, adjective, mood) if adjective.zh == "年轻" and _is_old(who) else who
     owned = noun in nouns_of("relation")
     return known_person(rng, noun) if relative else definite(rng, noun, owned=owned, attributes=False)
 
 
+def _is_old(who: Phrase) -> bool:
+    return who.zh.endswith(("爷爷", "奶奶"))
+
+
 # 太 needs a quality that one can have too much of.
-_EXCESSIVE = {"贵", "大", "小", "旧", "重", "脏", "忙", "累", "饿"}
+_EXCESSIVE = {"贵", "大", "小", "旧", "重", "脏", "忙"}
 
 
 def _degree(rng: Random, adjective: Adjective) -> Phrase:
@@ -268,14 +296,21 @@ def _location(rng: Random) -> SentencePair:
 
 
 def _found(rng: Random, noun: Noun) -> Phrase:
-    draw = rng.random()
-    if draw < 0.35:
-        return known_thing(rng, noun, "在")
-    return bare(noun, "the") if draw < 0.55 else definite(rng, noun, attributes=False)
+    """A thing that is not at hand: not 这本书."""
+    while True:
+        draw = rng.random()
+        if 0.35 <= draw < 0.55 and noun not in IN_NUMBERS:
+            return bare(noun, "the")
+        thing = known_thing(rng, noun, "在") if draw < 0.35 else definite(rng, noun, attributes=False)
+        if not thing.zh.startswith("这"):
+            return thing
+
+
+_WIDE = {"花园", "公园", "教室", "医院"}
 
 
 def _existence(rng: Random) -> SentencePair:
-    """桌子上有三本书 "There are three books on the table", 包里没有钥匙 "There is no key in the bag"."""
+    """桌子上有三本书 "There are three books on the table", 包里没有钥匙 "There are no keys in the bag"."""
     spot = rng.choice(SPOTS)
     noun = rng.choice(spot.contents)
     mood = _mood(rng, denied=0.15, asked=0.35)
@@ -284,12 +319,12 @@ def _existence(rng: Random) -> SentencePair:
         thing = how_many(noun, classifier_of(rng, noun, "serving"))
         en = f"{thing.en} are there"
     elif mood is Mood.TOLD:
-        thing = indefinite(rng, noun, "serving", most=20)
+        thing = indefinite(rng, noun, "serving", most=20 if spot.noun in _WIDE else 5)
         en = f"there {_is(thing)} {thing.en}"
     else:
-        thing = bare(noun, "none")
+        thing = bare(noun, "generic")
         denied = mood is Mood.DENIED
-        en = f"there {_is(thing)} no {noun.singular}" if denied else f"{_is(thing)} there {thing.en}"
+        en = f"there {_is(thing)} no {thing.en}" if denied else f"{_is(thing)} there any {thing.en}"
     zh = f"{spot.zh}{'没有' if mood is Mood.DENIED else '有'}{thing.zh}"
     zh += "吗" if mood is Mood.ASKED and not counted else ""
     facts = (Fact("noun", spot.noun), Fact("verb", "有"), *thing.facts)
@@ -336,7 +371,7 @@ def _request(rng: Random) -> SentencePair:
 def _moved(rng: Random, verb: Verb, noun: Noun) -> Phrase:
     """The object of 把, always a known one: 书 "the book", 这本书, 我的书, 我买的书."""
     draw = rng.random()
-    if draw < 0.4:
+    if draw < 0.4 and noun not in IN_NUMBERS:
         return bare(noun, "the")
     return known_thing(rng, noun, verb.key) if draw < 0.6 else definite(rng, noun, verb.units)
 
@@ -381,7 +416,8 @@ def _favor(rng: Random) -> SentencePair:
     giver = subject(rng)
     taker = recipient(rng, giver)
     gets = Phrase(f"给{taker.zh}", f"for {taker.as_object}", taker.facts)
-    thing = indefinite(rng, rng.choice(verb.objects), verb.units, most=4)
+    noun = rng.choice(verb.objects)
+    thing = indefinite(rng, noun, verb.units, most=most_of(noun, 4), attributes=verb.zh == "买")
     time = time_of(rng, tense)
     clause = Clause(subject=giver, verb=verb, tense=tense, object=thing, time=time, recipient=gets)
     return say(clause, Mood.TOLD)
@@ -390,6 +426,7 @@ def _favor(rng: Random) -> SentencePair:
 # Numbers
 
 _CHEAP = nouns_of("book clothing edible drink 雨伞 笔 铅笔 杯子 包 花 票 地图")
+_SMALL_CHANGE = {noun.zh for noun in nouns_of("edible drink 报纸 杂志 笔 铅笔 花 地图")}
 
 
 def _price(rng: Random) -> SentencePair:
@@ -399,7 +436,7 @@ def _price(rng: Random) -> SentencePair:
     if a_chance(rng, 0.3):
         en = f"how much {'do' if many else 'does'} {thing.en} cost"
         return sentence(f"{thing.zh}多少钱", en, thing.facts, asked=True)
-    number = rng.randint(2, 99)
+    number = rng.randint(*((2, 30) if thing.head in _SMALL_CHANGE else (20, 99)))
     en = f"{thing.en} {'cost' if many else 'costs'} {english_number(number)} yuan"
     return sentence(f"{thing.zh}{chinese_number(number)}块钱", en, thing.facts)
 
@@ -415,7 +452,8 @@ def _age(rng: Random) -> SentencePair:
     if who.agreement == "plural" and who.zh != "你":
         return _age(rng)
     if mood is Mood.ASKED:
-        return ask_how(who, Phrase("多大", "how old"))
+        known = who.zh.startswith("我") or _is_old(who)
+        return _age(rng) if known else ask_how(who, Phrase("多大", "how old"))
     # Behind the pronoun of a kinship term stands the kin.
     number = rng.randint(*AGES.get(who.head or who.zh[1:], ADULT_AGES))
     return is_so(who, Phrase(f"{chinese_number(number)}岁", f"{english_number(number)} years old"))
@@ -453,5 +491,18 @@ def sample_pair(rng: Random) -> SentencePair:
     while True:
         (name,) = rng.choices(_NAMES, cum_weights=_CUMULATIVE_WEIGHTS)
         pair = CONSTRUCTIONS[name][0](rng)
-        if len(pair.source) <= MAX_SOURCE_LENGTH:
+        if len(pair.source) <= MAX_SOURCE_LENGTH and not (_repeats_a_name(pair) or _mixes_tenses(pair)):
             return pair._replace(construction=name)
+
+
+def _repeats_a_name(pair: SentencePair) -> bool:
+    return any(pair.source.count(name) > 1 for name, _ in (*NAMES, *KIN))
+
+
+_PAST_SIGNS = ("了", "没有", *(time for time, _ in TIMES[Tense.PAST]))
+
+
+def _mixes_tenses(pair: SentencePair) -> bool:
+    """正在看书的学生走了: who is reading, or was? 正在看书的学生正在跑步: and runs?"""
+    mixed = pair.source.count("正在") > 1 or any(sign in pair.source for sign in _PAST_SIGNS)
+    return Fact("ongoing") in pair.facts and mixed

@@ -230,7 +230,7 @@ NOUNS: tuple[Noun, ...] = (
     _noun("杂志", "magazine", "本 份", "book own"),
     _noun("小说", "novel", "本 部", "book own"),
     _noun("词典", "dictionary", "本 部", "book own"),
-    _noun("报纸", "newspaper", "份 张", "book own"),
+    _noun("报纸", "newspaper", "份", "book own"),
     _noun("信", "letter", "封", "paper own"),
     _noun("照片", "photo", "张", "paper own"),
     _noun("票", "ticket", "张", "paper own"),
@@ -272,10 +272,10 @@ NOUNS: tuple[Noun, ...] = (
     _noun("香蕉", "banana", "根 个 袋=bag 箱=case", "fruit edible"),
     _noun("鸡蛋", "egg", "个 盒=box 袋=bag", "edible"),
     _noun("三明治", "sandwich", "个 盘=plate", "edible cooked"),
-    _noun("蛋糕", "cake", "个", "edible cooked"),
+    _noun("汉堡", "hamburger", "个", "edible cooked"),
     _noun("饼干", "cookie", "块 盒=box 袋=bag 盘=plate", "edible cooked"),
     _mass("面包", "bread", "条=loaf 片=slice 袋=bag", "edible cooked"),
-    _mass("巧克力", "chocolate", "块=piece 盒=box 袋=bag", "edible"),
+    _mass("巧克力", "chocolate", "块=piece", "edible"),
     _mass("肉", "meat", "块=piece 片=slice 盘=plate", "edible"),
     _mass("米饭", "rice", "碗=bowl 盘=plate", "edible"),
     _plural("面条", "noodles", "碗=bowl 盘=plate", "edible cooked"),
@@ -366,7 +366,7 @@ TIMES: dict[Tense, tuple[tuple[str, str], ...]] = {
         ("昨天下午", "yesterday afternoon"),
         ("上个星期", "last week"),
     ),
-    Tense.HABIT: (("每天", "every day"), ("每天早上", "every morning"), ("每天晚上", "every evening")),
+    Tense.HABIT: (("每天", "every day"), ("每天早上", "every morning"), ("每天晚上", "every night")),
     Tense.FUTURE: (
         ("明天", "tomorrow"),
         ("后天", "the day after tomorrow"),
@@ -431,10 +431,11 @@ VERBS: tuple[Verb, ...] = (
         places="家 学校 图书馆 教室 办公室 公园",
     ),
     _verb("看", "watch watched watched", "GPFWE", objects="movie", places="家 学校 北京"),
-    _verb("写", "write wrote written", "GPFW", objects="信 书 小说", places="家 图书馆 办公室 教室"),
+    _verb("写", "write wrote written", "GPFW", objects="信", places="家 图书馆 办公室 教室"),
+    _verb("写", "write wrote written", "GW", objects="书 小说", places="家 图书馆 办公室"),
     _verb("画", "draw drew drawn", "GPFWHA", objects="animal 花 树 房子 船", places="家 学校 教室 公园 花园"),
     _verb("做", "make made made", "GPFWA", objects="cooked", places="家 厨房 饭馆", units="made"),
-    _verb("洗", "wash washed washed", "GPF", objects="clothing fruit 杯子 汽车 自行车", places="家"),
+    _verb("洗", "wash washed washed", "GPF", objects="clothing 苹果 橙子 杯子 汽车 自行车", places="家"),
     _verb(
         "修",
         "repair repaired repaired",
@@ -446,7 +447,13 @@ VERBS: tuple[Verb, ...] = (
         "找", "look looked looked for", "G", objects=f"{_CARRIED} pet", places="家 学校 教室 办公室 公园 花园"
     ),
     _verb("找到", "find found found", "P", objects=f"{_CARRIED} pet", places="家 学校 教室 办公室 公园 花园"),
-    _verb("丢", "lose lost lost", "P", objects=_CARRIED, places="学校 图书馆 车站 机场 公园 海边"),
+    _verb(
+        "丢",
+        "lose lost lost",
+        "P",
+        objects="device 钥匙 雨伞 手表 包 票 词典 帽子 手套",
+        places="学校 图书馆 车站 机场 公园 海边",
+    ),
     _verb(
         "看见",
         "see saw seen",
@@ -461,8 +468,9 @@ VERBS: tuple[Verb, ...] = (
         objects="device 笔 铅笔 词典 雨伞 刀 地图",
         places="家 学校 办公室 教室",
     ),
-    _verb("骑", "ride rode ridden", "PFWA", objects="马 自行车 大象", places="公园 海边"),
-    _verb("喂", "feed fed fed", "GPHF", objects="animal", places="家 公园 花园"),
+    _verb("骑", "ride rode ridden", "PFWA", objects="马 自行车", places="公园 海边"),
+    _verb("喂", "feed fed fed", "GPHF", objects="pet farm", places="家 花园"),
+    _verb("喂", "feed fed fed", "GPHF", objects="wild", places="公园"),
     _verb("帮助", "help helped helped", "GPFWH", objects="job relation 孩子", places="学校 医院 车站 机场"),
     _verb(
         "等", "wait waited waited for", "GF", objects="person", places="学校 图书馆 医院 车站 机场 公园 饭馆"
@@ -473,7 +481,7 @@ VERBS: tuple[Verb, ...] = (
         "S",
         objects="animal book movie clothing edible drink vehicle 花 language",
     ),
-    _verb("讨厌", "hate hated hated", "S", objects="animal movie edible drink"),
+    _verb("讨厌", "hate hated hated", "S", objects="animal movie edible 茶 咖啡 牛奶 果汁 啤酒"),
     _verb("认识", "know knew known", "S", objects="job 孩子 男人 女人 邻居 客人"),
     _verb(
         "有",
@@ -497,7 +505,8 @@ VERBS: tuple[Verb, ...] = (
         units="any",
     ),
     _verb("说", "speak spoke spoken", "A", objects="language"),
-    _verb("学", "learn learned learned", "GWH", objects="language", places="家 学校 图书馆 北京 上海"),
+    _verb("学", "learn learned learned", "GW", objects="language", places="家 学校 图书馆 北京 上海"),
+    _verb("学", "study studied studied", "H", objects="language", places="家 学校 图书馆 北京 上海"),
 )
 
 GO = _verb("去", "go went been", "HPEFW")
@@ -506,11 +515,11 @@ _INDOORS = "家 学校 图书馆 办公室 教室"
 _CITIES = "北京 上海"
 
 INTRANSITIVES: tuple[Verb, ...] = (
-    _verb("睡觉", "sleep slept slept", "GPH", places="家 公园 海边 医院"),
+    _verb("睡觉", "sleep slept slept", "GP", places="家 公园 海边 医院"),
     _verb("休息", "rest rested rested", "GPHF", places="家 办公室 公园 花园 海边"),
     _verb("游泳", "swim swam swum", "GPHFWA", places="海边 学校"),
     _verb("跑步", "run ran run", "GPHFW", places="公园 学校 海边"),
-    _verb("散步", "walk walked walked", "GPHFW", places="公园 花园 海边"),
+    _verb("散步", "take took taken a walk", "GPHFW", places="公园 花园 海边"),
     _verb("唱歌", "sing sang sung", "GPHFWA", places="家 学校 教室 公园 花园"),
     _verb("跳舞", "dance danced danced", "GPHFWA", places="家 学校 公园 海边"),
     _verb(
@@ -529,7 +538,7 @@ INTRANSITIVES: tuple[Verb, ...] = (
 
 # 把 puts the object before the verb, which then says what becomes of it; its second word is the result.
 BA_VERBS: tuple[Verb, ...] = (
-    _verb("放在", "put put put", "P", objects=f"{_CARRIED} fruit 鸡蛋 蛋糕", key="放"),
+    _verb("放在", "put put put", "P", objects=f"{_CARRIED} fruit 鸡蛋 汉堡", key="放"),
     _verb(
         "忘在",
         "leave left left",
@@ -543,7 +552,7 @@ BA_VERBS: tuple[Verb, ...] = (
     _verb("吃", "eat ate eaten", "P", objects="edible", units="serving", key="吃"),
     _verb("喝", "drink drank drunk", "P", objects="drink", units="serving", key="喝"),
     _verb("卖", "sell sold sold", "P", objects="device furniture vehicle book building farm 手表", key="卖"),
-    _verb("洗", "wash washed washed", "P", objects="clothing fruit 杯子 汽车 自行车", key="洗"),
+    _verb("洗", "wash washed washed", "P", objects="clothing 苹果 橙子 杯子 汽车 自行车", key="洗"),
     _verb(
         "修好",
         "repair repaired repaired",
@@ -552,7 +561,7 @@ BA_VERBS: tuple[Verb, ...] = (
         key="修",
     ),
     _verb("打开", "open opened opened", "P", objects="opening 箱子 包", key="打开"),
-    _verb("关上", "close closed closed", "P", objects="opening 箱子 包", key="关上"),
+    _verb("关上", "close closed closed", "P", objects="opening 箱子", key="关上"),
 )
 
 
@@ -563,7 +572,7 @@ def _adjective(
 
 
 _MADE = "book clothing thing device furniture vehicle building"
-_SIZED = "pet farm 猴子 熊猫 furniture building fruit 箱子 包 树 帽子 衬衫 船 蛋糕"
+_SIZED = "pet farm 猴子 熊猫 furniture building fruit 箱子 包 树 帽子 衬衫 船 汉堡"
 _KEPT_CLEAN = "clothing 杯子 汽车 自行车 窗户 床 桌子"
 _COLORED = "clothing vehicle 雨伞 笔 包 箱子 花 杯子 手机 椅子 桌子"
 
@@ -583,7 +592,7 @@ ADJECTIVES: tuple[Adjective, ...] = (
     _adjective("脏", "dirty", _KEPT_CLEAN),
     _adjective("可爱", "cute", "pet 熊猫 猴子 孩子", before="可爱的"),
     _adjective("聪明", "smart", "person 狗 猴子 猪", before="聪明的"),
-    _adjective("年轻", "young", "person adult", before="年轻的"),
+    _adjective("年轻", "young", "adult 学生 朋友", before="年轻的"),
     _adjective("有名", "famous", "作家 演员 医生 小说 movie", before="有名的"),
     _adjective("高", "tall", "person tree"),
     _adjective("忙", "busy", "person", passing=True),
@@ -592,17 +601,21 @@ ADJECTIVES: tuple[Adjective, ...] = (
     _adjective("高兴", "happy", "person", passing=True),
     _adjective("生气", "angry", "person", passing=True),
     _adjective("红色的", "red", _COLORED, before="红色的"),
-    _adjective("白色的", "white", f"{_COLORED} animal", before="白色的"),
-    _adjective("黑色的", "black", f"{_COLORED} animal", before="黑色的"),
+    _adjective("白色的", "white", f"{_COLORED} pet farm", before="白色的"),
+    _adjective("黑色的", "black", f"{_COLORED} pet farm", before="黑色的"),
     _adjective("蓝色的", "blue", _COLORED, before="蓝色的"),
 )
 
 
 def _spots(rows: Iterable[tuple[str, str, str, str]]) -> tuple[Spot, ...]:
-    return tuple(Spot(zh, en, noun, nouns_of(contents)) for zh, en, noun, contents in rows)
+    return tuple(
+        Spot(zh, en, noun, tuple(thing for thing in nouns_of(contents) if thing.zh != noun))
+        for zh, en, noun, contents in rows
+    )
 
 
 _SMALL = f"{_CARRIED} fruit 鸡蛋"
+_PORTABLE = "book clothing paper device fruit 钥匙 雨伞 笔 铅笔 刀 手表 杯子 鸡蛋"
 
 # Chinese, English, the noun in it, what is found there.
 SPOTS: tuple[Spot, ...] = _spots(
@@ -611,7 +624,7 @@ SPOTS: tuple[Spot, ...] = _spots(
         ("椅子上", "on the chair", "椅子", f"{_CARRIED} 猫"),
         ("床上", "on the bed", "床", f"{_CARRIED} 猫 狗"),
         ("箱子里", "in the box", "箱子", _SMALL),
-        ("包里", "in the bag", "包", f"{_SMALL} 三明治 饼干"),
+        ("包里", "in the bag", "包", f"{_PORTABLE} 三明治 饼干"),
         ("冰箱里", "in the fridge", "冰箱", "fruit edible 水 牛奶 果汁 啤酒"),
         ("桌子下面", "under the table", "桌子", f"{_CARRIED} 猫 狗 兔子"),
         ("椅子下面", "under the chair", "椅子", f"{_CARRIED} 猫 狗 兔子"),
@@ -623,7 +636,7 @@ SPOTS: tuple[Spot, ...] = _spots(
         ("花园里", "in the garden", "花园", "花 树 椅子 桌子 猫 狗 鸟 兔子 孩子"),
         ("公园里", "in the park", "公园", "花 树 椅子 鸟 狗 孩子 男人 女人 警察"),
         ("教室里", "in the classroom", "教室", "桌子 椅子 电脑 学生 老师 孩子"),
-        ("医院里", "in the hospital", "医院", "医生 护士 床 孩子"),
+        ("医院里", "in the hospital", "医院", "医生 护士 孩子 椅子"),
         ("厨房里", "in the kitchen", "厨房", "桌子 椅子 刀 杯子 edible drink 猫"),
     )
 )

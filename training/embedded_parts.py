@@ -45,6 +45,9 @@ from .embedded_phrases import (
 )
 
 __all__ = [
+    "IN_NUMBERS",
+    "MAKING",
+    "ONE_AT_A_TIME",
     "WHAT",
     "WHERE",
     "WHO",
@@ -57,6 +60,7 @@ __all__ = [
     "journey",
     "known_person",
     "known_thing",
+    "most_of",
     "new_person",
     "one_of",
     "place_of",
@@ -69,6 +73,9 @@ __all__ = [
 
 _OWNED = frozenset(nouns_of("own relation pet farm edible drink building"))
 _NEVER_OWNED = {"买", "做", "写", "认识"}
+# What is only being made is neither old nor cheap.
+MAKING = {"做", "写"}
+ONE_AT_A_TIME = {"骑", "用"}
 _MADE = {None, "pair", "pot", "bowl", "plate", "loaf"}
 _ADMITTED = {
     "": {None, "pair"},
@@ -77,6 +84,9 @@ _ADMITTED = {
 }
 _PEOPLE = nouns_of("person")
 _RELATIONS = nouns_of("relation")
+_SHARED = nouns_of("老师 pet farm furniture vehicle building drink 面包 肉 米饭")
+# Of these a bare noun is as likely several: 他把苹果洗了.
+IN_NUMBERS = nouns_of("fruit 鸡蛋 饼干 花")
 _BY_ZH = {verb.zh: verb for verb in (*VERBS, *INTRANSITIVES)}
 _ASKED_ABOUT = [pronoun for pronoun in PRONOUNS if not pronoun.zh.startswith("我")]
 _OF_A_FAMILY = [pronoun for pronoun in PRONOUNS if not pronoun.zh.endswith("们")]
@@ -85,9 +95,17 @@ _VERBS_OF: dict[Tense | None, list[Verb]] = {
 }
 _ABLE = [verb for verb in (*VERBS, *INTRANSITIVES) if Tense.ABILITY in verb.tenses]
 _PROPERTY = nouns_of("狗 猫 鸟 马 汽车 自行车 船 房子 电脑 手机 相机 手表 词典")
-_SLEEPERS = nouns_of("pet 猪 熊猫")
+_ANIMALS = nouns_of("animal")
+_SLEEPERS = nouns_of("猫 狗 鸟 兔子 猪 熊猫")
 _ATTRIBUTES: dict[Noun, list[Adjective]] = {
-    noun: [adjective for adjective in ADJECTIVES if adjective.attributive and noun in adjective.nouns]
+    noun: [
+        adjective
+        for adjective in ADJECTIVES
+        # 大熊猫 is a species, 小猪 a piglet.
+        if noun in adjective.nouns
+        and adjective.attributive
+        and not (noun in _ANIMALS and adjective.zh in ("大", "小"))
+    ]
     for noun in NOUNS
 }
 
@@ -120,36 +138,50 @@ def _attribute(rng: Random, noun: Noun, classifier: str) -> Adjective | None:
     return rng.choice(fitting) if fitting and a_chance(rng, 0.3) else None
 
 
-def indefinite(rng: Random, noun: Noun, units: str, *, most: int = 5) -> Phrase:
+def most_of(noun: Noun, most: int) -> int:
+    """How many of them at most, of houses and horses fewer."""
+    return min(most, 3) if noun.kinds & {"building", "vehicle", "furniture", "device", "farm"} else most
+
+
+def indefinite(rng: Random, noun: Noun, units: str, *, most: int = 5, attributes: bool = True) -> Phrase:
     """一本书, 三本书, 很多书."""
     classifier = classifier_of(rng, noun, units)
     if most > 1 and a_chance(rng, 0.1):
         return lots_of(noun)
     if most > 1 and a_chance(rng, 0.45):
         return counted(noun, classifier, rng.randint(2, most))
-    return counted(noun, classifier, 1, _attribute(rng, noun, classifier))
+    return counted(noun, classifier, 1, _attribute(rng, noun, classifier) if attributes else None)
 
 
 def definite(
-    rng: Random, noun: Noun, units: str = "", *, owned: bool = True, attributes: bool = True
+    rng: Random,
+    noun: Noun,
+    units: str = "",
+    *,
+    owned: bool = True,
+    attributes: bool = True,
+    several: bool = True,
 ) -> Phrase:
-    """这本书, 那些书, 这三本书, 我的书."""
+    """这本书, 我的书 and, if it may be `several`, 那些书, 这三本书."""
     classifier = classifier_of(rng, noun, units)
-    if not classifier or (owned and noun in _OWNED and a_chance(rng, 0.35)):
-        return possessed(noun, *_owner(rng))
+    if not classifier or (owned and noun in _OWNED and noun not in IN_NUMBERS and a_chance(rng, 0.35)):
+        return possessed(noun, *_owner(rng, noun))
     near = a_chance(rng, 0.5)
-    if noun.number is not Number.MASS and a_chance(rng, 0.25):
+    if several and noun.number is not Number.MASS and a_chance(rng, 0.25):
         return these(noun, near=near)
-    if a_chance(rng, 0.15):
+    if several and a_chance(rng, 0.15):
         return numbered(noun, classifier, rng.randint(2, 5), near=near)
     adjective = _attribute(rng, noun, classifier) if attributes else None
     return this(noun, classifier, near=near, adjective=adjective)
 
 
-def _owner(rng: Random) -> tuple[str, str]:
-    """我, 小明 or 我妈妈 as an owner: (我, my), (小明, Xiaoming's), (我妈妈, my mother's)."""
+def _owner(rng: Random, noun: Noun) -> tuple[str, str]:
+    """我, 小明 or 我妈妈 as an owner: (我, my), (小明, Xiaoming's), (我妈妈, my mother's).
+
+    Several people own one thing only where they may share it: not a sweater.
+    """
     if a_chance(rng, 0.7):
-        pronoun = rng.choice(PRONOUNS)
+        pronoun = rng.choice(PRONOUNS if noun in _SHARED else _OF_A_FAMILY)
         return pronoun.zh, pronoun.possessive
     owner = one_of(rng, NAMES) if a_chance(rng, 0.4) else _kin(rng)
     return owner.zh, f"{owner.en}'s"
@@ -189,11 +221,11 @@ _EARLIER = {
     "喝": "买",
     "看": "买 写 喜欢",
     "卖": "买 修 喜欢",
-    "洗": "买 喜欢 用",
-    "修": "买 喜欢 用",
+    "洗": "买 喜欢",
+    "修": "买 喜欢",
     "找": "买 丢 需要 喜欢",
-    "找到": "买 丢 需要 想要",
-    "丢": "买 喜欢 需要",
+    "找到": "买 丢",
+    "丢": "买",
     "用": "买 修 需要",
     "喜欢": "买 写 做 画 修 用",
     "看见": "认识 帮助 等 喜欢 修 喂",
@@ -203,11 +235,9 @@ _EARLIER = {
     "需要": "买 用 找",
     "想要": "看见 找 做",
     "喂": "买 喜欢",
-    "放": "买 写 用 找",
-    "忘": "买 用",
-    "还": "买 看",
+    "放": "买 写",
     "寄": "买 写",
-    "给": "买 写 找",
+    "给": "买 写",
     "打开": "修 买",
     "关上": "修 买",
     "在": "买 写 做 找 用 喜欢 需要 想要 看",
@@ -239,11 +269,13 @@ def known_thing(rng: Random, noun: Noun, later: str = "") -> Phrase:
     verb = rng.choice(verbs)
     tense = _relative_tense(rng, verb)
     past = tense is Tense.PAST
-    time = one_of(rng, TIMES[tense]) if past and a_chance(rng, 0.3) else NOTHING
+    # Without a time 他用的电脑 is as well the one that he uses.
+    timed = past and verb.zh != "写" and (verb.zh == "用" or a_chance(rng, 0.3))
+    time = one_of(rng, TIMES[tense]) if timed else NOTHING
     place = place_of(rng, verb) if past and a_chance(rng, 0.2) else NOTHING
     clause = Clause(subject=somebody(rng), verb=verb, tense=tense, time=time, place=place)
     classifier = classifier_of(rng, noun)
-    if classifier and a_chance(rng, 0.25):
+    if classifier and (noun in IN_NUMBERS or (verb.zh != "用" and a_chance(rng, 0.25))):
         return that_is_acted_on(noun, clause, classifier, rng.randint(2, 5))
     return that_is_acted_on(noun, clause)
 
@@ -252,7 +284,7 @@ def known_person(rng: Random, noun: Noun, later: str = "") -> Phrase:
     """喜欢猫的学生, 在医院工作的女人, 我认识的医生."""
     if a_chance(rng, 0.35):
         return known_thing(rng, noun, later)
-    clause, mood = _description(rng)
+    clause, mood = _description(rng, noun)
     if a_chance(rng, 0.2):
         return that_acts(noun, clause, classifier_of(rng, noun), rng.randint(2, 5), mood=mood)
     return that_acts(noun, clause, mood=mood)
@@ -260,13 +292,16 @@ def known_person(rng: Random, noun: Noun, later: str = "") -> Phrase:
 
 def new_person(rng: Random, noun: Noun) -> Phrase:
     """一个喜欢猫的学生 "a student who likes cats"."""
-    clause, mood = _description(rng)
-    return that_acts(noun, clause, classifier_of(rng, noun), mood=mood)
+    while True:
+        clause, mood = _description(rng, noun)
+        if clause.tense is not Tense.PROGRESSIVE:  # which is no lasting mark
+            return that_acts(noun, clause, classifier_of(rng, noun), mood=mood)
 
 
-def _description(rng: Random) -> tuple[Clause, Mood]:
+def _description(rng: Random, noun: Noun) -> tuple[Clause, Mood]:
     """What a person is known by, and whether it is denied: likes cats, cannot swim, works at school."""
-    draw = rng.random()
+    child = noun.zh == "孩子"  # who neither works nor trades
+    draw = rng.random() * (0.85 if child else 1)
     maybe = Mood.DENIED if a_chance(rng, 0.25) else Mood.TOLD
     if draw < 0.4:
         verb = _BY_ZH[rng.choice(("喜欢", "喜欢", "讨厌"))]
@@ -277,7 +312,7 @@ def _description(rng: Random) -> tuple[Clause, Mood]:
     if draw < 0.7:
         return Clause(verb=rng.choice(INTRANSITIVES), tense=Tense.PROGRESSIVE), Mood.TOLD
     if draw < 0.85:
-        verb = _BY_ZH[rng.choice(("工作", "学习"))]
+        verb = _BY_ZH["学习" if child else rng.choice(("工作", "学习"))]
         return Clause(verb=verb, tense=Tense.HABIT, place=place_of(rng, verb)), Mood.TOLD
     return _trade(rng), Mood.TOLD
 
@@ -298,7 +333,7 @@ def _trade(rng: Random) -> Clause:
 _READINGS = {
     Tense.HABIT: ("generic", "generic"),
     Tense.PROGRESSIVE: ("one definite", ""),
-    Tense.PAST: ("some definite", "definite none"),
+    Tense.PAST: ("some definite", "definite"),
     Tense.PERFECT: ("definite", "definite"),
     Tense.FUTURE: ("some definite", "definite"),
     Tense.WISH: ("some definite", "definite generic"),
@@ -314,6 +349,16 @@ _READINGS_OF_VERBS = {
     ("吃", Tense.HABIT): ("generic some", "generic"),
     ("喝", Tense.HABIT): ("generic some", "generic"),
     ("吃", Tense.PERFECT): ("generic", "generic"),
+    ("买", Tense.PAST): ("some definite", "definite none"),
+    ("买", Tense.WISH): ("some definite", "definite none"),
+    ("写", Tense.PAST): ("some definite", "definite none"),
+    ("写", Tense.FUTURE): ("some", "generic"),
+    ("写", Tense.WISH): ("some", "generic"),
+    ("做", Tense.FUTURE): ("some", "generic"),
+    ("做", Tense.WISH): ("some", "generic"),
+    ("用", Tense.HABIT): ("none", "none"),
+    ("骑", Tense.WISH): ("some definite", "definite none"),
+    ("骑", Tense.ABILITY): ("none", "none"),
 }
 # These need a time in the sentence, which would be ambiguous beside a relative clause.
 _TIMED = {Tense.HABIT, Tense.FUTURE}
@@ -328,13 +373,22 @@ def _object(rng: Random, verb: Verb, noun: Noun, tense: Tense, mood: Mood) -> Ph
         reading = "none"
     if reading in ("generic", "none") or not classifier_of(rng, noun, verb.units):
         return bare(noun, reading if reading == "none" else "generic")
-    if reading == "definite" and tense not in _TIMED and a_chance(rng, 0.3):
-        known = known_person if "person" in noun.kinds else known_thing
-        return known(rng, noun, verb.key)
+    person = "person" in noun.kinds
+    relative = tense not in _TIMED and (person or _earlier(noun, verb.key))
+    if reading == "definite" and relative and a_chance(rng, 0.3):
+        return (known_person if person else known_thing)(rng, noun, verb.key)
     if reading == "definite":
-        return definite(rng, noun, verb.units, owned=verb.zh not in _NEVER_OWNED)
-    most = {"one": 1, "some": 12 if verb.units == "any" else 4}[reading]
-    return indefinite(rng, noun, verb.units, most=most)
+        return definite(
+            rng,
+            noun,
+            verb.units,
+            owned=verb.zh not in _NEVER_OWNED,
+            attributes=verb.zh not in MAKING,
+            several=verb.zh not in ONE_AT_A_TIME,
+        )
+    several = reading == "some" and verb.zh not in ONE_AT_A_TIME
+    most = most_of(noun, 12 if verb.units == "any" else 4) if several else 1
+    return indefinite(rng, noun, verb.units, most=most, attributes=verb.zh not in MAKING)
 
 
 def place_of(rng: Random, verb: Verb) -> Phrase:
@@ -362,10 +416,16 @@ def _when(rng: Random, tense: Tense, mood: Mood, *, timed: bool = False) -> tupl
     )
 
 
+# Denied as habits, these would be refusals: 他不帮助老师.
+_NEVER_REFUSED = {"去", "休息", "散步", "帮助", "喂", "画"}
+
+
 def _tense(rng: Random, verb: Verb, mood: Mood) -> Tense:
     """Any tense of the verb; what is going on is not denied."""
-    denied = mood is Mood.DENIED
-    return rng.choice([tense for tense in verb.tenses if not (denied and tense is Tense.PROGRESSIVE)])
+    if mood is not Mood.DENIED:
+        return rng.choice(verb.tenses)
+    undeniable = {Tense.PROGRESSIVE, Tense.HABIT} if verb.zh in _NEVER_REFUSED else {Tense.PROGRESSIVE}
+    return rng.choice([tense for tense in verb.tenses if tense not in undeniable])
 
 
 def action(
@@ -373,19 +433,22 @@ def action(
 ) -> Clause:
     """Somebody (or `by`) does something to something, in any tense that the verb has or in `tense`."""
     verb = rng.choice(_VERBS_OF[tense])
-    if mood is Mood.DENIED and verb.tenses == (Tense.PROGRESSIVE,):
-        return action(rng, mood, by=by)
+    refused = tense is Tense.HABIT and verb.zh in _NEVER_REFUSED
+    if mood is Mood.DENIED and (refused or verb.tenses == (Tense.PROGRESSIVE,)):
+        return action(rng, mood, by=by, tense=tense)
     tense = tense or _tense(rng, verb, mood)
     thing = _object(rng, verb, rng.choice(verb.objects), tense, mood)
     known = Fact("relative") in thing.facts
     if by is NOTHING:
         by = subject(rng, mood, relative=not known)
-    if by.head and by.head == thing.head:
+    if Fact("noun", thing.head) in by.facts:
         return action(rng, mood, tense=tense)
     if known:
         return Clause(subject=by, verb=verb, tense=tense, object=thing)
     place = place_of(rng, verb) if tense not in _PLACELESS and a_chance(rng, 0.35) else NOTHING
     time, adverb = _when(rng, tense, mood)
+    while time.zh == "下个星期" and verb.zh in ("吃", "喝"):  # what stands there now
+        time, adverb = _when(rng, tense, mood)
     return Clause(subject=by, verb=verb, tense=tense, object=thing, time=time, adverb=adverb, place=place)
 
 
@@ -393,10 +456,14 @@ def activity(rng: Random, mood: Mood = Mood.TOLD, *, by: Phrase = NOTHING) -> Cl
     """Somebody (or `by`) does something without an object."""
     verb = rng.choice(INTRANSITIVES)
     tense = _tense(rng, verb, mood)
-    place = place_of(rng, verb) if tense not in _PLACELESS and a_chance(rng, 0.5) else NOTHING
-    time, adverb = _when(rng, tense, mood, timed=place is not NOTHING)
+    asleep = verb.zh == "睡觉" or (verb.zh == "休息" and tense is Tense.PROGRESSIVE)
+    animal = by is NOTHING and asleep and a_chance(rng, 0.3)
+    placed = tense not in _PLACELESS and not animal and a_chance(rng, 0.5)
+    place = place_of(rng, verb) if placed else NOTHING
+    time, adverb = _when(rng, tense, mood, timed=True)
+    while verb.zh == "睡觉" and time.zh == "上个星期":
+        time, adverb = _when(rng, tense, mood, timed=True)
     if by is NOTHING:
-        animal = verb.zh in ("睡觉", "休息") and a_chance(rng, 0.3)
         by = definite(rng, rng.choice(_SLEEPERS)) if animal else subject(rng, mood)
     return Clause(subject=by, verb=verb, tense=tense, time=time, adverb=adverb, place=place)
 
@@ -404,15 +471,23 @@ def activity(rng: Random, mood: Mood = Mood.TOLD, *, by: Phrase = NOTHING) -> Cl
 def skill(rng: Random, by: Phrase) -> Clause:
     """Somebody can do what they have learned: 会游泳, 会说中文."""
     verb = rng.choice(_ABLE)
-    thing = bare(rng.choice(verb.objects), "generic") if verb.objects else NOTHING
+    thing = NOTHING
+    if verb.objects:
+        thing = _object(rng, verb, rng.choice(verb.objects), Tense.ABILITY, Mood.TOLD)
     return Clause(subject=by, verb=verb, tense=Tense.ABILITY, object=thing)
+
+
+# Where nobody has been to for once, and where nobody goes every day.
+_TOO_NEAR = {"家", "学校", "教室", "办公室", "厨房", "花园"}
+_TOO_FAR = {"家", "北京", "上海"}
 
 
 def journey(rng: Random, mood: Mood = Mood.TOLD) -> Clause:
     """Somebody goes somewhere."""
     tense = _tense(rng, GO, mood)
     time, adverb = _when(rng, tense, mood)
-    place = rng.choice([place for place in PLACES.values() if place.zh != "家"])
+    unfit = {Tense.PERFECT: _TOO_NEAR, Tense.HABIT: _TOO_FAR}.get(tense, {"家"})
+    place = rng.choice([place for place in PLACES.values() if place.zh not in unfit])
     goal = Phrase(place.zh, place.to)
     return Clause(subject=subject(rng, mood), verb=GO, tense=tense, object=goal, time=time, adverb=adverb)
 
@@ -420,6 +495,7 @@ def journey(rng: Random, mood: Mood = Mood.TOLD) -> Clause:
 def recipient(rng: Random, giver: Phrase) -> Phrase:
     """Somebody else than the giver."""
     while True:
-        taker = possessed(rng.choice(_RELATIONS), *_owner(rng)) if a_chance(rng, 0.2) else somebody(rng)
+        relation = rng.choice(_RELATIONS)
+        taker = possessed(relation, *_owner(rng, relation)) if a_chance(rng, 0.2) else somebody(rng)
         if taker.zh[0] != giver.zh[0]:
             return taker

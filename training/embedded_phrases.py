@@ -51,8 +51,8 @@ class Fact(NamedTuple):
 
     Attributes:
         kind: "noun" or "verb" (`word` is in it), "object" (the verb `word` acts on `noun`), "classifier"
-            (`word` counts `noun`), "relative" (a relative clause), "relative verb" (`word` is its verb)
-            or "question".
+            (`word` counts `noun`), "relative" (a relative clause), "relative verb" (`word` is its verb),
+            "ongoing" (a relative clause in the progressive) or "question".
         word, noun: In Chinese; "" where the kind needs none.
     """
 
@@ -313,7 +313,9 @@ def _inflect(verb: Verb, tense: Tense, agreement: str) -> _Inflected:
     return _Inflected(f"{auxiliary} {rest}", auxiliary, rest)
 
 
-def _not(auxiliary: str) -> str:
+def _not(auxiliary: str, tense: Tense) -> str:
+    if tense is Tense.PERFECT:
+        return f"{auxiliary} never"
     return "cannot" if auxiliary == "can" else f"{auxiliary} not"
 
 
@@ -321,7 +323,7 @@ def _english(clause: Clause, *, denied: bool = False) -> str:
     verb = _inflect(clause.verb, clause.tense, clause.subject.agreement)
     said = _join(clause.adverb.en, verb.finite)
     if denied:
-        said = _join(_not(verb.auxiliary), clause.adverb.en, verb.rest)
+        said = _join(_not(verb.auxiliary, clause.tense), clause.adverb.en, verb.rest)
     return _join(clause.subject.en, said, clause.object.as_object, _tail(clause))
 
 
@@ -359,6 +361,8 @@ def ask(clause: Clause, *, about: Literal["", "subject", "object", "place"] = ""
         fronted, rest = clause.place, clause._replace(place=NOTHING)
     verb = _inflect(clause.verb, clause.tense, clause.subject.agreement)
     who = _join(fronted.en, verb.auxiliary, clause.subject.en)
+    if clause.tense is Tense.PERFECT and not about:
+        who = _join(who, "ever")
     en = _join(who, clause.adverb.en, verb.rest, rest.object.as_object, _tail(rest))
     zh = _chinese(clause, asked=not about) + ("" if about else "吗")
     return sentence(zh, en, clause.facts, asked=True)
@@ -391,7 +395,8 @@ def ask_how(subject: Phrase, question: Phrase, *, time: Phrase = NOTHING) -> Sen
 
 
 def _relative_facts(clause: Clause) -> tuple[Fact, ...]:
-    return Fact("relative"), Fact("relative verb", clause.verb.key)
+    ongoing = (Fact("ongoing"),) if clause.tense is Tense.PROGRESSIVE else ()
+    return Fact("relative"), Fact("relative verb", clause.verb.key), *ongoing
 
 
 def that_is_acted_on(noun: Noun, clause: Clause, classifier: str = "", number: int = 1) -> Phrase:

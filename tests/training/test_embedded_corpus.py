@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -29,7 +30,17 @@ from vanilla_transformer.training.embedded_grammar import (
     SentencePair,
     sample_pair,
 )
-from vanilla_transformer.training.embedded_lexicon import NOUNS, PRONOUNS, VERBS, Number, Tense, Verb
+from vanilla_transformer.training.embedded_lexicon import (
+    KIN,
+    NAMES,
+    NOUNS,
+    PRONOUNS,
+    TIMES,
+    VERBS,
+    Number,
+    Tense,
+    Verb,
+)
 from vanilla_transformer.training.embedded_phrases import (
     Clause,
     Mood,
@@ -121,6 +132,47 @@ def test_facts_tell_what_the_sentence_says(draws: list[SentencePair]) -> None:
         assert (Fact("question") in pair.facts) == pair.source.endswith("？")
         # Nothing but a relative clause has 的 in front of a noun that is neither owned nor described.
         assert Fact("relative") not in pair.facts or "的" in pair.source
+
+
+TIMED = "|".join(time for times in TIMES.values() for time, _ in times)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "unless"),
+    [
+        pytest.param("不有", "", id="有意思 is denied with 没, 有名 is not denied"),
+        pytest.param("不(去|休息|散步|帮助|喂|画)", "", id="a habit denied would be a refusal"),
+        pytest.param("(工作|学习|跑步|游泳)了", TIMED, id="an activity of the past without a time"),
+        pytest.param("去哪里", f"想|{TIMED}", id="going, or going usually?"),
+        pytest.param("我是一位", "", id="one honours others"),
+        pytest.param("(爷爷|奶奶)(不|很|非常)年轻", "", id="young grandparents"),
+        pytest.param("(爷爷|奶奶)多大", "", id="how old one asks elders"),
+        pytest.param("常常.*几", "", id="how many, often"),
+        pytest.param("(只|条|头)[大小](狗|猫|猪|熊猫)", "", id="大熊猫 is a species"),
+        pytest.param("(我们|他们)的(毛衣|朋友|笔)", "", id="what several people do not share"),
+        pytest.param("骑了[两三四]", "", id="one rides one at a time"),
+        pytest.param("(会|想).*(写|做)哪", "", id="which of what is not made yet"),
+        pytest.param("箱子里有.*箱子", "", id="a box in itself"),
+        pytest.param("下个星期会[吃喝]", "", id="eating next week what stands there now"),
+    ],
+)
+def test_nobody_says_so(draws: list[SentencePair], pattern: str, unless: str) -> None:
+    said = [pair.source for pair in draws if re.search(pattern, pair.source)]
+    assert [source for source in said if not (unless and re.search(unless, source))] == []
+
+
+def test_nobody_stands_twice_in_a_sentence(draws: list[SentencePair]) -> None:
+    people = [name for name, _ in (*NAMES, *KIN)]
+    assert [pair.source for pair in draws if any(pair.source.count(name) > 1 for name in people)] == []
+
+
+def test_no_tense_contradicts_a_relative_clause_in_the_progressive(draws: list[SentencePair]) -> None:
+    ongoing = [pair for pair in draws if Fact("ongoing") in pair.facts]
+    assert ongoing
+    for pair in ongoing:
+        assert pair.source.count("正在") == 1
+        # "did" and "were" would go on: who is swimming, or was?
+        assert not re.search(r"\b(did|was|were|yesterday|last)\b", pair.target, re.IGNORECASE), pair.target
 
 
 def test_the_vocabulary_is_modest(corpus: EmbeddedCorpus) -> None:
@@ -236,7 +288,13 @@ OFTEN = Phrase("常常", "often")
             action("我", VERB["吃"], Tense.PERFECT, bare(NOUN["饺子"], "generic")),
             Mood.DENIED,
             "我没吃过饺子。",
-            "I have not eaten dumplings.",
+            "I have never eaten dumplings.",
+        ),
+        (
+            action("他们", VERB["吃"], Tense.PERFECT, bare(NOUN["饺子"], "generic")),
+            Mood.ASKED,
+            "他们吃过饺子吗？",
+            "Have they ever eaten dumplings?",
         ),
         (
             action("我们", VERB["画"], Tense.FUTURE, CATS, time=TOMORROW),
