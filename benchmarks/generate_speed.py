@@ -271,7 +271,7 @@ def _compared(results: Rows) -> list[str]:
 
 def plot(results: Rows, path: Path) -> None:
     """Draw the ratios to Marian as bars, with the limit as a line above each group."""
-    from vanilla_transformer.inspection.drawing import new_figure, save_figure
+    from vanilla_transformer.drawing import new_figure, save_figure
 
     figure = new_figure(8, 4)
     axes = figure.subplots()

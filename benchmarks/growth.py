@@ -320,7 +320,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     """Draw a panel for each axis, both of its scales logarithmic."""
     from matplotlib.ticker import NullFormatter
 
-    from vanilla_transformer.inspection.drawing import new_figure, save_figure
+    from vanilla_transformer.drawing import new_figure, save_figure
 
     columns = min(3, len(results))
     size = (math.ceil(len(results) / columns), columns)

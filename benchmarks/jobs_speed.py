@@ -279,7 +279,7 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the ratios to Marian as bars."""
-    from vanilla_transformer.inspection.drawing import new_figure, save_figure
+    from vanilla_transformer.drawing import new_figure, save_figure
 
     bars = {
         f"{job}, {name.removesuffix(f' / {MARIAN}')}": value[0]

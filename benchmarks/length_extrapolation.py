@@ -171,7 +171,7 @@ def table_of(found: Mapping[str, Any], longest: int) -> tuple[list[str], list[li
 
 def plot(found: Mapping[str, Any], longest: int, path: Path) -> Path:
     """BLEU and exact translations over the length of the source; a line where training ended."""
-    from vanilla_transformer.inspection.drawing import new_figure, save_figure
+    from vanilla_transformer.drawing import new_figure, save_figure
 
     figure = new_figure(11, 4)
     for axes, (key, title) in zip(
@@ -218,7 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Train and translate what is missing, write and print."""
-    from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
+    from vanilla_transformer.tables import markdown_table
+    from vanilla_transformer.training.reports import check_settings, write_report
 
     corpus = corpus_files(args)
     settings = {name: value for name, value in vars(args).items() if name not in OUTPUTS}

@@ -314,7 +314,8 @@ def run(args: argparse.Namespace) -> None:
         train_all(list(recipes.values()), args.jobs)
     else:
         train_here(list(recipes.values()))
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.tables import markdown_table
+    from vanilla_transformer.training.reports import write_report
 
     rows = collect(recipes)
     trends = judge(rows)

@@ -36,7 +36,7 @@ def with_tables(text: str, folder: Path) -> str:
 def table_of(path: Path) -> str:
     """The table of a results file in Markdown."""
     from vanilla_transformer.files import read_json
-    from vanilla_transformer.training.reports import markdown_table
+    from vanilla_transformer.tables import markdown_table
 
     table = read_json(path).get("table")
     if not table:

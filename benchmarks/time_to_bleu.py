@@ -255,7 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Measure, write and print."""
-    from vanilla_transformer.training.reports import markdown_table, write_report
+    from vanilla_transformer.tables import markdown_table
+    from vanilla_transformer.training.reports import write_report
 
     recipe = load_recipe(args.recipe, overrides)
     recipe.require_trainable()

@@ -244,7 +244,7 @@ def table_rows(results: dict[str, dict[str, float]]) -> list[list[str]]:
 
 def plot(results: dict[str, dict[str, float]], path: Path) -> None:
     """Draw the ratios ours / Marian as bars, with their ranges."""
-    from vanilla_transformer.inspection.drawing import new_figure, save_figure
+    from vanilla_transformer.drawing import new_figure, save_figure
 
     figure = new_figure(7, 0.6 + 0.5 * len(results))
     axes = figure.subplots()

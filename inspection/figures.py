@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..drawing import FORMATS, fonts_for, new_figure, save_figure
 from ..errors import InputError
-from .drawing import FORMATS, fonts_for, new_figure, save_figure
 from .text import pick, shape
 
 if TYPE_CHECKING:

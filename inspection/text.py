@@ -1,12 +1,13 @@
-"""Explanations and tables as plain text, in columns that line up where characters are wide."""
+"""Explanations as plain text, in columns that line up where characters are wide."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
+
+from ..tables import aligned, text_table
 
 if TYPE_CHECKING:
     from .explanation import Attention, Embedding, Explanation, Layer
@@ -16,26 +17,6 @@ Item = TypeVar("Item")
 # What is shown of each vector, and of each sentence.
 COLUMNS = 4
 ROWS = 12
-
-
-def render_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns that line up on a terminal, where a Chinese character takes two places."""
-    widths = [max(map(display_width, column)) for column in zip(titles, *rows, strict=True)]
-    rule = ["-" * width for width in widths]
-    return "\n".join(_line_up(row, widths) for row in (titles, rule, *rows))
-
-
-def _line_up(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (cell + " " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True))
-    return "  ".join(cells).rstrip()
-
-
-def display_width(text: str) -> int:
-    """Places that a terminal gives to `text`: two for wide characters, none for combining ones."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
 
 
 def describe(explanation: Explanation, *, layer: int = 0, head: int = 0) -> str:
@@ -84,14 +65,9 @@ def matrix(
         [label, *(_number(number) for number in row[:count]), *(["..."] if more else [])]
         for label, row in zip(rows[:ROWS], values.tolist(), strict=False)
     ]
-    lines = _columns(["", *labels, *([""] if more else [])], table)
+    lines = [f"  {line}" for line in aligned([["", *labels, *([""] if more else [])], *table])]
     rest = [f"  ... {len(rows) - ROWS} more rows"] if len(rows) > ROWS else []
     return "\n".join([f"{title}  {shape(values)}", *lines, *rest])
-
-
-def _columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(display_width, column)) for column in zip(titles, *rows, strict=True)]
-    return [f"  {_line_up(row, widths)}" for row in (titles, *rows)]
 
 
 def _number(value: float | bool) -> str:
@@ -199,7 +175,7 @@ def _describe_decoding(explanation: Explanation) -> str:
     return "\n".join(
         [
             f"Decoding step by step: {len(rows)} steps, each reads what the steps before chose",
-            render_table(["", "read so far", *ranks, "teacher forcing"], rows),
+            text_table(["", "read so far", *ranks, "teacher forcing"], rows),
             f"The last step chose {last.chosen.piece}.",
             "Teacher forcing: the decoder reads all positions at once behind its mask, and gives"
             f" {shape(decoding.forced)}",

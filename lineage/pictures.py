@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..inspection.drawing import fonts_for, new_figure, save_figure
+from ..drawing import fonts_for, new_figure, save_figure
 from .word_vectors import principal_components
 
 Rows = Mapping[str, Mapping[str, Any]]

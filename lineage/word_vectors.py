@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..drawing import fonts_for, new_figure, save_figure
 from ..errors import InputError
-from ..inspection.drawing import fonts_for, new_figure, save_figure
 
 
 def train_word_vectors(

@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
     _check_gensim(args.models)
     files = corpus_files(args)
     from vanilla_transformer.lineage import pictures, road
-    from vanilla_transformer.training.reports import check_settings, markdown_table, write_report
+    from vanilla_transformer.tables import markdown_table
+    from vanilla_transformer.training.reports import check_settings, write_report
 
     names = ("steps", "tokens_per_update", "width", "seed", "vocab_size")
     folder = Path(args.output_dir)

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.inspection.text import render_table
 from vanilla_transformer.scripts.support.console import run_script, say
 from vanilla_transformer.scripts.support.lines import read_aligned
 from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of, positive
+from vanilla_transformer.tables import text_table
 
 if TYPE_CHECKING:
     from vanilla_transformer.training.recipe import TrainRecipe
@@ -149,7 +149,7 @@ def compare(
         settings={"seed": recipe.seed, "sentences": len(texts[0])},
         models=models,
     )
-    print(render_table(titles, rows))
+    print(text_table(titles, rows))
 
 
 def measure(

@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Draw what the options name."""
+    from vanilla_transformer.drawing import check_format, save_figure
     from vanilla_transformer.inspection import explain
-    from vanilla_transformer.inspection.drawing import check_format, save_figure
     from vanilla_transformer.inspection.figures import plot_alignment, plot_attention, plot_heads
 
     check_format(args.output)

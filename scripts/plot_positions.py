@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     """Draw what the options name."""
     import torch
 
-    from vanilla_transformer.inspection.drawing import check_format, save_figure
+    from vanilla_transformer.drawing import check_format, save_figure
     from vanilla_transformer.inspection.figures import plot_positions
 
     check_format(args.output)

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vanilla_transformer.inspection.text import render_table
 from vanilla_transformer.scripts import open_demo
 from vanilla_transformer.scripts.support.console import fail, run_script, say
 from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of
+from vanilla_transformer.tables import text_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -80,7 +80,7 @@ def run(overrides: Sequence[str]) -> int:
     for name, (bleu, chrf) in scores.items():
         print(f"{name:<32}BLEU {bleu:5.1f}   chrF {chrf:5.1f}")
     say("Some of them")
-    print(render_table(("source", "reference", "translation"), examples(corpus, translations)))
+    print(text_table(("source", "reference", "translation"), examples(corpus, translations)))
     say("The model in Python")
     print(python_lines(folder))
     return _status(scores, as_packaged=not overrides)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..inspection.drawing import fonts_for, new_figure, save_figure
+from ..drawing import fonts_for, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

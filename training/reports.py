@@ -16,6 +16,7 @@ import transformers
 
 from ..errors import InputError
 from ..files import changed_keys, read_json, write_text
+from ..tables import markdown_table
 
 
 def machine() -> dict[str, Any]:
@@ -101,9 +102,3 @@ def show_report(
     print(markdown_table(titles, rows))
     if path:
         write_report(path, titles=titles, rows=rows, **content)
-
-
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; a bar in a cell is escaped."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

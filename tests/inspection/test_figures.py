@@ -1,6 +1,5 @@
-"""Pictures: what they show, in which fonts, and that none is left half-written."""
+"""Pictures of what happens inside a model."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from helpers import parallel_sentences, word_tokenizer
 
 from vanilla_transformer import InputError
-from vanilla_transformer.inspection import Explanation, drawing, explain, figures
+from vanilla_transformer.inspection import Explanation, explain, figures
 from vanilla_transformer.inspection.figures import (
     plot_alignment,
     plot_attention,
@@ -134,44 +133,3 @@ def test_norms_are_drawn_where_they_are_computed(explanation: Explanation) -> No
         behind, before = ([one for one in found if one.startswith(name)] for found in titles.values())
         assert behind == [*before[1:], before[0]]
         assert before[0] == f"{name}: norm" and before[-1] == f"{name}: add"
-
-
-def test_characters_that_no_font_has_name_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib import font_manager
-
-    drawing.fonts_with.cache_clear()
-    monkeypatch.setattr(font_manager, "findSystemFonts", list)
-    with (
-        pytest.raises(InputError, match="characters '我有': .* packages `fonts-noto-cjk`"),
-        drawing.fonts_for(["有 我\n", "cat"]),
-    ):
-        pass
-    with drawing.fonts_for(["我"], required=False):
-        pass
-    drawing.fonts_with.cache_clear()
-
-
-def test_chinese_is_drawn_in_a_font_that_has_it() -> None:
-    families, missing = drawing.fonts_with(frozenset(map(ord, "我猫")))
-    if missing:
-        pytest.skip("no font with Chinese characters is installed, such as fonts-noto-cjk")
-    from matplotlib.font_manager import findfont, get_font
-
-    assert {ord("我"), ord("猫")} <= get_font(findfont(families[0])).get_charmap().keys()
-
-
-def test_the_weight_of_a_font_is_not_told_and_all_else_is(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("matplotlib.font_manager")
-    weight = "findfont: Failed to find font weight %s for %s, now using %s."
-    with drawing.fonts_for(["cat"]), drawing.fonts_for(["dog"]):
-        logger.warning(weight, "normal", "WenQuanYi Zen Hei", 500)
-        logger.warning("findfont: Font family %s not found.", "None")
-    assert caplog.messages == ["findfont: Font family None not found."]
-    logger.warning(weight, "normal", "WenQuanYi Zen Hei", 500)
-    assert len(caplog.messages) == 2
-
-
-def test_a_picture_of_another_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"must be a .png or .svg"):
-        drawing.save_figure(drawing.new_figure(1, 1), tmp_path / "x.pdf")
-    assert not list(tmp_path.iterdir())

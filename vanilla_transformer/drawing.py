@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from .errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
