@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+from helpers import load_benchmark
 
 from vanilla_transformer.configuration import PRESETS, VanillaTransformerConfig
 from vanilla_transformer.scripts import open_demo
@@ -83,6 +84,28 @@ def test_shown_commands_have_options_that_exist(words: list[str]) -> None:
         open_demo.parser().parse_args(rest)
     else:
         module.parser().parse_args(rest)
+
+
+def shown_benchmarks() -> list[list[str]]:
+    """The words behind `python` of every benchmark's command in the pages and the Makefile."""
+    found = []
+    for name in ("README.md", "docs/results.md", "docs/speed.md", "Makefile"):
+        text = (ROOT / name).read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(r"python (benchmarks/\w+\.py[^`\n]*)", text):
+            words = shlex.split(re.split("[|;>]", line)[0], comments=True)
+            found.append([word for word in words if not word.startswith("$")])
+    return found
+
+
+@pytest.mark.parametrize("words", shown_benchmarks(), ids=" ".join)
+def test_shown_benchmarks_have_options_that_exist(words: list[str]) -> None:
+    program = load_benchmark(Path(words[0]).stem)
+    if hasattr(program, "parse_arguments"):
+        program.parse_arguments(words[1:])
+        return
+    args, overrides = program.parser().parse_known_args(words[1:])
+    if overrides:
+        load_recipe(args.recipe, overrides)
 
 
 @pytest.mark.parametrize("block", code_blocks(README, "python"))

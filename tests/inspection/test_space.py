@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,8 @@ def serving(folder: Path, python: Path, environment: dict[str, str]) -> Iterator
         text=True,
     )
     assert process.stdout is not None
+    watchdog = threading.Timer(300, process.kill)
+    watchdog.start()
     try:
         told = []
         for line in process.stdout:
@@ -123,6 +126,7 @@ def serving(folder: Path, python: Path, environment: dict[str, str]) -> Iterator
             raise AssertionError("".join(told))
         yield f"http://127.0.0.1:{port}"
     finally:
+        watchdog.cancel()
         process.terminate()
         process.communicate()
 

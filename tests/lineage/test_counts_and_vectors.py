@@ -20,6 +20,8 @@ from vanilla_transformer.lineage.word_vectors import (
 
 END = 2
 
+NO_GENSIM = "gensim is not installed: pip install '.[vectors]'"
+
 
 def test_add_one_smoothing_by_hand() -> None:
     """Two sentences over five words: 3 4 end, 3 3 end."""
@@ -60,7 +62,7 @@ def test_sizes_are_positive(order: int, size: int) -> None:
 
 @pytest.mark.parametrize("skip_gram", [False, True])
 def test_words_that_stand_for_each_other_are_neighbours(skip_gram: bool) -> None:
-    pytest.importorskip("gensim")
+    pytest.importorskip("gensim", reason=NO_GENSIM)
     groups = (["cat", "dog"], ["red", "blue"])
     sentences = [
         [f"{group[0]}-verb", word, f"{group[0]}-place", f"{group[0]}-time"]
@@ -75,7 +77,7 @@ def test_words_that_stand_for_each_other_are_neighbours(skip_gram: bool) -> None
 
 
 def test_words_are_drawn_as_they_are_spelled(tmp_path: Path) -> None:
-    models = pytest.importorskip("gensim.models")
+    models = pytest.importorskip("gensim.models", reason=NO_GENSIM)
     vectors = models.KeyedVectors(3)
     words = ["a$\\foo$", "cat", "dog"]
     vectors.add_vectors(words, np.eye(3, dtype=np.float32))
@@ -83,13 +85,13 @@ def test_words_are_drawn_as_they_are_spelled(tmp_path: Path) -> None:
 
 
 def test_words_that_occur_but_once_are_refused() -> None:
-    pytest.importorskip("gensim.models")
+    pytest.importorskip("gensim.models", reason=NO_GENSIM)
     with pytest.raises(InputError, match="needs words that occur 2 times"):
         train_word_vectors([["a", "b"], ["c"]], skip_gram=False)
 
 
 def test_an_analogy_is_the_sum_of_differences() -> None:
-    models = pytest.importorskip("gensim.models")
+    models = pytest.importorskip("gensim.models", reason=NO_GENSIM)
     vectors = models.KeyedVectors(3)
     words = {"man": [1, 0, 0], "woman": [1, 1, 0], "king": [1, 0, 1], "queen": [1, 1, 1], "tree": [-1, 0, 0]}
     vectors.add_vectors(list(words), np.array(list(words.values()), dtype=np.float32))

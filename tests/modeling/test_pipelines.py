@@ -21,6 +21,7 @@ from vanilla_transformer import (
     VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
     VanillaTransformerTokenizer,
+    translate,
 )
 from vanilla_transformer.modeling.pipelines import check_vocabulary
 from vanilla_transformer.modeling.pipelines import pipeline as own_pipeline
@@ -161,7 +162,8 @@ def test_options_of_loading_reach_the_model(tokenizer: Any, tmp_path: Path) -> N
         found: Any = own_pipeline("translation", str(tmp_path), device="cpu", num_beams=1, **options)
         assert found.model.dtype == torch.bfloat16
         assert found.model.config._attn_implementation == "eager"
-        assert isinstance(found(TEXTS[0], max_length=4)[0]["translation_text"], str)
+        (expected,) = translate(found.model, tokenizer, TEXTS[:1], num_beams=1, max_length=4)
+        assert found(TEXTS[0], max_length=4)[0]["translation_text"] == expected
     assert kinds[1]["model_kwargs"] == {"attn_implementation": "eager"}  # the caller's, as it was
 
 

@@ -3,6 +3,8 @@
 import copy
 import gc
 import pickle
+import platform
+import sys
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 from vanilla_transformer.modeling import projections_vanilla_transformer as projections
+from vanilla_transformer.modeling.half_weights import half_weights_run_here
 from vanilla_transformer.modeling.projections_vanilla_transformer import (
     FEW_ROWS,
     MANY_ENTRIES,
@@ -27,9 +30,18 @@ from vanilla_transformer.modeling.projections_vanilla_transformer import (
 from .toy import SOURCES, assert_parity, pad, translating_model
 
 WIDTH = 300
+X86 = platform.machine() in ("x86_64", "AMD64") and sys.platform != "darwin"
 needs_copies = pytest.mark.skipif(
     not copies_run_here(torch.float32), reason="this processor or this PyTorch has no products with copies"
 )
+
+
+@pytest.mark.skipif(not X86, reason="the kernels are those of x86 processors")
+def test_the_kernels_are_found_where_pytorch_has_them() -> None:
+    """Elsewhere the tests of copies and of half weights are skipped, which a bug must not bring about."""
+    vectors = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    assert copies_run_here(torch.float32) == (vectors and torch.backends.mkldnn.is_available())
+    assert half_weights_run_here() == ("fbgemm" in torch.backends.quantized.supported_engines)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from vanilla_transformer import (
     FairseqTokenizer,
@@ -173,7 +174,7 @@ def test_a_sentence_beyond_the_models_positions_is_cut_and_told(
 ) -> None:
     model: Any = Echo(max_position_embeddings=8)
     long = " ".join(["w1"] * 30)
-    transformers_logger = pytest.importorskip("transformers").utils.logging.get_logger("vanilla_transformer")
+    transformers_logger = logging.get_logger("vanilla_transformer")
     transformers_logger.addHandler(caplog.handler)
     try:
         found = list(translate(model, tiny_tokenizer, ["w2", long], done=40))
@@ -260,11 +261,14 @@ def test_no_thread_encodes_while_another_cuts(
     tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tokenizer is told to cut, and would cut for everybody."""
-    cut, cutting, go_on = (
-        translation_vanilla_transformer._Translator._cut,
-        threading.Event(),
-        threading.Event(),
-    )
+    cut = translation_vanilla_transformer._Translator._cut
+    lock_of = translation_vanilla_transformer._lock_of
+    cutting, second, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def noted(tokenizer: Any) -> Any:
+        if cutting.is_set():
+            second.set()
+        return lock_of(tokenizer)
 
     def slowly(self: Any, text: str, limit: int) -> list[int]:
         cutting.set()
@@ -272,6 +276,7 @@ def test_no_thread_encodes_while_another_cuts(
         return cut(self, text, limit)
 
     monkeypatch.setattr(translation_vanilla_transformer._Translator, "_cut", slowly)
+    monkeypatch.setattr(translation_vanilla_transformer, "_lock_of", noted)
     found: dict[str, list[str]] = {}
 
     def run(name: str, **options: Any) -> None:
@@ -284,7 +289,8 @@ def test_no_thread_encodes_while_another_cuts(
     threads[0].start()
     assert cutting.wait(timeout=60)
     threads[1].start()
-    threads[1].join(timeout=0.5)
+    assert second.wait(timeout=60)
+    threads[1].join(timeout=0.1)
     assert not found
     go_on.set()
     for thread in threads:

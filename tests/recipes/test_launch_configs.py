@@ -55,7 +55,7 @@ def start(name: str, options: list[str], child: Path, recipe: Path) -> subproces
 
 def wait_for(*launchers: subprocess.Popen[str]) -> None:
     for launcher in launchers:
-        _, errors = launcher.communicate()
+        _, errors = launcher.communicate(timeout=300)
         assert launcher.returncode == 0, errors
 
 

@@ -10,6 +10,8 @@ from vanilla_transformer.lineage import road
 from vanilla_transformer.scripts import compare_lineage
 from vanilla_transformer.scripts.support.corpora import CORPUS_FILES
 
+NO_GENSIM = "gensim is not installed: pip install '.[vectors]'"
+
 
 def test_the_options_name_every_milestone() -> None:
     assert sorted(compare_lineage.MODELS) == sorted(road.milestones())
@@ -17,7 +19,7 @@ def test_the_options_name_every_milestone() -> None:
 
 @pytest.mark.slow
 def test_all_models_to_a_table_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("gensim")
+    pytest.importorskip("gensim", reason=NO_GENSIM)
     paths = (*write_parallel_files(tmp_path, 60), *write_parallel_files(tmp_path, 3, seed=1))
     words = [
         word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))

@@ -78,6 +78,22 @@ def test_from_a_teacher_to_a_table_and_nothing_is_done_twice(
     assert "finished after 2 steps" in again
 
 
+def test_the_teacher_searches_as_it_is_told(
+    taught: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def spy(*args: Any, **options: Any) -> int:
+        asked.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distillation, "translate_corpus", spy)
+    command = [*taught["command"], "--output_dir", str(tmp_path)]
+    assert distill_model.main(command) == distill_model.main([*command, "--teacher_beams", "3"]) == 130
+    own, told = asked
+    assert "num_beams" not in own and told["num_beams"] == 3
+
+
 def test_a_model_teaches_itself_beside_the_references(
     taught: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

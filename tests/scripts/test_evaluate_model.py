@@ -251,3 +251,16 @@ def test_an_unknown_word_splitter(files: list[str], capsys: pytest.CaptureFixtur
     words = ["--hypotheses", files[0], "--references", files[1], "--tokenize", "words"]
     assert evaluate_model.main(words) == 2
     assert "error: `tokenize` must be one of" in capsys.readouterr().err
+
+
+def test_other_spellings_of_the_options(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--hypotheses", files[0], "--reference", files[1], "--target_lang", "de", "--json"]
+    shown = []
+    for paper, lowercased in (
+        ("--as-paper", "--lowercased_tokenized"),
+        ("--as_paper", "--lowercase_tokenized"),
+    ):
+        assert evaluate_model.main([*words, paper, lowercased, "de"]) == 0
+        shown.append(json.loads(capsys.readouterr().out))
+    assert shown[0] == shown[1]
+    assert {"paper_bleu", "lowercased_tokenized_bleu"} <= shown[0].keys()

@@ -37,6 +37,14 @@ def test_explain_prints_and_draws(
     refused(["explain", "x", "--model", str(figures)], "is not a folder with a model", capsys)
 
 
+def test_explain_draws_in_the_format_asked_for(model_folder: str, tmp_path: Path) -> None:
+    words = ["explain", SOURCE, "--target", TARGET, "--model", model_folder, "--format", "svg"]
+    assert main([*words, "--figures", str(tmp_path / "figures")]) == 0
+    pictures = list((tmp_path / "figures").iterdir())
+    assert len(pictures) == 8
+    assert all(picture.suffix == ".svg" and b"<svg" in picture.read_bytes() for picture in pictures)
+
+
 @pytest.mark.parametrize("kind", ["encoder", "cross", "alignment"])
 def test_plot_attention(
     kind: str, model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -244,7 +244,7 @@ def test_a_stream_that_nobody_reads_is_no_error(
     unread_stream.flush()  # as Python does at exit
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 def test_a_full_standard_output_is_one_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

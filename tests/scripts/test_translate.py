@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -556,11 +557,13 @@ def test_a_damaged_note_of_a_partial_file_is_one_line(
 
 
 def test_a_reader_that_goes_away_is_no_error(model_folder: str, tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("\n".join(SENTENCES * 40))
+    (tmp_path / "a").write_text("w1 w2\n" * (WINDOW + 10))
     script = Path(__file__).resolve().parents[2] / "scripts" / "translate.py"
-    command = [sys.executable, str(script), "--model", model_folder, "--device", "cpu", *OPTIONS]
+    command = [sys.executable, str(script), "--model", model_folder, "--device", "cpu"]
+    # The JSON of a window is more than a pipe holds.
+    command += ["--num_beams", "1", "--max_length", "3", "--json", "--input", str(tmp_path / "a")]
     process = subprocess.Popen(
-        [*command, "--input", str(tmp_path / "a"), "--tokens_per_batch", "64"],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -571,7 +574,26 @@ def test_a_reader_that_goes_away_is_no_error(model_folder: str, tmp_path: Path) 
     process.stdout.close()
     shown = process.stderr.read().decode()
     process.stderr.close()
-    assert process.wait() in (0, 141), shown
+    assert process.wait(timeout=120) == 141, shown
     assert "Traceback" not in shown
     assert "BrokenPipe" not in shown
     assert "error" not in shown
+
+
+@pytest.mark.parametrize(("words", "window"), [([], "2,048"), (["--alignment"], "128")])
+def test_a_block_has_as_many_lines_as_the_readme_says(
+    words: list[str], window: str, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def spy(*args: Any, window: int, **options: Any) -> Iterator[list[Any]]:
+        asked.append(window)
+        return iter(())
+
+    monkeypatch.setattr(translation_vanilla_transformer, "translations", spy)
+    (tmp_path / "in").write_text("w1 w2\n")
+    files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert translate.main(["--model", model_folder, *files, *words]) == 0
+    assert asked == [int(window.replace(",", ""))]
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    assert re.search(rf"\b{window} (lines|with `--alignment`)", readme)

@@ -91,7 +91,9 @@ def test_launchers_with_two_processes_give_the_losses_of_one(
 ) -> None:
     run(without_dropout(tmp_path, "one"))
     command = [sys.executable, "-m", *launcher, str(CHILD), str(without_dropout(tmp_path, "two"))]
-    done = subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=quiet_environment(), capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert processes_of(tmp_path / "two") == 2
     assert_same_training(tmp_path / "two", tmp_path / "one")

@@ -87,8 +87,9 @@ def test_the_final_model_loads_and_translates(finished: TrainResult) -> None:
     assert (generation.length_penalty_type, generation.max_length_beyond_source) == ("power", 7)
     assert generation.max_length is None
     assert model.config.use_cache is True
-    output = model.generate(**tokenizer(["w1 w2"], return_tensors="pt"))
-    assert isinstance(tokenizer.decode(output[0]), str)
+    source = tokenizer(["w1 w2"], return_tensors="pt")
+    output = model.generate(**source)
+    assert 1 < output.shape[1] <= 1 + source.input_ids.shape[1] + 7
 
 
 def test_the_final_model_is_the_average_of_the_best(finished: TrainResult) -> None:
@@ -920,3 +921,32 @@ def test_text_of_blank_lines_is_no_text(tmp_path: Path) -> None:
         Path(str(name)).write_text("\n" * 40)
     with pytest.raises(InputError, match="no tokenizer can be trained: there is no text"):
         train(recipe)
+
+
+def test_a_data_set_beside_training_files_is_for_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = {
+        name: datasets.Dataset.from_dict({"source": [f"{name} w1"], "target": [f"{name} w2"]})
+        for name in ("train", "dev")
+    }
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "set")
+    changes: dict[str, Any] = {"dataset": str(tmp_path / "set"), "valid_split": "dev"}
+    changes |= {"max_steps": 1, "save_steps": 1}
+    changes |= {"valid_source": None, "valid_target": None, "eval_steps": 1}
+    result = train(load_recipe(write_recipe(tmp_path, **changes)))
+    shown = capsys.readouterr().out
+    assert "kept 40 of 40 sentence pairs" in shown
+    assert "dev w1 →" in shown and "train w1" not in shown
+    assert result.steps == 1
+
+
+def test_a_stream_goes_on_whatever_became_of_its_text(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"streaming": True, "streaming_window": 20, "max_steps": 3}
+    changes |= {"max_source_length": 130, "max_target_length": 130}
+    recipe = load_recipe(write_recipe(tmp_path, **changes))
+    assert train(recipe).steps == 3
+    for path in (str(recipe.train_source), str(recipe.train_target)):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("w1 w2\n")
+    assert train(dataclasses.replace(recipe, max_steps=6)).steps == 6
