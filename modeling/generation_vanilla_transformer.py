@@ -93,6 +93,7 @@ FAST_KEYWORDS = {
     *("past_key_values", "use_cache", "logits_to_keep", "synced_gpus"),
     "labels",  # which the Trainer gives along, and `prepare_inputs_for_generation` drops
 }
+MASKS = ("attention_mask", "decoder_attention_mask")
 # What transformers takes for `max_length` where nothing is said.
 LIBRARY_MAX_LENGTH = 20
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
@@ -680,6 +681,11 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             inputs_tensor,
         )
 
+    def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
+        """The library's, without a warning of `max_position_embeddings` where positions have no limit."""
+        whole: Any = super()
+        return without_limit_of_positions(whole._get_stopping_criteria(*args, **kwargs), self.config)
+
     def _sample(
         self,
         input_ids: torch.Tensor,
@@ -760,6 +766,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             and self.config._attn_implementation in FAST_ATTENTION
             and not self.training
             and self._steps_are_its_own()
+            and not any(one.training for one in (self.model.decoder, *self.model.decoder.layers))
         )
 
     def _steps_are_its_own(self) -> bool:
@@ -1021,8 +1028,17 @@ def _has_plain_inputs(model_kwargs: Mapping[str, Any]) -> bool:
         _present(model_kwargs).keys() <= FAST_KEYWORDS
         and not getattr(cache, "_is_user_defined", False)
         and not model_kwargs.get("synced_gpus")
+        and all(mask is None or mask.ndim == 2 for mask in map(model_kwargs.get, MASKS))
         and not _hides_a_source(model_kwargs.get("attention_mask"))
     )
+
+
+def without_limit_of_positions(criteria: StoppingCriteriaList, config: Any) -> StoppingCriteriaList:
+    """Criteria that warn of text longer than `max_position_embeddings` only where positions are learned."""
+    library = criteria[0] if criteria else None  # the caller's stand behind it
+    if isinstance(library, MaxLengthCriteria) and config.position_embedding != "learned":
+        library.max_position_embeddings = None
+    return criteria
 
 
 def _home_of_steps(model: Any) -> str | None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
-from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteriaList
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
@@ -37,7 +37,13 @@ from transformers.modeling_outputs import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple, is_torchdynamo_compiling, logging
+from transformers.utils import (
+    ModelOutput,
+    TransformersKwargs,
+    can_return_tuple,
+    is_torchdynamo_compiling,
+    logging,
+)
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.import_utils import is_tracing
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -48,6 +54,7 @@ from .generation_vanilla_transformer import (
     MAX_LENGTH_BEYOND_SOURCE,
     VanillaTransformerGenerationMixin,
     set_decoding,
+    without_limit_of_positions,
 )
 from .hub_vanilla_transformer import SharedOnHub, short_card
 from .loss_vanilla_transformer import (
@@ -711,7 +718,9 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
 
     _no_split_modules = ["VanillaTransformerDecoderLayer"]
     _can_record_outputs = {
-        "hidden_states": VanillaTransformerDecoderLayer,
+        "hidden_states": OutputRecorder(
+            VanillaTransformerDecoderLayer, num_hidden_layers_key="decoder_layers"
+        ),
         "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
         "cross_attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="encoder_attn"),
     }
@@ -902,10 +911,11 @@ class VanillaTransformerModel(VanillaTransformerBaseModel):
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
                 position_ids=position_ids,
+                return_dict=True,
                 **kwargs,
             )
         elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoded = BaseModelOutput(*encoded)
+            encoded = _encoder_output(encoder_outputs)
         decoder_outputs = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -915,6 +925,7 @@ class VanillaTransformerModel(VanillaTransformerBaseModel):
             inputs_embeds=decoder_inputs_embeds,
             position_ids=decoder_position_ids,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         return Seq2SeqModelOutput(
@@ -934,6 +945,14 @@ class VanillaTransformerModel(VanillaTransformerBaseModel):
         if config.decoder_start_token_id is None:
             raise ValueError("`decoder_start_token_id` must be set to shift labels, but is None instead.")
         return shift_tokens_right(labels, config.pad_token_id or 0, config.decoder_start_token_id)
+
+
+def _encoder_output(given: Any) -> BaseModelOutput:
+    """What a caller has of an encoder, a tuple or an output of another kind, with its three parts by name."""
+    if isinstance(given, ModelOutput):
+        states, attentions = (getattr(given, name, None) for name in ("hidden_states", "attentions"))
+        return BaseModelOutput(given[0], hidden_states=states, attentions=attentions)
+    return BaseModelOutput(*given[:3])
 
 
 class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
@@ -964,6 +983,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
+            return_dict=True,
             **kwargs,
         )
         return outputs
@@ -1009,6 +1029,7 @@ class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         return BaseModelOutputWithPast(
@@ -1203,6 +1224,7 @@ class VanillaTransformerForConditionalGeneration(  # type: ignore[misc]
             position_ids=position_ids,
             decoder_position_ids=decoder_position_ids,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         loss, logits = self.predict(
@@ -1290,6 +1312,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationM
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
             use_cache=use_cache if targets is None else False,
+            return_dict=True,
             **kwargs,
         )
         loss, logits = self.predict(
@@ -1318,6 +1341,10 @@ class VanillaTransformerForCausalLM(VanillaTransformerLanguageModel, GenerationM
         return super()._prepare_generated_length(
             generation_config=generation_config, has_default_max_length=has_default_max_length, **kwargs
         )
+
+    def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
+        """The library's, without a warning of `max_position_embeddings` where positions have no limit."""
+        return without_limit_of_positions(super()._get_stopping_criteria(*args, **kwargs), self.config)
 
 
 # transformers' Trainer, smoothing labels by itself, shifts them for the classes in this table alone.
@@ -1371,6 +1398,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerLanguageModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
+            return_dict=True,
             **kwargs,
         )
         loss, logits = self.predict(
@@ -1461,6 +1489,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerClassifier):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
+            return_dict=True,
             **kwargs,
         )
         hidden_states = cast(torch.Tensor, outputs.last_hidden_state)
@@ -1512,6 +1541,7 @@ class VanillaTransformerForTokenClassification(VanillaTransformerClassifier):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
+            return_dict=True,
             **kwargs,
         )
         logits = self.classify(cast(torch.Tensor, outputs.last_hidden_state))

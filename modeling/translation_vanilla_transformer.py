@@ -134,8 +134,8 @@ def translations(
             and joins their translations. By default it is translated as it is, unless the model cannot: what
             is beyond the model's positions is cut off with a warning.
         max_source_length: most tokens of a source, the end token counted, for `long_sentences`, without which
-            it does nothing; by default what the model can take, which has no limit where positions are
-            computed.
+            it does nothing; by default what the model can take. Where positions are computed it takes sources
+            of any length, and `long_sentences` needs this.
         scores: give the score of each translation.
         attention: give the tokens, and the attention between them.
         prefix: stands before each sentence, and each part of one that is split, as T5 is told what to do.
@@ -144,7 +144,7 @@ def translations(
 
     Raises:
         ValueError: a size that is not positive, one string instead of several, something that is no string,
-            an unknown choice, or (while translating) a sentence that is refused.
+            an unknown choice, one without its length, or (while translating) a sentence that is refused.
     """
     sizes = {"tokens_per_batch": tokens_per_batch, "window": window}
     optional = {"batch_size": batch_size, "max_source_length": max_source_length}
@@ -157,6 +157,10 @@ def translations(
     if long_sentences not in (None, *LONG_SENTENCES):
         raise ValueError(
             f"`long_sentences` must be one of {', '.join(LONG_SENTENCES)}, but is {long_sentences!r} instead."
+        )
+    if long_sentences and max_source_length is None and longest_source(model, tokenizer) is None:
+        raise ValueError(
+            "`long_sentences` needs `max_source_length`: this model takes sources of any length."
         )
     if attention and long_sentences == "split":
         raise ValueError("`attention` cannot be given for sentences that are split.")

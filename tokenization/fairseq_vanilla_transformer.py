@@ -5,6 +5,7 @@ et al., 2016) or fastBPE, each but a word's last with a separator behind it; pie
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib import import_module
@@ -24,7 +25,7 @@ _VERSION = "#version:"
 FILES = {"vocab_file": "vocab.json", "target_vocab_file": "target_vocab.json", "merges_file": "merges.txt"}
 
 
-class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
+class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
     """Words, byte-pair encoding of words, and a vocabulary for each side, as fairseq translates with them.
 
     Texts are encoded as sources, and with `text_target=` as targets; token ids are decoded as targets. Both
@@ -143,6 +144,20 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
         self._is_target = True
 
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
+        # transformers looks for none of its added tokens where special ones are text.
+        added = [
+            re.escape(token.content) for token in self._added_tokens_decoder.values() if not token.special
+        ]
+        if not added:
+            return self._pieces_of(text)
+        parts = re.split(f"({'|'.join(sorted(added, key=len, reverse=True))})", text)
+        return [
+            piece
+            for number, part in enumerate(parts)
+            for piece in ([part] if number % 2 else self._pieces_of(part))
+        ]
+
+    def _pieces_of(self, text: str) -> list[str]:
         words = (self._moses_words(text) if self.moses else text).split(" ")
         pieces = [piece for word in words if word for piece in self._split(word)]
         # What other white space there is parts pieces as it parts words.
@@ -225,21 +240,34 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):  # type: ignore[misc]
         special = {self.pad_token_id, self.bos_token_id, self.eos_token_id}
         return [int(token in special) for token in token_ids_0]
 
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See transformers; what the folder holds of another vocabulary goes."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        prefix = f"{kwargs['filename_prefix']}-" if kwargs.get("filename_prefix") else ""
+        for name in FILES.keys() - self._contents().keys():
+            Path(save_directory, prefix + FILES[name]).unlink(missing_ok=True)
+        return saved
+
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Writes the vocabularies and merges that there are; returns the names of the files."""
-        contents = {
-            "vocab_file": json.dumps(self.vocab, ensure_ascii=False),
-            "target_vocab_file": json.dumps(self.target_vocab, ensure_ascii=False),
-            "merges_file": "\n".join(self.merges or []),
-        }
-        there = {"vocab_file": True, "target_vocab_file": self.target_vocab, "merges_file": self.merges}
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         written = []
-        for name in (name for name, value in there.items() if value):
+        for name, content in self._contents().items():
             path = Path(save_directory, prefix + FILES[name])
-            path.write_text(contents[name] + "\n", "utf-8")
+            path.write_text(content + "\n", "utf-8")
             written.append(str(path))
         return tuple(written)
+
+    def _contents(self) -> dict[str, str]:
+        """What is to be saved of the vocabularies and merges, by the keys of `FILES`."""
+        contents = {"vocab_file": json.dumps(self.vocab, ensure_ascii=False)}
+        if self.target_vocab:
+            contents["target_vocab_file"] = json.dumps(self.target_vocab, ensure_ascii=False)
+        if self.merges:
+            contents["merges_file"] = "\n".join(self.merges)
+        return contents
 
 
 class FsmtTokenizer(SharedOnHub, FSMTTokenizer):  # type: ignore[misc]

@@ -104,9 +104,8 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             kwargs["tokenizer_object"] = _backend(special, vocab, merges or [])
         # Saved, so that a plain PreTrainedTokenizerFast returns no `token_type_ids` either.
         kwargs.setdefault("model_input_names", self.model_input_names)
-        asked = {"add_bos_token", "add_eos_token"} & kwargs.keys()
-        if asked:  # transformers would take the other one for switched off
-            kwargs = {"add_bos_token": False, "add_eos_token": True} | kwargs
+        # Given to transformers, one of them would have the other forget what was saved.
+        asked = {name: kwargs.pop(name) for name in ("add_bos_token", "add_eos_token") if name in kwargs}
         super().__init__(
             pad_token=pad_token,
             bos_token=bos_token,
@@ -115,10 +114,13 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             mask_token=mask_token,
             **kwargs,
         )
-        if not asked:  # what stands around a text is known to the backend alone
-            around = self.backend_tokenizer.encode("").ids
-            self._add_bos_token = self.bos_token_id in around
-            self._add_eos_token = self.eos_token_id in around
+        # What stands around a text is known to the backend alone.
+        around = self.backend_tokenizer.encode("").ids
+        self._add_bos_token = self.bos_token_id in around
+        self._add_eos_token = self.eos_token_id in around
+        for switch, value in asked.items():
+            if getattr(self, switch) != value:
+                setattr(self, switch, value)
         # transformers would save with the tokenizer how this instance was loaded.
         for name in ("is_local", "local_files_only"):
             self.init_kwargs.pop(name, None)
@@ -127,7 +129,7 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
     def _from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Refuse a folder without a tokenizer, of which one would be made that knows bytes only."""
         files, name, *_ = args
-        if not any(files.values()):
+        if not any(files.get(kind) for kind in ("tokenizer_file", "vocab_file")):
             raise OSError(f"`{name}` holds no tokenizer: there is no `tokenizer.json`.")
         return super()._from_pretrained(*args, **kwargs)
 

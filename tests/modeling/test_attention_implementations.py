@@ -391,3 +391,12 @@ def test_outputs_as_a_tuple() -> None:
     model, batch = toy_model(), padded_batch()
     outputs = model(**batch)
     assert torch.equal(model(**batch, return_dict=False)[0], outputs.logits)
+
+
+def test_a_config_that_asks_for_tuples() -> None:
+    outputs = toy_model()(**padded_batch(), output_hidden_states=True)
+    model = toy_model(return_dict=False)
+    found = model(**padded_batch(), output_hidden_states=True)
+    assert isinstance(found, tuple) and len(found) == len(outputs.to_tuple())
+    assert torch.equal(found[0], outputs.logits)
+    assert torch.equal(model(**padded_batch(), return_dict=True).logits, outputs.logits)

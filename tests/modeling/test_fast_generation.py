@@ -159,6 +159,27 @@ def test_encoder_outputs_and_embeddings(steps: list[int]) -> None:
     assert steps
 
 
+def test_a_mask_of_four_dimensions_takes_the_plain_loop(steps: list[int]) -> None:
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    expected = model.generate(ids, attention_mask=mask, max_new_tokens=6, fast=False)
+    embeddings = model.get_input_embeddings()(ids)
+    whole = mask.bool()[:, None, None]
+    assert torch.equal(
+        model.generate(inputs_embeds=embeddings, attention_mask=whole, max_new_tokens=6), expected
+    )
+    assert not steps
+
+
+def test_a_decoder_that_drops_takes_the_plain_loop(steps: list[int]) -> None:
+    """As for uncertainties by dropout: the fast loop has none."""
+    model = translating_model(dropout=0.0, attention_dropout=0.5)
+    model.model.decoder.train()
+    ids, mask = pad(SOURCES)
+    model.generate(ids, attention_mask=mask, max_new_tokens=3)
+    assert not steps
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_sentences_that_end_at_lengths_of_their_own(beams: int, steps: list[int]) -> None:
     model = translating_model()

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import GenerationConfig, StoppingCriteriaList
 from transformers.cache_utils import Cache, DynamicCache, StaticCache
+from transformers.utils import logging
 
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerDecoderModel,
     VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
     VanillaTransformerForTokenClassification,
@@ -461,3 +464,19 @@ def test_greedy_continuation_is_the_argmax_of_the_full_forward() -> None:
 def test_a_prompt_longer_than_the_field_of_positions_continues() -> None:
     model = toy_head(VanillaTransformerForCausalLM, max_position_embeddings=8)
     assert model.generate(torch.tensor([SOURCES[0] * 3]), eos_token_id=99).shape[1] == 21 + 20
+
+
+@pytest.mark.parametrize("kind", [VanillaTransformerForCausalLM, VanillaTransformerForConditionalGeneration])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_only_learned_positions_have_a_longest_text(
+    kind: Any, positions: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)
+    warn_once: Any = logging.warning_once
+    warn_once.cache_clear()
+    model = toy_head(kind, position_embedding=positions, max_position_embeddings=4)
+    config, _ = model._prepare_generation_config(GenerationConfig(max_length=9))
+    model._prepare_special_tokens(config)
+    criteria = model._get_stopping_criteria(config, StoppingCriteriaList())
+    criteria(torch.ones(1, 6, dtype=torch.long), None)
+    assert ("friendly reminder" in caplog.text) == (positions == "learned")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import GenerationConfig
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -495,9 +496,21 @@ def test_encoder_outputs_stand_in_for_the_source() -> None:
     expected = model(**batch).logits
     source = {name: batch.pop(name) for name in ("input_ids", "attention_mask")}
     encoder_outputs = model.get_encoder()(**source)
-    for given in (encoder_outputs, tuple(encoder_outputs.values())):
+    states = encoder_outputs.last_hidden_state
+    others = (BaseModelOutputWithPooling(states), (states, None, None, "of no use"))
+    for given in (encoder_outputs, tuple(encoder_outputs.values()), *others):
         found = model(encoder_outputs=given, attention_mask=source["attention_mask"], **batch)
         assert_parity(found.logits, expected)
+
+
+@pytest.mark.parametrize(("encoder_layers", "decoder_layers"), [(3, 2), (2, 3)])
+def test_the_last_hidden_state_of_stacks_of_different_depth(encoder_layers: int, decoder_layers: int) -> None:
+    model = toy_model(encoder_layers=encoder_layers, decoder_layers=decoder_layers)
+    every = model(**padded_batch(), output_hidden_states=True)
+    last = model(**padded_batch(), output_hidden_states=-1)
+    for name in ("encoder_hidden_states", "decoder_hidden_states"):
+        assert all(state is None for state in last[name][:-1])
+        assert torch.equal(last[name][-1], every[name][-1])
 
 
 def test_interface_of_a_sequence_to_sequence_model() -> None:

@@ -496,3 +496,12 @@ def test_other_models_of_transformers_translate_too(tiny_tokenizer: PreTrainedTo
     assert len(found) == 4
     # Not the 3 tokens that the model's folder says: a translation follows the length of its source.
     assert max(len(text.split()) for text in found) > 20
+
+
+def test_a_choice_for_long_sentences_needs_their_length(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    model: Any = Echo()
+    with pytest.raises(ValueError, match="`long_sentences` needs `max_source_length`: this model takes"):
+        translations(model, tiny_tokenizer, SENTENCES, long_sentences="split")
+    model = Echo(max_position_embeddings=8)
+    ((found,),) = translations(model, tiny_tokenizer, ["w1"], long_sentences="error")
+    assert found.text == "w1"

@@ -123,6 +123,18 @@ def test_an_added_token_counts() -> None:
     words = tokenizer()
     words.add_tokens(["<new>"])
     assert len(words) == len(SOURCE) + 1 and words.get_vocab()["<new>"] == len(SOURCE)
+    words.add_tokens(["<new>er"])
+    assert words("bado <new> ke<new>er")["input_ids"] == [4, 5, 9, 6, 10, 2]
+    assert words.decode([9, 2], skip_special_tokens=True) == "<new>"
+
+
+def test_what_a_folder_holds_of_another_vocabulary_goes(tmp_path: Path) -> None:
+    tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "notes.txt").write_text("kept")
+    FairseqTokenizer(vocab=SOURCE).save_pretrained(tmp_path)
+    again: Any = AutoTokenizer.from_pretrained(tmp_path)
+    assert (again.merges, again.target_vocab) == (None, {})
+    assert (tmp_path / "notes.txt").read_text() == "kept"
 
 
 def test_no_token_is_added_in_the_place_of_one_of_the_target() -> None:

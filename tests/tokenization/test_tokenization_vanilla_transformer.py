@@ -5,6 +5,7 @@ import copy
 import json
 import pickle
 import random
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -417,8 +418,28 @@ def test_what_stands_around_a_text_is_what_was_asked_for(
         assert (tokenizer.add_bos_token, tokenizer.add_eos_token) == ("<s>" in tokens, "</s>" in tokens)
 
 
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+def test_what_was_saved_stands_unless_it_is_asked_for_otherwise(
+    mixed: VanillaTransformerTokenizer, tmp_path: Path
+) -> None:
+    own: Any = copy.deepcopy(mixed)
+    own.add_bos_token, own.add_eos_token = True, False
+    own.save_pretrained(tmp_path)
+    cases: tuple[tuple[dict[str, Any], list[str]], ...] = (
+        ({"add_eos_token": True}, ["<s>", "</s>"]),
+        ({"add_bos_token": False}, []),
+    )
+    for asked, tokens in cases:
+        found = AutoTokenizer.from_pretrained(tmp_path, **asked)
+        assert found.convert_ids_to_tokens(found("")["input_ids"]) == tokens
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_folder_without_a_tokenizer_is_refused(
+    partial: bool, saved: dict[str, Path], tmp_path: Path
+) -> None:
     VanillaTransformerConfig().save_pretrained(tmp_path)
+    if partial:  # as after an interrupted download
+        shutil.copy(saved["mixed"] / "tokenizer_config.json", tmp_path)
     for loader in (VanillaTransformerTokenizer, AutoTokenizer):
         with pytest.raises(OSError, match=f"`{tmp_path}` holds no tokenizer: there is no `tokenizer.json`"):
             loader.from_pretrained(tmp_path)
