@@ -87,6 +87,8 @@ class TrainingHooks(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        # A resumed run goes on at the intervals that are asked for now, not at those of before.
+        state.compute_steps(args, state.max_steps)
         self._begin_training()
 
     def on_epoch_begin(

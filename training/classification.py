@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
+import torch
 from transformers import EvalPrediction
 
 from ..errors import InputError
@@ -68,8 +69,19 @@ class ClassificationScores:
     def __init__(self) -> None:
         self.metric = ClassificationMetric(keep_in_memory=True)
 
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+    def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        """The scores of all texts since the last ones; none yet where `compute_result` is false.
+
+        Args:
+            prediction: logits (N, C) and labels (N,).
+            compute_result: false for a batch that others follow (`batch_eval_metrics` of the Trainer).
+        """
         logits: Any = prediction.predictions
         logits = logits[0] if isinstance(logits, tuple) else logits
-        scores = self.metric.compute(predictions=np.argmax(logits, axis=-1), references=prediction.label_ids)
+        predicted = torch.as_tensor(logits).argmax(-1).numpy(force=True)
+        labels = torch.as_tensor(prediction.label_ids).numpy(force=True)
+        self.metric.add_batch(predictions=predicted, references=labels)
+        if not compute_result:
+            return {}
+        scores = self.metric.compute()
         return {name: float(value) for name, value in scores.items()}

@@ -398,7 +398,7 @@ def _callbacks(recipe: RunRecipe, *, main: bool) -> list[TrainerCallback]:
         output_dir = Path(recipe.output_dir)
         last = checkpoints.last_checkpoint(output_dir)
         # Steps that an interrupted run logged after its last checkpoint are logged again.
-        purge = None if last is None else checkpoints.checkpoint_step(last) + 1
+        purge = 0 if last is None else checkpoints.checkpoint_step(last) + 1
         callbacks.append(TensorBoardCallback(SummaryWriter(str(output_dir / LOG_FOLDER), purge_step=purge)))
     return callbacks
 

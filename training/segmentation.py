@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +14,13 @@ import pyarrow as pa
 from datasets import Dataset, Features, load_from_disk
 
 from ..errors import InputError
+from ..files import read_json, write_text
 from .batching import pair_lengths
 from .checkpoints import discard, written_whole
 from .filtering import FEATURES, Rows, encode, encode_target, list_array, row_lengths
 
 FOLDER = "segmentation"
+ORIGIN_FILE = "origin.json"
 # Dropout is random, so that a later epoch may need slightly more batches than the first one.
 SPARE_BATCHES = 0.03
 _LENGTHS = ("source_length", "target_length")
@@ -67,10 +71,19 @@ class EpochSegmentation:
         self._main, self._wait = main, wait
 
     def start(self, *, anew: bool) -> None:
-        """Forget an earlier run's segmentations, or keep them to continue it."""
-        if anew and self._main:
-            discard(self._folder)
+        """Forget an earlier run's segmentations, or keep them to continue it if they are of these pairs."""
+        if self._main:
+            path, origin = self._folder / ORIGIN_FILE, self._origin()
+            if anew or (path.is_file() and read_json(path) != origin):
+                discard(self._folder)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(origin))
         self._wait()
+
+    def _origin(self) -> dict[str, Any]:
+        """By what other pairs, another tokenizer or another dropout is noticed."""
+        lengths = np.stack(pair_lengths(self._pairs)).astype("<i8")
+        return {"lengths": hashlib.sha256(lengths.tobytes()).hexdigest(), "dropout": self._dropout}
 
     def epoch(self, number: int) -> Dataset:
         """The pairs as segmented for epoch `number`: drawn once, read from disk by all processes."""

@@ -36,7 +36,7 @@ class TextCollator:
     masking: Masking | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Hide other tokens in each epoch."""
+        """Hide other tokens in each epoch. `VanillaTransformerTrainer` calls this, but not for a stream."""
         if self.masking is not None:
             self.masking.epoch = epoch
 

@@ -116,8 +116,8 @@ def _pieces(
     room = max_length - len(start)
     streams = [list(itertools.chain.from_iterable(encoded))] if join_lines and encoded else encoded
     bodies = [stream[at : at + room] for stream in streams for at in range(0, len(stream), room)]
-    # A single token at the end of a joined stream has nothing to be predicted from or to predict.
-    inputs = [start + body for body in bodies if len(start) + len(body) > 1]
+    # A single token has nothing to be predicted from or to predict, an end by itself teaches an empty text.
+    inputs = [start + body for body in bodies if body != end and len(start) + len(body) > 1]
     labels = [[IGNORED] * len(start) + row[len(start) :] for row in inputs]
     return inputs, labels, [len(texts) - len(real), sum(len(row) > room for row in encoded)]
 

@@ -257,13 +257,18 @@ class VanillaTransformerTrainer(HubTrainer):
         return [_to_device(batch, device) for batch in batches], items
 
     def _begin_epoch(self, global_step: int) -> None:
-        """Put the batches in the order of this epoch, also when it is resumed in its middle."""
-        if self._sampler is None or self.updates_per_epoch is None or self._pairs is None:
-            return
-        epoch = global_step // self.updates_per_epoch
-        self._sampler.set_epoch(epoch)
+        """Put the batches in the order of this epoch, also when it is resumed in its middle.
+
+        Args:
+            global_step: updates done so far.
+        """
+        length = self.updates_per_epoch
+        epoch = int(self.state.epoch or 0) if length is None else global_step // length
         if hasattr(self.data_collator, "set_epoch"):
             self.data_collator.set_epoch(epoch)
+        if self._sampler is None or self._pairs is None:
+            return
+        self._sampler.set_epoch(epoch)
         if self._segmentation is not None:
             pairs = TokenizedPairs(self._segmentation.epoch(epoch))
             self._pairs.rows = pairs
@@ -629,7 +634,8 @@ class VanillaTransformerTrainer(HubTrainer):
             checkpoints.rotate(
                 final.parent,
                 keep_last=self._keep_last,
-                keep_steps=self._best_saved_steps(final.parent),
+                # This one too, where a run of before left checkpoints of later steps.
+                keep_steps=[*self._best_saved_steps(final.parent), self.state.global_step],
             )
 
     def _note_best(self, final: Path) -> None:

@@ -41,7 +41,7 @@ from vanilla_transformer.training import (
     train,
 )
 from vanilla_transformer.training.checkpoints import list_checkpoints, read_state
-from vanilla_transformer.training.run import training_arguments
+from vanilla_transformer.training.run import _callbacks, training_arguments
 from vanilla_transformer.training.run_checks import check_precision, check_sharding
 from vanilla_transformer.training.segmentation import EpochSegmentation
 
@@ -950,3 +950,18 @@ def test_a_stream_goes_on_whatever_became_of_its_text(tmp_path: Path) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write("w1 w2\n")
     assert train(dataclasses.replace(recipe, max_steps=6)).steps == 6
+
+
+@pytest.mark.parametrize(("saved", "purged"), [(None, 0), (4, 5)])
+def test_what_an_interrupted_run_logged_is_logged_once(
+    saved: int | None, purged: int, finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "torch.utils.tensorboard.SummaryWriter", lambda folder, purge_step: asked.append(purge_step)
+    )
+    if saved:
+        (checkpoint,) = finished.output_dir.glob(f"checkpoint-{saved}")
+        shutil.copytree(checkpoint, tmp_path / "run" / checkpoint.name)
+    _callbacks(load_recipe(write_recipe(tmp_path, tensorboard=True)), main=True)
+    assert asked == [purged]

@@ -65,3 +65,19 @@ def test_a_pair_that_does_not_fit_keeps_both_its_sides(
 
 def rows_of(pairs: Any) -> list[tuple[list[int], list[int]]]:
     return list(zip(*(pairs[name][:] for name in WITH_IDS), strict=True))
+
+
+@pytest.mark.parametrize("change", ["nothing", "pairs", "dropout"])
+def test_what_was_drawn_of_other_pairs_is_not_taken(
+    change: str, pairs: datasets.Dataset, tokenizer: Any, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"dropout": 0.5, "run_dir": tmp_path, "limits": (500, 500)}
+    first = EpochSegmentation(pairs, tokenizer, **settings)
+    first.start(anew=True)
+    drawn = rows_of(first.epoch(0))
+    if change == "pairs":
+        pairs = pairs.select(range(len(pairs) - 1, -1, -1))
+    settings |= {"dropout": 0.4} if change == "dropout" else {}
+    again = EpochSegmentation(pairs, tokenizer, **settings)
+    again.start(anew=False)
+    assert (rows_of(again.epoch(0)) == drawn) == (change == "nothing")

@@ -9,9 +9,14 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import word_tokenizer
+from transformers import EvalPrediction
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.training.classification import ClassificationMetric, classification_scores
+from vanilla_transformer.training.classification import (
+    ClassificationMetric,
+    ClassificationScores,
+    classification_scores,
+)
 from vanilla_transformer.training.corpus import load_labelled_texts, load_texts
 from vanilla_transformer.training.text_collators import ClassifierCollator, TextCollator
 from vanilla_transformer.training.texts import (
@@ -79,6 +84,12 @@ def test_causal_rows_begin_with_the_start_and_lose_no_token(tokenizer: Any) -> N
     assert rows["labels"][:] == [[-100, *row[1:]] for row in rows["input_ids"]]
     assert (rows["source_length"][:], rows["target_length"][:]) == ([4, 4, 4], [4, 4, 4])
     assert str(report) == "3 pieces of 3 texts; 1 empty, 1 cut"
+
+
+def test_an_end_that_would_stand_alone_is_no_row(tokenizer: Any) -> None:
+    rows, report = prepare_causal_texts(texts("w1 w2 w3", "w4"), tokenizer, max_length=4)
+    assert rows["input_ids"][:] == [[1, *ids(tokenizer, "w1 w2 w3")], [1, *ids(tokenizer, "w4"), 2]]
+    assert str(report) == "2 pieces of 2 texts; 1 cut"
 
 
 def test_joined_lines_fill_the_rows(tokenizer: Any) -> None:
@@ -192,3 +203,14 @@ def test_a_text_without_an_end_token_is_cut_where_it_is() -> None:
     corpus = texts("w1 w2 w3", "w4", label=["10", "9"])
     rows, _ = prepare_labelled_texts(corpus, tokenizer, ["9", "10"], max_length=2)
     assert rows["input_ids"][:] == [ids(tokenizer, "w1 w2"), ids(tokenizer, "w4")]
+
+
+def test_scores_of_a_classifier_may_come_in_batches() -> None:
+    scores = ClassificationScores()
+    logits, labels = np.eye(3)[[0, 1, 2, 2]], np.array([0, 1, 2, 0])
+    whole = scores(EvalPrediction(logits, labels))
+    tensors: list[Any] = [torch.tensor(logits), torch.tensor(labels)]
+    first, second = (EvalPrediction(*(one[part] for one in tensors)) for part in (slice(2), slice(2, None)))
+    assert scores(first, compute_result=False) == {}
+    assert scores(second, compute_result=True) == whole
+    assert whole == classification_scores([0, 1, 2, 2], [0, 1, 2, 0])

@@ -231,6 +231,35 @@ def test_workers_that_may_outlive_an_epoch_hide_other_tokens_in_each(
     assert seen[0] != seen[1]
 
 
+def test_batches_by_sentences_hide_other_tokens_in_each_epoch(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in copy_pairs(10)]
+    collator = TextCollator(tiny_tokenizer, Masking(tiny_tokenizer, seed=1))
+    epochs = []
+
+    class Note(TrainerCallback):
+        def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+            epochs.append(collator.masking.epoch if collator.masking else None)
+
+    args = toy_arguments(tmp_path, tokens_per_update=None, max_steps=-1, num_train_epochs=3)
+    model = VanillaTransformerForMaskedLM(toy_model(vocab_size=len(tiny_tokenizer)).config)
+    VanillaTransformerTrainer(model, args, collator, train_dataset=rows, callbacks=[Note()]).train()
+    assert epochs == [0, 1, 2]
+
+
+def test_the_newest_checkpoint_stays_beside_later_ones_of_another_run(tmp_path: Path) -> None:
+    for step in (80, 90):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    make_trainer(tmp_path, max_steps=3, save_strategy="steps", save_steps=1, save_total_limit=1).train()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-90"]
+
+
+def test_a_resumed_run_saves_as_it_is_told_now(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"save_strategy": "steps", "logging_steps": 1}
+    make_trainer(tmp_path, max_steps=2, save_steps=1, **settings).train()
+    make_trainer(tmp_path, max_steps=6, save_steps=4, **settings).train(resume_from_checkpoint=True)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"checkpoint-{n}" for n in (1, 2, 4, 6)]
+
+
 def test_a_stream_needs_max_steps(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_steps"):
         make_trainer(tmp_path, data=copy_dataset(30).to_iterable_dataset(), max_steps=-1)
