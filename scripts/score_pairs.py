@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Score what the options name."""
     from vanilla_transformer.modeling.pair_scores import score_pairs
-    from vanilla_transformer.training.parallel_files import check_equal_length, check_regular, read_aligned
+    from vanilla_transformer.text_files import check_regular
+    from vanilla_transformer.training.parallel_files import check_equal_length, read_aligned
 
     check_output(args.output, [args.source, args.target])
     files = Path(args.source), Path(args.target)

@@ -47,6 +47,7 @@ from vanilla_transformer.scripts.support.options import (
     random_seed,
     sentence,
 )
+from vanilla_transformer.text_files import short_digest
 
 if TYPE_CHECKING:
     from vanilla_transformer.modeling.translation_vanilla_transformer import Translation
@@ -240,8 +241,6 @@ def job_of(args: argparse.Namespace, *, resumable: bool) -> dict[str, Any]:
 
     Of sources that can be read but once, and are not `resumable`, nothing can be said.
     """
-    from vanilla_transformer.training.parallel_files import short_digest
-
     settings = ("tokens_per_batch", "dtype", "backend", "compute_type", "src_lang", "tgt_lang")
     shown = ("n_best", "alignment", "json", "long_sentences", "max_source_length")
     options = {name: getattr(args, name) for name in settings + shown}

@@ -14,18 +14,15 @@ from datasets import Dataset, IterableDataset
 from datasets.packaged_modules.csv.csv import CsvConfig
 
 from ..errors import InputError, first_line
+from ..text_files import check_regular, compression, file_digest, read_lines
 from .pair_builder import FEATURES, PAIR_COLUMNS, PairBuilder
 from .parallel_files import (
     Columns,
     Pairs,
     check_equal_length,
-    check_regular,
-    compression,
-    file_digest,
     read_aligned,
     read_csv,
     read_jsonl,
-    read_lines,
     read_parquet,
     read_tsv,
 )

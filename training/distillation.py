@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import one_line, write_text
+from ..text_files import file_digest, short_digest
 from . import checkpoints
-from .parallel_files import file_digest, short_digest
 from .recipe import TrainRecipe
 from .reports import check_settings
 from .tasks import TranslationTask

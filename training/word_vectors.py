@@ -29,7 +29,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, first_line, import_extra
-from .parallel_files import open_binary
+from ..text_files import open_binary
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors

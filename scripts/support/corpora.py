@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.options import positive
+from vanilla_transformer.text_files import short_digest
 
 # Those of the embedded corpus, by the options that name others.
 LANGUAGES = {"source_lang": "zh", "target_lang": "en"}
@@ -60,6 +61,4 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
 
 def corpus_digests(files: Mapping[str, str]) -> dict[str, str]:
     """A digest of each of the `corpus_files`, for settings that results of another corpus do not share."""
-    from vanilla_transformer.training.parallel_files import short_digest
-
     return {name: short_digest(Path(path)) for name, path in files.items()}

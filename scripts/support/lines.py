@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import IO, Any
 
+from vanilla_transformer import text_files
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import changed_keys, one_line, read_json
 from vanilla_transformer.scripts.support.console import tell
@@ -38,15 +39,13 @@ def read_lines(path: str) -> Iterator[str]:
     Raises:
         InputError: the file cannot be read, or a line is not UTF-8; the message names file and line.
     """
-    from vanilla_transformer.training import parallel_files
-
     if not read_only_once(path):
-        yield from parallel_files.read_lines(Path(path))
+        yield from text_files.read_lines(Path(path))
         return
     name = "standard input" if path == STANDARD_INPUT else path
     try:
         with _standard_input() if path == STANDARD_INPUT else open(path, "rb") as file:
-            yield from parallel_files.decoded_lines(file, name)  # each line as soon as it comes
+            yield from text_files.decoded_lines(file, name)  # each line as soon as it comes
     except OSError as error:
         raise InputError(f"`{name}` cannot be read: {error.strerror or error}.") from None
 
@@ -91,9 +90,7 @@ def check_output(path: str | None, inputs: Iterable[str | None] = (), *, grows: 
     """
     if path is None or is_stream(path):
         return
-    from vanilla_transformer.training.parallel_files import compression
-
-    if packed := compression(Path(path)):
+    if packed := text_files.compression(Path(path)):
         raise InputError(f"`{path}` must not end in {packed}: what is written is plain text.")
     if Path(path).is_dir():
         raise InputError(f"`{path}` is a folder, not a file.")

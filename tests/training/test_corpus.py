@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from vanilla_transformer import text_files
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.training import parallel_files
 from vanilla_transformer.training.corpus import Texts, load_labelled_texts, load_pairs, text_digest
@@ -99,7 +100,7 @@ class TestAlignedFiles:
         assert read(**files, streaming=streaming) == PAIRS
 
     def test_lines_that_straddle_chunks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(parallel_files, "CHUNK_BYTES", 7)
+        monkeypatch.setattr(text_files, "CHUNK_BYTES", 7)
         monkeypatch.setattr(parallel_files, "BATCH_SIZE", 2)
         assert read(**write_aligned(tmp_path, PAIRS * 5, end="\r\n"), streaming=True) == PAIRS * 5
 
@@ -132,7 +133,7 @@ class TestAlignedFiles:
         assert found.startswith(f"`{files['target']}` must be UTF-8, but line {line} is not: ")
 
     def test_broken_utf8_far_into_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(parallel_files, "CHUNK_BYTES", 64)
+        monkeypatch.setattr(text_files, "CHUNK_BYTES", 64)
         files = write_aligned(tmp_path, [("Häuser", "houses")] * 1000)
         lines = files["source"].read_bytes().split(b"\n")
         lines[776] = b"\xff"
@@ -183,17 +184,17 @@ class TestAlignedFiles:
         assert list(pickle.loads(pickle.dumps(pairs))) == list(pairs)
 
     def test_streams_a_bit_at_a_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(parallel_files, "CHUNK_BYTES", 100)
+        monkeypatch.setattr(text_files, "CHUNK_BYTES", 100)
         monkeypatch.setattr(parallel_files, "BATCH_SIZE", 10)
         files = write_aligned(tmp_path, [("x", "y")] * 1000)
         seen: list[bytes] = []
-        decode = parallel_files._decode
+        decode = text_files._decode
 
         def noted(chunk: bytes, name: str, first_line: int) -> str:
             seen.append(chunk)
             return decode(chunk, name, first_line)
 
-        monkeypatch.setattr(parallel_files, "_decode", noted)
+        monkeypatch.setattr(text_files, "_decode", noted)
         next(iter(load_pairs(**files, streaming=True)))
         assert len(seen) <= 4  # of 40 chunks: one of each file for the first look, and one for this
 
