@@ -1,4 +1,4 @@
-"""How an evaluation is added up: scores of translations, and a loss in which each token counts equally."""
+"""BLEU and chrF of a validation, as the Trainer asks for them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import EvalPrediction
-
-from ..modeling.loss_vanilla_transformer import IGNORED
 
 SHOWN = ("bleu", "chrf")  # at each validation; TER takes far longer than both
 
@@ -61,47 +59,3 @@ class TranslationScores:
         ids = ids.numpy(force=True) if isinstance(ids, torch.Tensor) else ids
         filled = np.where(ids < 0, self.tokenizer.pad_token_id, ids)  # -100 pads what is shorter
         return self.tokenizer.batch_decode(filled, skip_special_tokens=True)
-
-
-class EvaluationTally:
-    """Sum of the loss over the target tokens of an evaluation, exact whatever the batches are.
-
-    With several processes the last batches are filled up with sentences seen before; these do not count.
-
-    Args:
-        sentences: size of the data set, `None` if unknown.
-        batch_size: sentences of a batch of one process.
-        processes: number of processes, which take the batches in turn.
-        process: index of this one.
-    """
-
-    def __init__(self, *, sentences: int | None, batch_size: int, processes: int, process: int):
-        self.loss = 0.0
-        self.tokens = 0
-        self._limit = sentences if processes > 1 else None
-        self._stride = batch_size * processes
-        self._next = batch_size * process
-
-    def without_repeats(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The next batch of this process, with the labels of repeated sentences set to -100.
-
-        Numbers, as of a regression, stay: no loss leaves out one of them, and repeated ones count twice.
-        """
-        first, self._next = self._next, self._next + self._stride
-        if self._limit is None or "labels" not in inputs or inputs["labels"].is_floating_point():
-            return inputs
-        labels = inputs["labels"].clone()
-        labels[max(self._limit - first, 0) :] = IGNORED
-        return {**inputs, "labels": labels}
-
-    def add(
-        self, loss: torch.Tensor | float | None, inputs: dict[str, Any], *, shifted: bool = False
-    ) -> None:
-        """Add a batch with its mean loss; `shifted`: nothing predicts the first label of a row."""
-        if loss is None or "labels" not in inputs:
-            return
-        labels = inputs["labels"][..., 1:] if shifted else inputs["labels"]
-        tokens = labels.numel() if labels.is_floating_point() else int(labels.ne(IGNORED).sum())
-        if tokens:
-            self.loss += float(loss) * tokens
-            self.tokens += tokens

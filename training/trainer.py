@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,13 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
+from transformers.trainer_utils import TrainOutput, has_length
 from transformers.utils import logging as hf_logging
 
 from ..errors import InputError
-from ..modeling.translation_vanilla_transformer import learned_positions, length_limit
+from ..modeling.translation_vanilla_transformer import learned_positions
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
 from .batching import (
@@ -31,10 +30,10 @@ from .batching import (
 )
 from .callbacks import IntervalCounts, TrainingHooks
 from .collator import TranslationCollator
-from .hub_trainer import HubTrainer
+from .evaluating_trainer import EvaluatingTrainer
 from .parts import learning_rate_factors_of, scale_learning_rates
 from .schedule import get_paper_schedule
-from .scoring import EvaluationTally, TranslationScores
+from .scoring import TranslationScores
 from .segmentation import SPARE_BATCHES, EpochSegmentation
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ PROGRESS_FILE = "training_progress.pt"
 AGAINST_LOSS = "lower `learning_rate_scale`, raise `warmup_steps`, clip with `max_grad_norm`"
 
 
-class VanillaTransformerTrainer(HubTrainer):
+class VanillaTransformerTrainer(EvaluatingTrainer):
     """`Seq2SeqTrainer` that adds what training a Transformer as in the paper lacks there.
 
     - Batches by tokens (`tokens_per_update`, `tokens_per_device`), sorted by length, the same after a resume.
@@ -117,14 +116,12 @@ class VanillaTransformerTrainer(HubTrainer):
         if self.label_smoother is not None and self._own_loss:
             self._label_smoothing = float(args.label_smoothing_factor)
             self.label_smoother = None
-        self._tokens_per_batch: int | None = args.tokens_per_batch if ours else None
+        self._tokens_per_batch = args.tokens_per_batch if ours else None
         self._sampler: TokenBatchSampler | None = None
         self._planned: Any = None
         self._segmentation: EpochSegmentation | None = None
         self._pairs: _Replaceable | None = None
         self._counts = IntervalCounts()
-        self._tally: EvaluationTally | None = None
-        self._saved_max_length: int | None = None
         self._staging: Path | None = None
         self._keep_last: int | None = args.save_total_limit
         self._resumed_from: Path | None = None
@@ -367,141 +364,10 @@ class VanillaTransformerTrainer(HubTrainer):
             "padding_share": round(1 - real / max(positions, 1), 4),
         }
 
-    def _gather_rows(self, row: list[float]) -> list[list[float]]:
-        """The rows of all processes, in their order."""
-        if self.args.world_size == 1:
-            return [row]
-        return self.accelerator.gather(
-            torch.tensor([row], dtype=torch.float64, device=self.args.device)
-        ).tolist()
-
-    # Evaluation
-
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As in `Seq2SeqTrainer`; the loss is exact per token, and `perplexity` is its exponential.
-
-        What it draws at random, if only a seed for its batches, does not change the training after it.
-        """
-        with self._counts.paused(), torch.random.fork_rng(devices=[]), self._without_autocast():
+        """As in `EvaluatingTrainer`; its time is not that of training."""
+        with self._counts.paused():
             return super().evaluate(*args, **kwargs)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """The evaluation data, longest sentences first, so that little is padded."""
-        if self._tokens_per_batch is None or self.args.dataloader_persistent_workers:
-            return super().get_eval_dataloader(eval_dataset)
-        if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        elif eval_dataset is None:
-            eval_dataset = self.eval_dataset
-        scores = self.compute_metrics
-        if scores is None or getattr(scores, "any_order", False):
-            eval_dataset = _longest_first(eval_dataset)
-        return super().get_eval_dataloader(eval_dataset)
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """As in the Trainer, but each sentence counts once on several processes, and each token equally."""
-        self._wrap_for_evaluation()
-        self.gather_function = self.accelerator.gather_for_metrics
-        dataset = getattr(dataloader, "dataset", None)
-        self._tally = tally = EvaluationTally(
-            sentences=len(dataset) if has_length(dataset) else None,
-            batch_size=self.args.eval_batch_size,
-            processes=self.args.world_size,
-            process=self.args.process_index,
-        )
-        with self._evaluation_settings(), self._without_autocast():
-            output = super().evaluation_loop(
-                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-            )
-        loss, tokens = (
-            sum(column) for column in zip(*self._gather_rows([tally.loss, tally.tokens]), strict=True)
-        )
-        if tokens and output.metrics is not None:
-            output.metrics[f"{metric_key_prefix}_loss"] = loss / tokens
-            output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(loss / tokens, 700.0))
-        return output
-
-    def _wrap_for_evaluation(self) -> None:
-        """Let Accelerate wrap a model that was not trained yet, before its autocast is put off."""
-        elsewhere = self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1
-        if self.accelerator.native_amp and not (elsewhere or self.accelerator._models):
-            wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-            if wrapped is not self.model:
-                self.model_wrapped = wrapped
-
-    @contextmanager
-    def _evaluation_settings(self) -> Iterator[None]:
-        """Decode with a copy of the generation config: the Trainer writes the library's defaults into it."""
-        label_smoother, self.label_smoother = self.label_smoother, None
-        generation_config = getattr(self.model, "generation_config", None)
-        if generation_config is not None:
-            self.model.generation_config = copy.deepcopy(generation_config)
-            self.model.generation_config.update(num_return_sequences=1, return_dict_in_generate=False)
-            self._saved_max_length = generation_config.max_length
-            asked_for = getattr(self, "_gen_kwargs", {}).get("num_beams")
-            if (asked_for or getattr(self.args, "generation_num_beams", None)) == 1:
-                # Settings of beam search, of which greedy decoding would warn in every batch.
-                self.model.generation_config.update(num_beams=1, length_penalty=1.0, early_stopping=False)
-        try:
-            yield
-        finally:
-            self.label_smoother, self._tally = label_smoother, None
-            if generation_config is not None:
-                self.model.generation_config = generation_config
-
-    @contextmanager
-    def _without_autocast(self) -> Iterator[None]:
-        """Evaluate in the type of the weights, in which the model will be used.
-
-        Accelerate's wrapper of `forward` would cast all weights again for each token of a translation, and
-        `generate()` does not go around a wrapper by its own loop.
-        """
-        wrapper = vars(self.model).get("forward") if "_original_forward" in vars(self.model) else None
-        if wrapper is not None:
-            del self.model.forward
-        try:
-            yield
-        finally:
-            if wrapper is not None:
-                self.model.forward = wrapper
-
-    def prediction_step(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-        **gen_kwargs: Any,
-    ) -> tuple[Any, Any, Any]:
-        """As in `Seq2SeqTrainer`; translations end where `translate` would end them."""
-        if self._tally is not None:
-            inputs = self._tally.without_repeats(inputs)
-        gen_kwargs = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
-        config: Any = getattr(self.model, "generation_config", None)
-        limited = (
-            gen_kwargs.get("max_length"),
-            gen_kwargs.get("max_new_tokens"),
-            config and config.max_new_tokens,
-        )
-        if "input_ids" in inputs and not any(limited):
-            # In every batch, as the Trainer writes the library's `max_length` of 20 into the config.
-            if getattr(self.model, "limits_output_by_source", False):
-                config.max_length = self._saved_max_length
-            elif self._tokens_per_batch is not None:
-                gen_kwargs |= length_limit(self.model, inputs["input_ids"].shape[1])
-        loss, predictions, labels = super().prediction_step(
-            model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs
-        )
-        if self._tally is not None:
-            self._tally.add(loss, inputs, shifted=self._loss_shifts_labels)
-        return loss, predictions, labels
 
     # Checkpoints
 
@@ -749,16 +615,6 @@ def _to_device(batch: Any, device: torch.device) -> Any:
 def _without_traceback(error: InputError) -> InputError:
     """An error as it was raised, without the traceback that a DataLoader's worker puts before it."""
     return InputError(str(error).rpartition(f".{InputError.__name__}: ")[2].strip())
-
-
-def _longest_first(dataset: Any) -> Any:
-    """The data set in the order of falling length; as it is, if it has no lengths to sort by."""
-    sized: bool = has_length(dataset)
-    if not sized or not len(dataset) or not {"input_ids", "labels"} <= set(dataset[0]):
-        return dataset
-    source_lengths, target_lengths = pair_lengths(dataset)
-    order = sorted(range(len(dataset)), key=lambda i: (-source_lengths[i], -target_lengths[i], i))
-    return dataset.select(order) if hasattr(dataset, "select") else Subset(dataset, order)
 
 
 def _warn_of_other_batches(progress: dict[str, Any], processes: int, updates_per_epoch: int | None) -> None:
