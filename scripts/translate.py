@@ -131,29 +131,15 @@ def run(args: argparse.Namespace) -> None:
     model, tokenizer = load_translator(args)
     from transformers import set_seed
 
-    from vanilla_transformer.modeling.translation_vanilla_transformer import (
-        WINDOW,
-        longest_source,
-        translations,
-    )
+    from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW, translations
 
     _check_ranking(args, search, model)
-    if args.long_sentences and not args.max_source_length and longest_source(model, tokenizer) is None:
-        raise InputError(
-            "`--long_sentences` needs `--max_source_length`: this model takes sources of any length."
-        )
-    read = args.input or ([] if args.sentences else [STANDARD_INPUT])
-    typed = STANDARD_INPUT in read and sys.stdin.isatty()
-    if typed:
-        print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
+    _check_length(args, model, tokenizer)
     window = ALIGNED_WINDOW if args.alignment else WINDOW
-    partial = None
-    if args.output and not is_stream(args.output):
-        resumable = total is not None  # what can be read once more can be gone on with
-        partial = PartialFile(args.output, job_of(args, resumable=resumable), window, resumable=resumable)
+    typed = _is_typed(args)
+    # What can be read once more can be gone on with.
+    partial = _partial_file(args, window, resumable=total is not None)
     done = partial.done if partial else 0
-    if done:
-        print(f"going on behind line {done}", file=sys.stderr)
     if args.do_sample:
         set_seed((_seed(args) + done) % 2**32)
     found = translations(
@@ -220,6 +206,35 @@ def _check_long_sentences(args: argparse.Namespace) -> None:
         raise InputError("`--max_source_length` needs `--long_sentences` to say what becomes of longer ones.")
     if args.alignment and args.long_sentences == "split":
         raise InputError("`--alignment` is not available with `--long_sentences split`.")
+
+
+def _check_length(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
+    """Refuse a choice for long sentences where none is too long."""
+    from vanilla_transformer.modeling.translation_vanilla_transformer import longest_source
+
+    if args.long_sentences and not args.max_source_length and longest_source(model, tokenizer) is None:
+        raise InputError(
+            "`--long_sentences` needs `--max_source_length`: this model takes sources of any length."
+        )
+
+
+def _is_typed(args: argparse.Namespace) -> bool:
+    """Whether somebody types the sentences, who is then told how."""
+    read = args.input or ([] if args.sentences else [STANDARD_INPUT])
+    typed = STANDARD_INPUT in read and sys.stdin.isatty()
+    if typed:
+        print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
+    return typed
+
+
+def _partial_file(args: argparse.Namespace, window: int, *, resumable: bool) -> PartialFile | None:
+    """The output as far as it was written before, none where it goes to a stream."""
+    if not args.output or is_stream(args.output):
+        return None
+    partial = PartialFile(args.output, job_of(args, resumable=resumable), window, resumable=resumable)
+    if partial.done:
+        print(f"going on after line {partial.done}", file=sys.stderr)
+    return partial
 
 
 def _as_json(args: argparse.Namespace) -> bool:

@@ -26,6 +26,7 @@ from .checkpoints import (
     best_steps,
     check_weights,
     checkpoint_step,
+    greater_is_better,
     list_checkpoints,
     read_state,
 )
@@ -228,7 +229,7 @@ def _best_whole(run_dir: Path, metric: str) -> list[Path]:
     if not whole:
         return []
     history = read_state(whole[max(whole)])["log_history"]
-    steps = best_steps(history, metric, greater_is_better=metric != "loss")
+    steps = best_steps(history, metric, greater_is_better=greater_is_better(metric))
     return [whole[step] for step in reversed(steps) if step in whole]
 
 

@@ -179,6 +179,11 @@ def clean_leftovers(run_dir: str | Path) -> None:
     shutil.rmtree(Path(run_dir) / INCOMPLETE, ignore_errors=True)
 
 
+def greater_is_better(metric: str) -> bool:
+    """Whether a larger value of a validation metric is the better one."""
+    return metric.removeprefix("eval_") not in ("loss", "perplexity")
+
+
 def best_steps(
     log_history: Sequence[Mapping[str, Any]],
     metric: str,

@@ -194,7 +194,7 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
         eval_steps=recipe.eval_steps or 1,
         per_device_eval_batch_size=recipe.eval_batch_size,
         metric_for_best_model=recipe.metric if validates else None,
-        greater_is_better=recipe.metric != "loss" if validates else None,
+        greater_is_better=checkpoints.greater_is_better(recipe.metric) if validates else None,
         save_strategy="steps",
         save_total_limit=max(recipe.keep_checkpoints, keep_last),
         keep_best_checkpoints=keep_best,
@@ -426,7 +426,7 @@ def _stopped_early(recipe: RunRecipe, state: dict[str, Any]) -> bool:
     if recipe.early_stopping_patience is None:
         return False
     stop = StopWithoutImprovement(recipe.early_stopping_patience)
-    return stop.is_over(state["log_history"], recipe.metric, recipe.metric != "loss")
+    return stop.is_over(state["log_history"], recipe.metric, checkpoints.greater_is_better(recipe.metric))
 
 
 def _finish(task: Task[Any], trainer: VanillaTransformerTrainer, seconds: float | None) -> TrainResult:
@@ -458,7 +458,7 @@ def _chosen_checkpoints(recipe: RunRecipe, state: dict[str, Any]) -> tuple[Path,
     whole = [path for path in checkpoints.list_checkpoints(recipe.output_dir) if checkpoints.is_whole(path)]
     by_step = {checkpoints.checkpoint_step(path): path for path in whole}
     ranked = checkpoints.best_steps(
-        state["log_history"], recipe.metric, greater_is_better=recipe.metric != "loss"
+        state["log_history"], recipe.metric, greater_is_better=checkpoints.greater_is_better(recipe.metric)
     )
     best = [by_step[step] for step in ranked if step in by_step] or whole[-1:]
     count = recipe.average_checkpoints

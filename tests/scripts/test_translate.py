@@ -347,7 +347,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
         file.write("half a li")
     stopping(0)
     assert run(*command) == 0
-    assert "going on behind line 6\n" in capsys.readouterr().err
+    assert "going on after line 6\n" in capsys.readouterr().err
     assert (tmp_path / "out").read_text().splitlines() == expected
     assert not list(tmp_path.glob("*out.*"))
 
