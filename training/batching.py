@@ -115,7 +115,8 @@ class TokenBatchSampler(Sampler[list[int]]):
         self._take_lengths(source_lengths, target_lengths)
         starts = self._cut()
         wanted = len(starts) + int(np.ceil(len(starts) * spare))
-        wanted = max(len(starts), min(wanted, len(self._source)))  # no batch has less than a pair
+        room = len(self._source) // num_processes * num_processes  # no batch has less than a pair
+        wanted = max(len(starts), min(wanted, room))
         self._count = whole_count(wanted, len(self._source), batches_per_update, num_processes)
         self._starts = split_largest(starts, len(self._source), self._count)
 
@@ -256,9 +257,7 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
 
     def _updates(self, epoch: int) -> Iterator[list[list[Feature]]]:
         """Yield the batches of all processes, window by window, always whole updates."""
-        if hasattr(self.pairs, "set_epoch"):
-            self.pairs.set_epoch(epoch)
-        stream = _features(self.pairs)
+        stream = _features(self.pairs, epoch)
         held: list[Feature] = []
         for index in itertools.count():
             with readable("The stream of sentence pairs"):
@@ -478,13 +477,18 @@ def whole_count(needed: int, pairs: int, batches_per_update: int, num_processes:
     )
 
 
-def _features(pairs: Iterable[Feature]) -> Iterator[Feature]:
+def _features(pairs: Iterable[Feature], epoch: int) -> Iterator[Feature]:
+    """The pairs in the order of an epoch."""
     if isinstance(pairs, datasets.IterableDataset):
-        # Ten times as fast as row by row.
-        for table in pairs.select_columns(["input_ids", "labels"]).with_format("arrow").iter(READ_SIZE):
+        # Tables are ten times as fast as rows. What is made of a stream has epoch 0, whatever its own is.
+        tables = pairs.select_columns(["input_ids", "labels"]).with_format("arrow")
+        tables.set_epoch(epoch)
+        for table in tables.iter(READ_SIZE):
             yield from _rows(table)
-    else:
-        yield from pairs
+        return
+    if hasattr(pairs, "set_epoch"):
+        pairs.set_epoch(epoch)
+    yield from pairs
 
 
 def _rows(table: pa.Table) -> list[Feature]:

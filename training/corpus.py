@@ -293,10 +293,19 @@ def _pick_columns(
     pairs = loaded.select_columns(list(names)).rename_columns(names)
     if any(pairs.data.column(column).null_count for column in PAIR_COLUMNS):
         fingerprint = f"{pairs._fingerprint}-filled"
-        pairs = pairs.map(
-            _fill, batched=True, new_fingerprint=fingerprint, cache_file_name=cache_file(fingerprint)
-        )
+        try:
+            pairs = pairs.map(
+                _fill, batched=True, new_fingerprint=fingerprint, cache_file_name=cache_file(fingerprint)
+            )
+        except OSError as error:
+            raise _cause(error) from None
     return pairs
+
+
+def held_in_memory(pairs: IterableDataset) -> Dataset:
+    """All pairs of a stream, such as the validation split of a data set that is too large to be stored."""
+    with readable("The stream of sentence pairs"):
+        return Dataset.from_list(list(pairs), features=FEATURES)
 
 
 def _check_text_column(features: datasets.Features, column: str, name: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
+from datasets import IterableDataset
 from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from ..configuration import VanillaTransformerConfig
@@ -21,7 +22,7 @@ from ..modeling import (
 )
 from ..modeling.translation_vanilla_transformer import learned_positions, source_text
 from .classification import ClassificationScores
-from .corpus import Texts, load_labelled_texts, load_pairs, load_texts
+from .corpus import Texts, held_in_memory, load_labelled_texts, load_pairs, load_texts
 from .filtering import LongSentences, prepare_pairs
 from .recipe import ClassifierRecipe, LanguageModelRecipe, RunRecipe, TrainRecipe
 from .recipe_values import one_line_errors
@@ -188,6 +189,8 @@ class TranslationTask(Task[TrainRecipe]):
         None is cut, but for the end that is beyond learned positions, which the model cannot read.
         """
         recipe = self.recipe
+        # A stored split would bring the others along, for which there may be no room.
+        streamed = recipe.streaming and recipe.valid_split is not None and "[" not in recipe.valid_split
         pairs = load_pairs(
             source=recipe.valid_source,
             target=recipe.valid_target,
@@ -197,7 +200,10 @@ class TranslationTask(Task[TrainRecipe]):
             dataset=recipe.dataset if recipe.valid_split is not None else None,
             dataset_config=recipe.dataset_config,
             split=recipe.valid_split or "train",
+            streaming=streamed,
         )
+        if isinstance(pairs, IterableDataset):
+            pairs = held_in_memory(pairs)
         whole = dataclasses.replace(recipe, long_sentences="keep", max_length_ratio=None)
         return self._prepare(self._within_positions(whole), pairs, tokenizer)
 

@@ -219,9 +219,11 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
     def _dropout_limits(self) -> tuple[int, int]:
         """Most tokens of a source and of a target that BPE-dropout may make: as many as can be trained on."""
         args = self.args
+        multiple = getattr(self.data_collator, "pad_to_multiple_of", None) or 1
+        width = self._tokens_per_batch and self._tokens_per_batch // multiple * multiple
         positions = learned_positions(getattr(self.accelerator.unwrap_model(self.model), "config", None))
         source, target = (
-            min(limit for limit in (length, positions, self._tokens_per_batch) if limit is not None)
+            min(limit for limit in (length, positions, width) if limit is not None)
             for length in (args.bpe_dropout_max_source_length, args.bpe_dropout_max_target_length)
         )
         return source, target

@@ -221,6 +221,11 @@ class TestTokenBatchSampler:
         )
         check_bounds(sampler, source, target, bound=160, multiple=8)
 
+    def test_room_to_grow_is_given_up_where_the_corpus_has_none(self) -> None:
+        shares = samplers([(100, 100)] * 7 + [(50, 50)] * 2, 2, 1, tokens_per_batch=100, spare=0.03)
+        assert [len(one) for one in shares] == [4, 4]
+        assert sorted(row for one in shares for batch in one for row in batch) == list(range(9))
+
     def test_sorting_leaves_little_padding(self) -> None:
         source, target = random_lengths(20_000)
         (sampler,) = samplers(zip(source, target, strict=True), 1, 1, tokens_per_batch=2000)
@@ -393,6 +398,20 @@ class TestStreamingTokenBatches:
         lengths = list(zip(*random_lengths(600), strict=True))
         runs = [numbers(streams(lengths, 1, 1, seed=seed, tokens_per_batch=300)[0]) for seed in (1, 1, 2)]
         assert runs[0] == runs[1] != runs[2]
+
+    def test_a_stream_of_shards_is_read_in_another_order_in_each_epoch(self) -> None:
+        rows = {"input_ids": [[number] for number in range(80)], "labels": [[1]] * 80}
+        pairs = datasets.Dataset.from_dict(rows).to_iterable_dataset(num_shards=4)
+        stream = StreamingTokenBatches(
+            pairs.shuffle(seed=0, buffer_size=10), tokens_per_batch=20, batches_per_update=1, window=20
+        )
+        firsts = []
+        for epoch in (0, 1, 0):
+            stream.set_epoch(epoch)
+            read = [int(row["input_ids"][0]) for batch in stream for row in batch]
+            assert sorted(read) == list(range(80))
+            firsts.append(set(read[:20]))
+        assert firsts[0] == firsts[2] != firsts[1]
 
     def test_repeating_goes_on_with_the_next_epoch(self) -> None:
         lengths = list(zip(*random_lengths(300), strict=True))

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from datasets import Dataset
@@ -32,7 +33,7 @@ from vanilla_transformer.errors import InputError
 from vanilla_transformer.modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
 from vanilla_transformer.training import TrainResult, train
 from vanilla_transformer.training.recipe import ClassifierRecipe, LanguageModelRecipe, TrainRecipe
-from vanilla_transformer.training.tasks import task_of
+from vanilla_transformer.training.tasks import TranslationTask, task_of
 
 SMALL: dict[str, Any] = {
     "vocab_size": 300, "tokens_per_update": 400, "tokens_per_device": 200, "max_steps": 6, "warmup_steps": 10,
@@ -325,3 +326,24 @@ def test_a_recipe_says_how_much_is_masked_and_how_much_the_tokenizer_reads(data:
     pairs = TrainRecipe(train_source="a", train_target="b", max_steps=1, tokenizer_sentences=3)
     rows = [{"source": f"s{n}", "target": f"t{n}"} for n in range(9)]
     assert sorted(task_of(pairs).texts(Dataset.from_list(rows))) == ["s0", "s1", "s2", "t0", "t1", "t2"]
+
+
+def test_a_stream_is_validated_on_a_split_that_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("train", "w1"), ("validation", "w2")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"source": text, "target": text}) + "\n")
+    asked: list[tuple[str, bool]] = []
+    load = datasets.load_dataset
+
+    def noted(*args: Any, split: str, streaming: bool, **kwargs: Any) -> Any:
+        asked.append((split, streaming))
+        return load(*args, split=split, streaming=streaming, **kwargs)
+
+    monkeypatch.setattr(datasets, "load_dataset", noted)
+    recipe = TrainRecipe(
+        dataset=str(tmp_path), valid_split="validation", streaming=True, max_steps=1, output_dir=str(tmp_path)
+    )
+    rows, _ = TranslationTask(recipe).validation_rows(word_tokenizer(["w1", "w2"]))
+    assert asked == [("validation", True)]
+    assert rows["source"][:] == ["w2"]
