@@ -96,6 +96,10 @@ FAST_KEYWORDS = {
 MASKS = ("attention_mask", "decoder_attention_mask")
 # What transformers takes for `max_length` where nothing is said.
 LIBRARY_MAX_LENGTH = 20
+# Tokens that nobody waits for.
+NO_LIMIT = 2**31
+# Tokens for which greedy search makes room at a time, at first.
+FIRST_ROOM = 256
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
 # The loop drops finished sentences once so large a part of the batch is finished.
@@ -286,7 +290,7 @@ class IncrementalDecoder:
         if beams > 1 or hidden is not None:
             shape = (len(prompt), 1, beams, prompt.shape[1])
             self.mask = hidden_states.new_zeros(shape) if hidden is None else hidden.expand(shape)
-        counted = prompt.shape[1] if hidden is None else self.prompt_mask.sum(-1, keepdim=True)
+        counted = prompt.shape[1] if hidden is None else self.prompt_mask.long().sum(-1, keepdim=True)
         self.positions = self.positions + counted
         del self.states  # what it says is in the keys and values by now
         return self._predict(hidden_states[:, -1:])
@@ -562,7 +566,7 @@ class BeamSearch:
         for k, (row, score) in enumerate(zip(self.numbers, best, strict=True)):
             full = len(self.finished[row]) == self.beams
             worst = self.finished[row][-1].score if full else NEVER
-            over = (full and self.config.early_stopping is True) or score <= worst
+            over = (full and self.config.early_stopping is True) or not score > worst  # nan, too
             if over and self.improvable[row] and not self.finished[row]:
                 self.finished[row].append(self._without_last(k))
             self.improvable[row] = self.improvable[row] and not over
@@ -699,6 +703,9 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         if self._runs_fast(generation_config, logits_processor, stopping_criteria, kwargs):
             return self._fast_greedy_search(input_ids, limits, generation_config, logits_processor, kwargs)
         stopping_criteria = _with_limits(stopping_criteria, limits, input_ids)
+        if generation_config._pad_token_tensor is not None:
+            # By an attribute of this name, transformers knows that sentences may end apart and are filled up.
+            stopping_criteria[-1].eos_token_id = generation_config._eos_token_tensor
         return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
 
     def _beam_search(
@@ -720,9 +727,15 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         generation_config.length_penalty = _penalty(generation_config, limits)
         if generation_config.patience is not None:
             generation_config.early_stopping = False
-        return super()._beam_search(
+        found = super()._beam_search(
             input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
         )
+        pad = generation_config._pad_token_tensor
+        if generation_config._eos_token_tensor is None and pad is not None:
+            # transformers fills up with -1, as without a token that ends it counts on none to end early.
+            sequences = found if isinstance(found, torch.Tensor) else found.sequences
+            sequences.masked_fill_(sequences < 0, int(pad))
+        return found
 
     def _assisted_decoding(
         self,
@@ -764,10 +777,16 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             and all(_is_followed(one, config) for one in criteria)
             and self.config.is_encoder_decoder
             and self.config._attn_implementation in FAST_ATTENTION
-            and not self.training
+            and not torch.is_grad_enabled()
             and self._steps_are_its_own()
-            and not any(one.training for one in (self.model.decoder, *self.model.decoder.layers))
+            and not self._drops()
         )
+
+    def _drops(self) -> bool:
+        """Whether a part of the decoder is in training mode, as for estimates by dropout."""
+        decoder: Any = self.get_decoder()
+        parts = [part for one in decoder.layers for part in (one, one.self_attn, one.encoder_attn)]
+        return any(part.training for part in (self, decoder, *parts))
 
     def _steps_are_its_own(self) -> bool:
         """Whether nothing but the decoder's layers has a say in a step: no subclass, no hook, no wrapper.
@@ -797,14 +816,16 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         """The likeliest token of each step; a sentence leaves the batch at its </s> or its limit."""
         decoder = IncrementalDecoder(self, model_kwargs, steps=int(limits.max()))
         start, pad = input_ids.shape[1], config._pad_token_tensor
-        sequences = input_ids.new_full((len(input_ids), start + int(limits.max())), int(pad))
-        sequences[:, :start] = input_ids
+        input_ids = input_ids.long()
+        sequences = F.pad(input_ids, (0, min(int(limits.max()), FIRST_ROOM)), value=int(pad))
         rows = torch.arange(len(input_ids), device=input_ids.device)
         is_open = torch.ones_like(rows, dtype=torch.bool)
         logits, all_scores, length = decoder.start(input_ids, 1), [], start
         while True:
             scores = processors(sequences[rows, :length], logits[:, -1].float())
             tokens = torch.where(is_open, scores.argmax(-1), pad)
+            if length == sequences.shape[1]:
+                sequences = F.pad(sequences, (0, length), value=int(pad))
             sequences[rows, length] = tokens
             length += 1
             if config.output_scores:
@@ -837,7 +858,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         model_kwargs: Mapping[str, Any],
     ) -> Any:
         """`BeamSearch`, and its result as transformers gives it."""
-        beams = config.num_beams
+        beams, input_ids = config.num_beams, input_ids.long()
         search = BeamSearch(
             IncrementalDecoder(self, _one_of_each(model_kwargs, beams), steps=int(limits.max())),
             input_ids[::beams],
@@ -985,7 +1006,8 @@ def row_limits(
         ValueError: a `RowLengthCriteria` of more or fewer sentences.
     """
     rows, length = input_ids.shape
-    limits = input_ids.new_full((rows,), generation_config.max_length - length)
+    longest = min(generation_config.max_length - length, NO_LIMIT)  # a tokenizer without one has 10^30
+    limits = torch.full((rows,), longest, dtype=torch.long, device=input_ids.device)
     if generation_config.max_length_beyond_source is not None:
         sources = _source_lengths(input_ids, model_kwargs)
         limits = limits.minimum(sources + generation_config.max_length_beyond_source)

@@ -181,6 +181,11 @@ def eager_attention_forward(
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query, key.transpose(-2, -1)) * scaling  # (N, H, S, T)
+    causal = getattr(module, "is_causal", False) and getattr(module.config, "is_causal", True)
+    if attention_mask is None and causal and query.shape[2] > 1:
+        # Another thread changed the implementation behind the mask, which `sdpa` does without.
+        attention_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        attention_mask = attention_mask.tril(scores.shape[-1] - scores.shape[-2])
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:

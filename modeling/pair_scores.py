@@ -86,6 +86,7 @@ def _scores(
                 f" {positions}: it has no score (nan)."
             )
             lengths[k] = 0  # such rows are in no batch
+        found |= {k: PairScore(0.0, 0) for k, pair in enumerate(encoded) if not any(pair)}
         for batch in token_batches(lengths, tokens_per_batch):
             with evaluation_mode(model):
                 scores = _score_batch(model, tokenizer, [encoded[k] for k in batch])

@@ -387,6 +387,19 @@ def test_what_is_recorded_in_translation() -> None:
     assert outputs.decoder_attentions[2][0].shape == (len(SOURCES), 2, 1, 3)
 
 
+def test_no_target_sees_its_future_where_another_thread_asks_for_weights() -> None:
+    """It switches to the plain formula while a pass of `sdpa` goes on, which has no mask."""
+    model, batch = toy_model(), padded_batch()
+    expected = model(**batch).logits
+
+    def switch(*args: Any) -> None:
+        model.set_attn_implementation("eager")
+
+    model.model.decoder.layers[0].register_forward_pre_hook(switch)
+    assert_parity(model(**batch).logits, expected)
+    assert model.config._attn_implementation == "eager"
+
+
 def test_outputs_as_a_tuple() -> None:
     model, batch = toy_model(), padded_batch()
     outputs = model(**batch)

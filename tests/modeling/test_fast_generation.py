@@ -27,6 +27,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration as Model
 from vanilla_transformer import pipeline, translate
+from vanilla_transformer.modeling import generation_vanilla_transformer as generation
 from vanilla_transformer.modeling import projections_vanilla_transformer as projections
 from vanilla_transformer.modeling.generation_vanilla_transformer import IncrementalDecoder, RowLengthCriteria
 from vanilla_transformer.modeling.modeling_vanilla_transformer import (
@@ -171,13 +172,57 @@ def test_a_mask_of_four_dimensions_takes_the_plain_loop(steps: list[int]) -> Non
     assert not steps
 
 
-def test_a_decoder_that_drops_takes_the_plain_loop(steps: list[int]) -> None:
+@pytest.mark.parametrize("part", ["", "layers.1", "layers.0.encoder_attn"])
+def test_a_decoder_that_drops_takes_the_plain_loop(part: str, steps: list[int]) -> None:
     """As for uncertainties by dropout: the fast loop has none."""
     model = translating_model(dropout=0.0, attention_dropout=0.5)
-    model.model.decoder.train()
+    model.model.decoder.get_submodule(part).training = True
     ids, mask = pad(SOURCES)
     model.generate(ids, attention_mask=mask, max_new_tokens=3)
     assert not steps
+
+
+def test_scores_may_have_gradients(steps: list[int]) -> None:
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    settings: dict[str, Any] = {"max_new_tokens": 3, "return_dict_in_generate": True, "output_scores": True}
+    with_gradients: Any = vars(Model.generate)["__wrapped__"]
+    with_gradients(model, ids, attention_mask=mask, **settings).scores[-1].logsumexp(-1).sum().backward()
+    assert model.lm_head.weight.grad is not None and model.lm_head.weight.grad.abs().sum() > 0
+    assert not steps
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_prompt_of_small_integers(beams: int, steps: list[int]) -> None:
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    prompt = torch.tensor([[1, 13]] * len(SOURCES))
+    settings: dict[str, Any] = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 6}
+    expected = model.generate(ids, decoder_input_ids=prompt, **settings)
+    found = model.generate(ids, decoder_input_ids=prompt.int(), **settings)
+    assert steps and torch.equal(found, expected) and found.dtype == torch.int64
+
+
+def test_a_mask_of_a_prompt_in_floats(steps: list[int]) -> None:
+    model = translating_model(position_embedding="learned")
+    ids, mask = pad(SOURCES)
+    prompts, prompt_mask = pad(PROMPTS, "left")
+    settings: dict[str, Any] = {"attention_mask": mask, "decoder_input_ids": prompts, "max_new_tokens": 6}
+    expected = model.generate(ids, decoder_attention_mask=prompt_mask, **settings)
+    assert steps
+    assert torch.equal(model.generate(ids, decoder_attention_mask=prompt_mask.float(), **settings), expected)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_length_without_a_limit(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a tokenizer that has none, 10^30; and room is made as it is needed."""
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    ends = StoppingCriteriaList([RowLengthCriteria(torch.tensor([9] * len(SOURCES)))])
+    settings: dict[str, Any] = {"attention_mask": mask, "num_beams": 1, "stopping_criteria": ends}
+    expected = model.generate(ids, max_length=20, **settings)
+    monkeypatch.setattr(generation, "FIRST_ROOM", 1)
+    assert torch.equal(model.generate(ids, max_length=10**30, fast=fast, **settings), expected)
 
 
 @pytest.mark.parametrize("beams", [1, 4])

@@ -399,3 +399,17 @@ def log_probability(model: Model, source: list[int], hypothesis: list[int]) -> f
         logits = model.double()(torch.tensor([source]), decoder_input_ids=row[:, :-1]).logits
     model.float()
     return logits.log_softmax(-1).gather(2, row[:, 1:, None]).sum().item()
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_each_sentence_has_its_limit_where_no_token_ends(beams: int) -> None:
+    model = translating_model()
+    ids, mask = pad(SOURCES)
+    settings: dict[str, Any] = {"num_beams": beams, "eos_token_id": None, "max_length_beyond_source": 3}
+    found = model.generate(ids, attention_mask=mask, **settings)
+    lengths = [len(source) + 3 for source in SOURCES]
+    assert found.shape == (len(SOURCES), 1 + max(lengths)) and found.min() >= 0
+    for row, length, source in zip(found, lengths, SOURCES, strict=True):
+        (alone,) = model.generate(torch.tensor([source]), **settings)
+        assert torch.equal(row[: length + 1], alone)
+        assert (row[length + 1 :] == 0).all()

@@ -16,8 +16,9 @@ from transformers import (
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, score_pairs
 from vanilla_transformer.modeling import pair_scores
+from vanilla_transformer.modeling.pair_scores import PairScore
 
-from .toy import toy_model
+from .toy import toy_model, translating_model
 
 PAIRS = parallel_sentences(9)
 
@@ -94,3 +95,16 @@ def test_what_cannot_be_scored(tiny_tokenizer: Any, caplog: pytest.LogCaptureFix
     assert math.isnan(found[1].log_probability) and found[1].tokens == 7
     assert [found[0], found[2]] == list(score_pairs(learned, tiny_tokenizer, fitting))
     assert "pair 2 has 7 tokens on a side, but the model takes at most 5" in caplog.text
+
+
+def test_a_pair_without_tokens() -> None:
+    model = translating_model(dtype=torch.float32)
+    tokenizer: Any = Nothing()
+    assert list(score_pairs(model, tokenizer, [("", "")])) == [PairScore(0.0, 0)]
+
+
+class Nothing:
+    """A tokenizer that gives no end token."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[]]}
