@@ -24,6 +24,7 @@ from ..modeling.modeling_vanilla_transformer import (
     VanillaTransformerPositionalEncoding,
     VanillaTransformerStack,
 )
+from ..modeling.saving_vanilla_transformer import files_written_whole
 from ..modeling.translation_vanilla_transformer import side_vocabulary
 from .adapters import plain_model
 from .weights import STACKS, copy_generation_config, hub_fields_removed, plain_tokenizer
@@ -95,6 +96,9 @@ def to_ctranslate2(
     return spec
 
 
+VOCABULARY_FILES = tuple(f"{side}_vocabulary.json" for side in ("shared", "source", "target"))
+
+
 def save_ctranslate2(
     model: VanillaTransformerForConditionalGeneration,
     folder: str | Path,
@@ -117,13 +121,16 @@ def save_ctranslate2(
     if quantization not in QUANTIZATIONS:
         known = ", ".join(QUANTIZATIONS)
         raise InputError(f"`quantization` must be one of {known}, but is {quantization!r} instead.")
-    Path(folder).mkdir(parents=True, exist_ok=True)
     spec = to_ctranslate2(model, tokenizer, positions=positions)
     spec.optimize(quantization)
-    spec.save(str(folder))
-    _generation_config(model).save_pretrained(folder)
-    if tokenizer is not None:
-        plain_tokenizer(tokenizer).save_pretrained(folder)
+    with files_written_whole(folder) as beside:
+        spec.save(str(beside))
+        _generation_config(model).save_pretrained(beside)
+        if tokenizer is not None:
+            plain_tokenizer(tokenizer).save_pretrained(beside)
+        old = [name for name in VOCABULARY_FILES if not (beside / name).exists()]
+    for name in old:  # of a model of before, with one vocabulary or two
+        Path(folder, name).unlink(missing_ok=True)
 
 
 def token_names(tokenizer: Any, size: int, *, target: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """Marian of transformers, the architecture of the OPUS-MT models: in and out."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,14 @@ def save_marian(
     Raises:
         InputError: Marian has no such architecture; the message names the field.
     """
-    to_marian(model).save_pretrained(folder)
+    marian = to_marian(model)
+    marian.save_pretrained(folder)
     if tokenizer is not None:
-        plain_tokenizer(tokenizer).save_pretrained(folder)
+        tokenizer = copy.deepcopy(plain_tokenizer(tokenizer))
+        # Marian has a table of positions, where ours are computed.
+        longest = marian.config.max_position_embeddings
+        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
+        tokenizer.save_pretrained(folder)
 
 
 def _is_shared(weights: dict[str, torch.Tensor]) -> bool:

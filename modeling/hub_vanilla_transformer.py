@@ -78,6 +78,9 @@ _TASKS = {
 }
 _HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr")
 # Weights of a whole model, of no variant, and what an earlier commit may have left of such, or of an adapter.
+# What a tokenizer of words has beside its vocabulary, or has not.
+_VOCABULARY = "vocab.json"
+_BESIDE_A_VOCABULARY = ("target_vocab.json", "merges.txt")
 _MODEL_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _OTHER_WEIGHTS = re.compile(
     rf"{_MODEL_WEIGHTS.pattern}|model\.safetensors\.index\.json|adapter_(model\.safetensors|config\.json)"
@@ -147,11 +150,23 @@ def check_contents(folder: str | Path, names: Sequence[str], origin: str | Path 
         if path.suffix == ".safetensors":
             check_safetensors(path)
         elif path.suffix not in (".png", ".spm", ".model"):
-            text = path.read_text("utf-8")
+            text = text_of(path)
             if _TOKEN.search(text):
                 raise ValueError(f"`{name}` holds an access token and is not sent.")
             if found := next((place for place in private if place in text), None):
                 raise ValueError(f"`{name}` names a folder of this machine ({found}) and is not sent.")
+
+
+def text_of(path: Path) -> str:
+    """What a text file says.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path.name}` is not UTF-8: {error.reason}.") from None
 
 
 def upload(
@@ -220,7 +235,7 @@ def upload(
             repo_id, CARD_FILE, repo_type=repo_type, revision=revision, token=token
         ):
             operations.append(CommitOperationAdd(CARD_FILE, str(card).encode()))
-        if any(map(_MODEL_WEIGHTS.fullmatch, names)):
+        if any(map(_MODEL_WEIGHTS.fullmatch, names)) or _VOCABULARY in names:
             there = api.list_repo_files(repo_id, repo_type=repo_type, revision=revision, token=token)
             operations += [CommitOperationDelete(name) for name in _superseded(there, names, prefix)]
         return api.create_commit(
@@ -236,9 +251,15 @@ def upload(
 
 
 def _superseded(there: Sequence[str], names: Sequence[str], prefix: str) -> list[str]:
-    """Files of a repository that would be loaded instead of the weights sent now, or before them."""
-    at_place = (name.removeprefix(prefix) for name in there if name.startswith(prefix))
-    return [f"{prefix}{name}" for name in at_place if _OTHER_WEIGHTS.fullmatch(name) and name not in names]
+    """Files of a repository that would be loaded instead of what is sent now, or beside it."""
+    weights = any(map(_MODEL_WEIGHTS.fullmatch, names))
+    old = {name.removeprefix(prefix) for name in there if name.startswith(prefix)} - set(names)
+    return [
+        f"{prefix}{name}"
+        for name in sorted(old)
+        if (weights and _OTHER_WEIGHTS.fullmatch(name))
+        or (_VOCABULARY in names and name in _BESIDE_A_VOCABULARY)
+    ]
 
 
 @contextmanager
@@ -267,7 +288,8 @@ def _failure(error: BaseException | None) -> str | None:
         return f"{_REASONS.get(status, trouble)} (status {status})"
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
-    if isinstance(error, ConnectionError) or type(error).__module__.partition(".")[0].startswith("http"):
+    library = type(error).__module__.partition(".")[0]
+    if isinstance(error, ConnectionError | TimeoutError) or library.startswith(("http", "hf_xet")):
         return f"the connection was cut ({type(error).__name__})"
     return _failure(error.__cause__)
 

@@ -64,6 +64,7 @@ def pipeline(
     loading = {name: options.pop(name) for name in _LOADING if name in options}
     if "backend" in options:
         model, options = _exported(model, options | loading)
+    loading.setdefault("trust_remote_code", False)  # no code, and no question either
     if tokenizer is None:
         # By its attribute and not its class: PEFT wraps models in one of its own.
         tokenizer = model if isinstance(model, (str, Path)) else getattr(model, "name_or_path", "")

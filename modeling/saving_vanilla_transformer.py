@@ -17,6 +17,8 @@ from typing import Any
 
 # An import of another file of ours: the dots, and the dotted path behind them, whose last name is the file's.
 _OUR_IMPORT = re.compile(r"^(\s*from )(\.+)((?:\w+\.)*(\w+_vanilla_transformer))( import\b)", re.MULTILINE)
+# Beside a whole model it is applied to that model wherever PEFT is installed.
+ADAPTER_CONFIG_FILE = "adapter_config.json"
 _WEIGHTS = re.compile(
     r"model(?:\.(?P<file>.+?))?(?:-\d{5}-of-\d{5})?\.safetensors"
     r"|model\.safetensors\.index(?:\.(?P<index>.+))?\.json"
@@ -173,6 +175,7 @@ def files_written_whole(folder: str | Path) -> Iterator[Path]:
 
     Raises:
         NotADirectoryError: there is a file of that name.
+        ValueError: a whole model, such as one merged with its adapter, was written over an adapter.
     """
     final = Path(folder).absolute()
     if final.is_file():
@@ -220,6 +223,13 @@ def _exchange(beside: Path, final: Path) -> None:
     """Move the files of `beside` over those of `final`, or leave `final` as it was."""
     new = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
     new.sort(key=lambda path: (_variant(path.name) is not None, path))
+    adapter = Path(ADAPTER_CONFIG_FILE)
+    whole = any(_variant(path.name) is not None for path in new)
+    if whole and adapter not in new and (final / adapter).is_file():
+        raise ValueError(
+            f"`{final}` holds an adapter, which would be applied once more to the model saved there: save it"
+            f" into another folder, or delete {ADAPTER_CONFIG_FILE} first."
+        )
     kept = beside / ".earlier"
     kept.mkdir()
     moved: list[Path] = []

@@ -3,6 +3,7 @@
 Shapes in trailing comments: N sentences, R translations of each, S target length, T source length.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,6 +26,8 @@ logger = logging.get_logger(__name__)
 LONG_SENTENCES = ("error", "truncate", "split")
 # Sentences that are read, sorted by length and translated together.
 WINDOW = 2048
+# How OPUS-MT is told the language to translate into.
+_LANGUAGE_CODE = re.compile(r"(>>[^<\s]+<<)\s*")
 
 Item = TypeVar("Item")
 
@@ -334,13 +337,20 @@ class _Translator:
         if self.long_sentences == "error":
             raise ValueError(f"sentence {number} must have at most {limit} tokens, but has {length} instead.")
         if self.long_sentences == "split":
+            lead, text = self._target_language(text)
             texts = split_text(
-                text, lambda part: len(self.tokenizer(self.prefix + part)["input_ids"]) <= limit
+                text, lambda part: len(self.tokenizer(self.prefix + lead + part)["input_ids"]) <= limit
             )
-            return [self._cut(part, limit) for part in texts]
+            return [self._cut(lead + part, limit) for part in texts]
         reason = "as asked for" if self.long_sentences else "all that the model takes"
         logger.warning(f"sentence {number} has {length} tokens; it is cut to {limit}, {reason}.")
         return [self._cut(text, limit)]
+
+    def _target_language(self, text: str) -> tuple[str, str]:
+        """(what says the language to translate into, the sentence): OPUS-MT reads ">>fra<< A dog runs."."""
+        match = _LANGUAGE_CODE.match(text)
+        known = getattr(self.tokenizer, "supported_language_codes", ())
+        return (match[0], text[match.end() :]) if match and match[1] in known else ("", text)
 
     def _cut(self, text: str, limit: int) -> list[int]:
         return list(self.tokenizer(self.prefix + text, truncation=True, max_length=limit)["input_ids"])

@@ -166,7 +166,7 @@ def _tokenizer(args: argparse.Namespace) -> Any:
     if name is None:
         return None
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # what a damaged folder raises is of many kinds
         raise InputError(f"the tokenizer `{name}` cannot be loaded: {first_line(error)}") from None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo
+from huggingface_hub import CommitInfo, ModelCard
 
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
@@ -23,6 +23,7 @@ from ..modeling.hub_vanilla_transformer import (
     check_contents,
     check_repo_id,
     files_to_send,
+    text_of,
     upload,
 )
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -229,11 +230,29 @@ def _complete(folder: Path, ready: Path, repo_id: str, license: str | None) -> N
         write_code(ready)
         add_references(ready)
     if (ready / CARD_FILE).is_file():
-        metadata_of((ready / CARD_FILE).read_text("utf-8"))
+        _state_license(ready / CARD_FILE, license)
     elif ours:
         card = str(render_model_card(folder, repo_id, license=license))
         metadata_of(card)
         (ready / CARD_FILE).write_text(card, "utf-8")
+
+
+def _state_license(card: Path, license: str | None) -> None:
+    """Add the licence to a card that states none.
+
+    Raises:
+        InputError: the card has no metadata, or states another licence.
+    """
+    text = text_of(card)
+    stated = metadata_of(text).get("license")
+    if license is None or license == stated:
+        return
+    if stated is not None:
+        raise InputError(f"the licence is to be {license}, but `{card.name}` of the folder says {stated}.")
+    whole = ModelCard(text)
+    data: Any = whole.data
+    data.license = license
+    card.write_text(str(whole), "utf-8")
 
 
 def send(ready: Path, repo_id: str, *, tolerant: bool = False, **options: Any) -> CommitInfo | None:

@@ -378,7 +378,7 @@ def check_same_pieces(recipe: RunRecipe, tokenizer: Any, config: Any, *, main: b
                 f" entry {here} instead."
             )
     try:
-        before = AutoTokenizer.from_pretrained(recipe.init_from).get_vocab()
+        before = AutoTokenizer.from_pretrained(recipe.init_from, trust_remote_code=False).get_vocab()
     except (ImportError, OSError, ValueError):
         return  # it has none, and nothing to compare
     now = tokenizer.get_vocab()

@@ -140,9 +140,10 @@ def load_model(
     check_model_name(name)
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             name,
+            trust_remote_code=False,  # nor a question, which a line of the text would answer
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
             quantization_config=quantization_config,
         )
@@ -211,7 +212,7 @@ def _load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizer
     device = _device(_engine_device(args.backend) if args.device == "auto" else args.device)
     model = load_engine(args.backend, args.model, device=device, compute_type=args.compute_type)
     try:
-        return model, AutoTokenizer.from_pretrained(args.model)
+        return model, AutoTokenizer.from_pretrained(args.model, trust_remote_code=False)
     except Exception as error:  # what a damaged folder raises is of many kinds
         raise InputError(f"the tokenizer in `{args.model}` cannot be loaded: {first_line(error)}") from None
 

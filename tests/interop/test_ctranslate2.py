@@ -275,6 +275,15 @@ def test_another_end_token_of_the_generation_config_is_refused() -> None:
         save_ctranslate2(toy_model(), "nowhere", quantization="int4")
 
 
+def test_vocabularies_of_another_export_go(tmp_path: Path) -> None:
+    two = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 31}
+    for changes, there in (({}, {"shared"}), (two, {"source", "target"}), ({}, {"shared"})):
+        save_ctranslate2(toy_model(**changes), tmp_path)
+        found = {path.name.removesuffix("_vocabulary.json") for path in tmp_path.glob("*_vocabulary.json")}
+        assert found == there
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_names_of_tokens_are_all_different(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     size = len(tiny_tokenizer) + 3
     names = token_names(tiny_tokenizer, size, target=False)

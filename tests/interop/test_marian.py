@@ -211,6 +211,9 @@ def test_a_saved_marian_translates_as_ours(tmp_path: Path, tiny_tokenizer: Any) 
     assert torch.equal(marian.generate(**inputs), model.generate(**inputs))
     words = AutoTokenizer.from_pretrained(tmp_path)
     assert words("w1 w2")["input_ids"] == tiny_tokenizer("w1 w2")["input_ids"]
+    # Marian has a table of positions, ours none.
+    assert words.model_max_length == marian.config.max_position_embeddings
+    assert tiny_tokenizer.model_max_length > 10**9
 
 
 def test_a_saved_tokenizer_of_ours_is_a_plain_one_with_its_settings(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -505,3 +505,24 @@ def test_a_choice_for_long_sentences_needs_their_length(tiny_tokenizer: PreTrain
     model = Echo(max_position_embeddings=8)
     ((found,),) = translations(model, tiny_tokenizer, ["w1"], long_sentences="error")
     assert found.text == "w1"
+
+
+class Words:
+    """Splits at spaces; knows one target language, as tokenizers of OPUS-MT do."""
+
+    supported_language_codes: ClassVar[list[str]] = [">>fra<<"]
+
+    def __call__(self, text: str, *, max_length: int | None = None, **kwargs: Any) -> dict[str, list[str]]:
+        return {"input_ids": text.split()[:max_length]}
+
+
+@pytest.mark.parametrize(("code", "known"), [(">>fra<<", True), (">>xyz<<", False)])
+def test_each_part_is_translated_into_the_language_of_the_sentence(code: str, known: bool) -> None:
+    settings: dict[str, Any] = {"scores": False, "attention": False, "prefix": "", "generate_kwargs": {}}
+    translator = translation_vanilla_transformer._Translator(
+        model=cast(Any, None), tokenizer=cast(Any, Words()), long_sentences="split", max_source_length=3,
+        **settings,
+    )  # fmt: skip
+    parts: list[Any] = translator._shortened(f"{code} One two. Three four.", 5, 3, 1)
+    assert parts[0] == [code, "One", "two."]
+    assert parts[1] == ([code] if known else []) + ["Three", "four."]

@@ -18,7 +18,7 @@ import pytest
 from foreign_toy import mbart
 from helpers import parallel_sentences
 
-from vanilla_transformer import HalfWeightsConfig, InputError, pipeline
+from vanilla_transformer import HalfWeightsConfig, InputError, VanillaTransformerTokenizer, pipeline
 from vanilla_transformer.modeling import translation_vanilla_transformer
 from vanilla_transformer.modeling.half_weights import HalfWeightsLinear, half_weights_run_here
 from vanilla_transformer.modeling.translation_vanilla_transformer import WINDOW
@@ -597,3 +597,20 @@ def test_a_block_has_as_many_lines_as_the_readme_says(
     assert asked == [int(window.replace(",", ""))]
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
     assert re.search(rf"\b{window} (lines|with `--alignment`)", readme)
+
+
+def test_no_line_of_the_text_allows_the_code_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers would ask on standard input, which is what is to be translated."""
+    parallel = [text for pair in parallel_sentences(9) for text in pair]
+    VanillaTransformerTokenizer.train_from_iterator(parallel, vocab_size=300).save_pretrained(tmp_path)
+    references = {"AutoConfig": "own.OwnConfig", "AutoModelForSeq2SeqLM": "own.OwnModel"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": references}))
+    (tmp_path / "own.py").write_text("raise SystemExit('was run')\n")
+    monkeypatch.setattr("builtins.input", lambda *args: pytest.fail("asked"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert translate.main(["--model", str(tmp_path), "--device", "cpu"]) == 2
+    assert "contains custom code which must be executed" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        pipeline("translation", str(tmp_path))

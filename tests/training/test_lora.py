@@ -50,6 +50,19 @@ def test_a_merged_model_computes_what_its_adapters_did(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(type(merged).from_pretrained(tmp_path)), wanted, rtol=1e-9, atol=1e-12)
 
 
+def test_a_merged_model_is_not_saved_over_its_adapter(tmp_path: Path) -> None:
+    """Wherever PEFT is installed, the adapter would be applied to it once more."""
+    model = adapted()
+    model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=f"`{tmp_path}` holds an adapter, which would be applied once more"):
+        model.merge_and_unload().save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "adapter_config.json").unlink()
+    model.merge_and_unload().save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("untied", [{}, {"target_modules": ["lm_head"]}, {"modules_to_save": ["lm_head"]}])
 def test_the_fused_loss_sees_an_adapter_on_the_projection(untied: dict[str, Any]) -> None:
     model: Any = toy_model(tie_word_embeddings=not untied)

@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_L
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from vanilla_transformer import (
+    FairseqTokenizer,
     VanillaTransformerConfig,
     VanillaTransformerDecoderModel,
     VanillaTransformerEncoderModel,
@@ -265,6 +266,36 @@ def test_weights_that_were_sent_before_are_not_loaded_instead(hub: Hub, tmp_path
     assert [name for name in files if name.startswith("model") and ".safetensors" in name] == [
         "model.safetensors"
     ]
+
+
+def test_what_an_earlier_tokenizer_of_words_left_is_not_read_beside_a_new_one(hub: Hub) -> None:
+    vocab = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "the": 4}
+    FairseqTokenizer(vocab=vocab, target_vocab=vocab | {"le": 5}, merges=["t h", "th e</w>"]).push_to_hub(
+        "me/zh-en", token=TOKEN
+    )
+    assert {"target_vocab.json", "merges.txt"} <= hub.repositories["me/zh-en"].files().keys()
+    FairseqTokenizer(vocab=vocab).push_to_hub("me/zh-en", token=TOKEN)
+    assert not {"target_vocab.json", "merges.txt"} & hub.repositories["me/zh-en"].files().keys()
+
+
+def test_a_licence_is_in_the_card_of_the_folder_or_refused(hub: Hub, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "README.md").write_text("---\nlanguage: zh\n---\n# Mine\n")
+    publish(run, "me/x", license="mit", token=TOKEN)
+    sent = hub.repositories["me/x"].files()["README.md"].decode()
+    assert metadata_of(sent) == {"language": "zh", "license": "mit"} and sent.endswith("# Mine\n")
+    assert "license" not in (run / "README.md").read_text()
+    (run / "README.md").write_text(sent)
+    with pytest.raises(InputError, match=r"is to be apache-2.0, but `README.md` of the folder says mit"):
+        publish(run, "me/x", license="apache-2.0", token=TOKEN)
+
+
+def test_a_card_that_is_not_utf_8_is_named(hub: Hub, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "README.md").write_bytes("---\nlanguage: zh\n---\ncafé".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"`README.md` is not UTF-8"):
+        publish(run, "me/x", token=TOKEN)
+    assert not hub.repositories
 
 
 def test_a_folder_of_links_is_published_whole(hub: Hub, tmp_path: Path) -> None:
