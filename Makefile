@@ -40,7 +40,7 @@ demo: $(STAMP)  ## Build the embedded corpus, train on it, translate; the model 
 
 test: lint types test-fast  ## Lint, types and every test that is not slow
 
-test-all: lint types test-fast test-slow test-upstream test-quant  ## The same, and all of the slow tests, test-upstream and test-quant
+test-all: lint types test-fast test-slow test-upstream test-quant docs  ## The same, and all of the slow tests, test-upstream, test-quant and docs
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"

@@ -965,3 +965,18 @@ def test_what_an_interrupted_run_logged_is_logged_once(
         shutil.copytree(checkpoint, tmp_path / "run" / checkpoint.name)
     _callbacks(load_recipe(write_recipe(tmp_path, tensorboard=True)), main=True)
     assert asked == [purged]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_trains_and_saves_as_any_other(tmp_path: Path) -> None:
+    runs = []
+    for flag in (False, True):
+        path = write_recipe(tmp_path / str(flag), torch_compile=flag, max_steps=3, eval_steps=3)
+        path.write_text(path.read_text().replace("dropout: 0.2", "dropout: 0.0"))
+        runs.append(train(load_recipe(path)))
+    plain, compiled = runs
+    weights = [load_file(run.output_dir / "model.safetensors") for run in (plain, compiled)]
+    assert weights[0].keys() == weights[1].keys()
+    losses = [step_losses(run.output_dir) for run in (plain, compiled)]
+    for (step, loss), (same, other) in zip(*losses, strict=True):
+        assert step == same and other == pytest.approx(loss, rel=1e-4)
