@@ -25,7 +25,7 @@ TOY = """
     --model.encoder_attention_heads 2 --model.decoder_attention_heads 2 --model.encoder_ffn_dim 16
     --model.decoder_ffn_dim 16 --tokens_per_update 400 --tokens_per_device 400 --max_steps 2 --eval_steps 2
     --metric loss --max_target_length 256 --warmup_steps 2 --logging_steps 1 --tensorboard false
-    --generation.num_beams 1
+    --generation.num_beams 1 --generation.min_new_tokens 2
 """
 
 

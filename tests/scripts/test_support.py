@@ -408,7 +408,7 @@ def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
 def test_a_mistyped_folder_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoTokenizer
 
-    def asked(name: str) -> NoReturn:
+    def asked(name: str, **options: Any) -> NoReturn:
         raise OSError("the Hub was asked")
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", asked)
@@ -456,20 +456,20 @@ def corpus_options(folder: Path, size: int) -> Namespace:
 
 
 def test_the_embedded_corpus_is_as_large_as_asked_for(tmp_path: Path) -> None:
-    files = corpus_files(corpus_options(tmp_path, 100))
-    assert len(list(read_lines(files["train_source"]))) == 100
+    files = corpus_files(corpus_options(tmp_path, 400))
+    assert len(list(read_lines(files["train_source"]))) == 400
     source = Path(files["train_source"])
     source.write_text("", encoding="utf-8")
     (tmp_path / "corpus" / "settings.json").unlink()  # as if it had been cut off
-    assert corpus_files(corpus_options(tmp_path, 100)) == files
-    assert len(list(read_lines(files["train_source"]))) == 100
+    assert corpus_files(corpus_options(tmp_path, 400)) == files
+    assert len(list(read_lines(files["train_source"]))) == 400
     with pytest.raises(InputError, match="holds results made otherwise \\(train_size differ"):
-        corpus_files(corpus_options(tmp_path, 200))
+        corpus_files(corpus_options(tmp_path, 500))
 
 
 def test_files_of_ones_own_need_their_languages(tmp_path: Path) -> None:
     languages: dict[str, str | None] = {"source_lang": None, "target_lang": None}
-    embedded = Namespace(**vars(corpus_options(tmp_path, 100)), **languages)
+    embedded = Namespace(**vars(corpus_options(tmp_path, 400)), **languages)
     corpus_files(embedded)
     assert (embedded.source_lang, embedded.target_lang) == ("zh", "en")
     own = Namespace(**(dict.fromkeys(CORPUS_FILES, "x") | languages | {"source_lang": "en"}))
