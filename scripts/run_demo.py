@@ -60,7 +60,7 @@ def run(overrides: Sequence[str]) -> int:
     """Do all of it. Returns the exit status: 0, or 2 if the recipe as it is learned too little."""
     from vanilla_transformer.training.embedded_corpus import build_corpus, write_corpus
     from vanilla_transformer.training.metrics import lower_cases
-    from vanilla_transformer.training.run_checks import check_same_recipe
+    from vanilla_transformer.training.run_folder import check_same_recipe
 
     recipe = demo_recipe(overrides)
     folder = Path(recipe.output_dir)

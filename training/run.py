@@ -39,7 +39,7 @@ from .callbacks import PrintStreamReport, StopWithoutImprovement
 from .checkpoints import CURVES_FILE, RECIPE_FILE, RESULTS_FILE
 from .curves import plot_curves
 from .parts import freeze
-from .recipe import RunRecipe, load_recipe
+from .recipe import RunRecipe
 from .recipe_values import one_line_errors
 from .run_checks import (
     check_attention,
@@ -49,14 +49,17 @@ from .run_checks import (
     check_parts,
     check_precision,
     check_processes,
-    check_same_data,
     check_same_function,
     check_same_pieces,
-    check_same_recipe,
     check_sharding,
     check_start,
     check_trackers,
+)
+from .run_folder import (
+    check_same_data,
+    check_same_recipe,
     checkpoint_to_go_on_from,
+    mark_begun,
     only_run_in,
 )
 from .samples import PrintSamples
@@ -125,7 +128,7 @@ def _train(task: Task[Any], args: VanillaTransformerTrainingArguments) -> TrainR
     last = checkpoint_to_go_on_from(recipe)
     trainer = _build_trainer(task, args)
     if args.should_save:
-        _mark_begun(recipe)  # once all went well
+        mark_begun(recipe)  # once all went well
     trainer.accelerator.wait_for_everyone()
     seconds = None
     if last is None:
@@ -277,18 +280,6 @@ def _prepare_data(task: Task[Any], args: VanillaTransformerTrainingArguments) ->
             if main:
                 print(f"Validation data: {validation_report}", flush=True)
     return _Prepared(tokenizer, train, report, validation)
-
-
-def _mark_begun(recipe: RunRecipe) -> None:
-    """Write the recipe into the run's folder; the results of a run that is to be longer leave it.
-
-    They would mark it as finished.
-    """
-    output_dir = Path(recipe.output_dir)
-    (output_dir / RESULTS_FILE).unlink(missing_ok=True)
-    path = output_dir / RECIPE_FILE
-    if not path.is_file() or load_recipe(path, (), type(recipe)) != recipe:
-        write_text(path, recipe.to_yaml())  # a file of the same values keeps its comments
 
 
 def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizerBase:
