@@ -31,6 +31,9 @@ from .weights import STACKS, copy_generation_config, hub_fields_removed, plain_t
 
 logger = logging.get_logger(__name__)
 
+# One of both sides, or one of each.
+_VOCABULARY_FILES = tuple(f"{side}_vocabulary.json" for side in ("shared", "source", "target"))
+
 # Names of transformers' activations in `ctranslate2.specs.Activation`.
 ACTIVATIONS = {
     "relu": "RELU",
@@ -96,9 +99,6 @@ def to_ctranslate2(
     return spec
 
 
-VOCABULARY_FILES = tuple(f"{side}_vocabulary.json" for side in ("shared", "source", "target"))
-
-
 def save_ctranslate2(
     model: VanillaTransformerForConditionalGeneration,
     folder: str | Path,
@@ -128,7 +128,7 @@ def save_ctranslate2(
         _generation_config(model).save_pretrained(beside)
         if tokenizer is not None:
             plain_tokenizer(tokenizer).save_pretrained(beside)
-        old = [name for name in VOCABULARY_FILES if not (beside / name).exists()]
+        old = [name for name in _VOCABULARY_FILES if not (beside / name).exists()]
     for name in old:  # of a model of before, with one vocabulary or two
         Path(folder, name).unlink(missing_ok=True)
 

@@ -77,10 +77,10 @@ _TASKS = {
     "AutoModelForTokenClassification": "token-classification",
 }
 _HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr")
-# Weights of a whole model, of no variant, and what an earlier commit may have left of such, or of an adapter.
 # What a tokenizer of words has beside its vocabulary, or has not.
 _VOCABULARY = "vocab.json"
 _BESIDE_A_VOCABULARY = ("target_vocab.json", "merges.txt")
+# Weights of a whole model, of no variant, and what an earlier commit may have left of such, or of an adapter.
 _MODEL_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _OTHER_WEIGHTS = re.compile(
     rf"{_MODEL_WEIGHTS.pattern}|model\.safetensors\.index\.json|adapter_(model\.safetensors|config\.json)"

@@ -64,7 +64,9 @@ def pipeline(
     loading = {name: options.pop(name) for name in _LOADING if name in options}
     if "backend" in options:
         model, options = _exported(model, options | loading)
-    loading.setdefault("trust_remote_code", False)  # no code, and no question either
+    given = options.pop("model_kwargs", None) or {}
+    # Unless it is allowed, no code, and no question either.
+    loading.setdefault("trust_remote_code", given.get("trust_remote_code", False))
     if tokenizer is None:
         # By its attribute and not its class: PEFT wraps models in one of its own.
         tokenizer = model if isinstance(model, (str, Path)) else getattr(model, "name_or_path", "")
@@ -73,7 +75,6 @@ def pipeline(
     if isinstance(tokenizer, (str, Path)):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **loading)
     if isinstance(model, (str, Path)):
-        given = options.pop("model_kwargs", None) or {}
         placing = {**given, **{name: options.pop(name) for name in _PLACING if name in options}}
         if "torch_dtype" in placing:  # its name of before
             placing.setdefault("dtype", placing.pop("torch_dtype"))

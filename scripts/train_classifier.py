@@ -12,9 +12,8 @@ grammar:
     vanilla-transformer train-classifier --train_file corpus/train.csv --valid_file corpus/valid.csv
 
 `--init_from FOLDER` starts from the encoder of a trained model, whose shape the recipe must have
-(`--model "{}"` takes it over), and
-`--freeze "[embeddings, encoder.layers.0-3]"` keeps parts of it as they are. Several GPUs and machines as for
-`vanilla-transformer train`.
+(`--model "{}"` takes it over), and `--freeze "[embeddings, encoder.layers.0-3]"` keeps parts of it as they
+are. Several GPUs and machines as for `vanilla-transformer train`.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ run that was stopped. A text to try it with, from a small grammar:
     vanilla-transformer make-demo-corpus --output_dir corpus
     vanilla-transformer train-lm lm_causal --train_text corpus/train.en --valid_text corpus/valid.en
 
-`--init_from FOLDER` starts from a trained model, whose shape the recipe must have (`--model "{}"`
-takes it over): from the decoder of a
-translation model (causal), or its encoder (masked). Several GPUs and machines as for `vanilla-transformer
-train`.
+`--init_from FOLDER` starts from a trained model, whose shape the recipe must have (`--model "{}"` takes it
+over): from the decoder of a translation model (causal), or its encoder (masked). Several GPUs and machines as
+for `vanilla-transformer train`.
 """
 
 from __future__ import annotations

@@ -241,11 +241,15 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
         return [int(token in special) for token in token_ids_0]
 
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | Path, *args: Any, **kwargs: Any
+        self,
+        save_directory: str | Path,
+        legacy_format: bool | None = None,
+        filename_prefix: str | None = None,
+        **kwargs: Any,
     ) -> Any:
         """See transformers; what the folder holds of another vocabulary goes."""
-        saved = super().save_pretrained(save_directory, *args, **kwargs)
-        prefix = f"{kwargs['filename_prefix']}-" if kwargs.get("filename_prefix") else ""
+        saved = super().save_pretrained(save_directory, legacy_format, filename_prefix, **kwargs)
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
         for name in FILES.keys() - self._contents().keys():
             Path(save_directory, prefix + FILES[name]).unlink(missing_ok=True)
         return saved

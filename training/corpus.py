@@ -302,9 +302,17 @@ def _pick_columns(
     return pairs
 
 
-def held_in_memory(pairs: IterableDataset) -> Dataset:
-    """All pairs of a stream, such as the validation split of a data set that is too large to be stored."""
-    with readable("The stream of sentence pairs"):
+def held_in_memory(pairs: IterableDataset, name: str) -> Dataset:
+    """All pairs of a stream, such as the validation split of a data set that is too large to be stored.
+
+    Args:
+        pairs: the stream.
+        name: what messages call it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with readable(name):
         return Dataset.from_list(list(pairs), features=FEATURES)
 
 

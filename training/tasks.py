@@ -203,7 +203,7 @@ class TranslationTask(Task[TrainRecipe]):
             streaming=streamed,
         )
         if isinstance(pairs, IterableDataset):
-            pairs = held_in_memory(pairs)
+            pairs = held_in_memory(pairs, f"Split `{recipe.valid_split}` of `{recipe.dataset}`")
         whole = dataclasses.replace(recipe, long_sentences="keep", max_length_ratio=None)
         return self._prepare(self._within_positions(whole), pairs, tokenizer)
 

@@ -261,6 +261,8 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
         Args:
             global_step: updates done so far.
         """
+        if not has_length(self.train_dataset):
+            return
         length = self.updates_per_epoch
         epoch = int(self.state.epoch or 0) if length is None else global_step // length
         if hasattr(self.data_collator, "set_epoch"):

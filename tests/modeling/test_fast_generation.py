@@ -199,6 +199,7 @@ def test_a_prompt_of_small_integers(beams: int, steps: list[int]) -> None:
     prompt = torch.tensor([[1, 13]] * len(SOURCES))
     settings: dict[str, Any] = {"attention_mask": mask, "num_beams": beams, "max_new_tokens": 6}
     expected = model.generate(ids, decoder_input_ids=prompt, **settings)
+    steps.clear()
     found = model.generate(ids, decoder_input_ids=prompt.int(), **settings)
     assert steps and torch.equal(found, expected) and found.dtype == torch.int64
 
@@ -209,12 +210,13 @@ def test_a_mask_of_a_prompt_in_floats(steps: list[int]) -> None:
     prompts, prompt_mask = pad(PROMPTS, "left")
     settings: dict[str, Any] = {"attention_mask": mask, "decoder_input_ids": prompts, "max_new_tokens": 6}
     expected = model.generate(ids, decoder_attention_mask=prompt_mask, **settings)
-    assert steps
-    assert torch.equal(model.generate(ids, decoder_attention_mask=prompt_mask.float(), **settings), expected)
+    steps.clear()
+    found = model.generate(ids, decoder_attention_mask=prompt_mask.float(), **settings)
+    assert steps and torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_length_without_a_limit(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_length_without_a_limit(fast: bool, steps: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a tokenizer that has none, 10^30; and room is made as it is needed."""
     model = translating_model()
     ids, mask = pad(SOURCES)
@@ -222,7 +224,9 @@ def test_a_length_without_a_limit(fast: bool, monkeypatch: pytest.MonkeyPatch) -
     settings: dict[str, Any] = {"attention_mask": mask, "num_beams": 1, "stopping_criteria": ends}
     expected = model.generate(ids, max_length=20, **settings)
     monkeypatch.setattr(generation, "FIRST_ROOM", 1)
+    steps.clear()
     assert torch.equal(model.generate(ids, max_length=10**30, fast=fast, **settings), expected)
+    assert bool(steps) == fast
 
 
 @pytest.mark.parametrize("beams", [1, 4])

@@ -335,7 +335,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     stopping: Callable[[int], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Twice interrupted: behind line 5, of which 4 are whole windows, and behind 2 more."""
+    """Twice interrupted: after line 5, of which 4 are whole windows, and after 2 more."""
     (tmp_path / "in").write_text("\n".join(SENTENCES) + "\n")
     command = [model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     for lines, before in ((5, 0), (2, 4)):

@@ -58,7 +58,8 @@ from vanilla_transformer.training.embedded_phrases import (
 )
 
 NOUN = {noun.zh: noun for noun in NOUNS}
-VERB = {verb.zh: verb for verb in VERBS if verb.zh not in ("看", "卖")}
+# The first of each: 写 takes letters, then books.
+VERB = {verb.zh: verb for verb in reversed(VERBS) if verb.zh not in ("看", "卖")}
 READ = next(verb for verb in VERBS if verb.base == "read")
 
 
