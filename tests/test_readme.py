@@ -60,7 +60,8 @@ def shown_commands() -> list[list[str]]:
         for block in code_blocks((ROOT / name).read_text("utf-8"), "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 for part in re.split(r"[|;>]", line):
-                    words = shlex.split(part, comments=True)
+                    # Other lines may be of a script, whose quotes end elsewhere.
+                    words = shlex.split(part, comments=True) if "vanilla-transformer" in part else []
                     if "vanilla-transformer" in words:
                         found.append(words[words.index("vanilla-transformer") + 1 :])
     return [[word for word in words if word != "..." and not word.startswith("$")] for words in found]
