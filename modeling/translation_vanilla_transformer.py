@@ -161,12 +161,12 @@ def translations(
         raise ValueError(
             f"`long_sentences` must be one of {', '.join(LONG_SENTENCES)}, but is {long_sentences!r} instead."
         )
+    if attention and long_sentences == "split":
+        raise ValueError("`attention` cannot be given for sentences that are split.")
     if long_sentences and max_source_length is None and longest_source(model, tokenizer) is None:
         raise ValueError(
             "`long_sentences` needs `max_source_length`: this model takes sources of any length."
         )
-    if attention and long_sentences == "split":
-        raise ValueError("`attention` cannot be given for sentences that are split.")
     translator = _Translator(
         model=model,
         tokenizer=tokenizer,
