@@ -137,6 +137,8 @@ def run(args: argparse.Namespace) -> None:
     _check_length(args, model, tokenizer)
     window = ALIGNED_WINDOW if args.alignment else WINDOW
     typed = _is_typed(args)
+    if typed:
+        print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
     # What can be read once more can be gone on with.
     partial = _partial_file(args, window, resumable=total is not None)
     done = partial.done if partial else 0
@@ -219,12 +221,9 @@ def _check_length(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
 
 
 def _is_typed(args: argparse.Namespace) -> bool:
-    """Whether somebody types the sentences, who is then told how."""
+    """Whether somebody types the sentences."""
     read = args.input or ([] if args.sentences else [STANDARD_INPUT])
-    typed = STANDARD_INPUT in read and sys.stdin.isatty()
-    if typed:
-        print("type a sentence and Enter; Ctrl-D ends", file=sys.stderr)
-    return typed
+    return STANDARD_INPUT in read and sys.stdin.isatty()
 
 
 def _partial_file(args: argparse.Namespace, window: int, *, resumable: bool) -> PartialFile | None:

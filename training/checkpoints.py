@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import read_json, readable_write_errors
-from ..modeling.saving_vanilla_transformer import apply_umask, check_safetensors, flush
+from ..modeling.saving_vanilla_transformer import ADAPTER_CONFIG_FILE, apply_umask, check_safetensors, flush
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 # What PEFT saves of a model with adapters, in place of the whole.
 ADAPTER_FILE = "adapter_model.safetensors"
-ADAPTER_CONFIG_FILE = "adapter_config.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 

@@ -67,23 +67,21 @@ class EpochSegmentation:
         self._pairs, self._tokenizer, self._dropout = pairs, tokenizer, dropout
         self._folder = Path(run_dir) / FOLDER
         self._limits = limits
-        self._cut_at = tuple(int(lengths.max()) for lengths in pair_lengths(pairs))
+        lengths = np.stack(pair_lengths(pairs)).astype("<i8")  # (2, pairs)
+        self._cut_at = tuple(lengths.max(-1).tolist())
+        # By what other pairs, another tokenizer or another dropout is noticed.
+        self._origin = {"lengths": hashlib.sha256(lengths.tobytes()).hexdigest(), "dropout": dropout}
         self._main, self._wait = main, wait
 
     def start(self, *, anew: bool) -> None:
         """Forget an earlier run's segmentations, or keep them to continue it if they are of these pairs."""
         if self._main:
-            path, origin = self._folder / ORIGIN_FILE, self._origin()
-            if anew or (path.is_file() and read_json(path) != origin):
+            path = self._folder / ORIGIN_FILE
+            if anew or (path.is_file() and read_json(path) != self._origin):
                 discard(self._folder)
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(origin))
+            write_text(path, json.dumps(self._origin))
         self._wait()
-
-    def _origin(self) -> dict[str, Any]:
-        """By what other pairs, another tokenizer or another dropout is noticed."""
-        lengths = np.stack(pair_lengths(self._pairs)).astype("<i8")
-        return {"lengths": hashlib.sha256(lengths.tobytes()).hexdigest(), "dropout": self._dropout}
 
     def epoch(self, number: int) -> Dataset:
         """The pairs as segmented for epoch `number`: drawn once, read from disk by all processes."""
