@@ -47,8 +47,9 @@ def _wanted_links(root: Path, folders: Mapping[str, str]) -> dict[Path, Path]:
             links[root / TREE.joinpath(*name.split("."))] = root / folder
         else:  # the package that holds the others must be a folder of its own
             links |= {root / TREE / name / file.name: file for file in (root / folder).glob("*.py*")}
-    # pytest's `pythonpath` lets tests import what lies in tests/ by its bare name.
-    helpers = (file for file in (root / "tests").glob("*.py") if not file.name.startswith(("test_", "conf")))
+    # What lies in these folders is imported by its bare name, by pytest's `pythonpath` or a script beside it.
+    files = (file for folder in ("tests", "benchmarks") for file in (root / folder).glob("*.py"))
+    helpers = (file for file in files if not file.name.startswith(("test_", "conf")))
     return links | {root / TREE / file.name: file for file in helpers}
 
 

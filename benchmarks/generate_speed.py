@@ -2,10 +2,11 @@
 
 "half" is ours, fast, with weights in float16 and arithmetic in float32 (`HalfWeightsConfig`), on a CPU.
 "bf16" is ours, fast, loaded with `dtype=torch.bfloat16`, on a CPU that multiplies it.
-"static" is ours over a cache of fixed size, whose steps transformers compiles, with CUDA graphs, on a GPU.
+"static" is ours over a cache of fixed size, whose steps transformers compiles, with CUDA graphs, on a GPU in
+greedy search; it compiles none in beam search.
 
 All translate the same random sentences, of lengths as in Multi30k, in batches of like length, greedily and
-with a beam of 4; they take turns (fast, plain, Marian, ..., fast), so that a busy machine hits all alike.
+with a beam of 4, and take turns (fast, plain, Marian, ..., fast).
 CTranslate2, in float32 and int8, and onnxruntime run exports of our model, on a CPU.
 On a CPU the clock counts the process's own seconds. Random weights never end a sentence: with `--ends
 together` all write as many tokens as the longest source of their batch has, with `--ends apart` each sentence
@@ -25,21 +26,34 @@ not installed, which is then named.
 
 import argparse
 import copy
-import statistics
+import math
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from side_by_side import (
+    END,
+    FIRST_WORD,
+    MARIAN,
+    MODELS,
+    PAD,
+    SHAPES,
+    add_options,
+    build_model,
+    compared,
+    seconds,
+    take_turns,
+    told,
+)
 
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
-PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 PYTORCH = ("fast", "half", "bf16", "static", "plain", "marian")
 # Name: engine, library, and how weights are stored and computed with.
 ENGINES = {
@@ -48,8 +62,6 @@ ENGINES = {
     "onnx": ("onnx", "onnxruntime", None),
 }
 SYSTEMS = (*PYTORCH, *ENGINES)
-# d_model, feed-forward width, heads, layers of each stack.
-SHAPES = {"tiny": (128, 512, 4, 2), "base": (512, 2048, 8, 6)}
 # Odd ones too: sentences that are finished leave batches of any size behind.
 BATCHES, BEAMS = (1, 3, 13, 16, 64), (1, 4)
 # Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
@@ -63,22 +75,7 @@ def build_models(
     shape: str, vocabulary: int, device: str, systems: Sequence[str] = PYTORCH
 ) -> dict[str, Generate]:
     """Return what each of `systems` calls to translate; ours and Marian have random weights."""
-    from transformers import MarianConfig, MarianMTModel
-
-    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-
-    width, ffn, heads, layers = SHAPES[shape]
-    fields: dict[str, Any] = {
-        "vocab_size": vocabulary, "d_model": width, "encoder_layers": layers, "decoder_layers": layers,
-        "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": ffn,
-        "decoder_ffn_dim": ffn, "activation_function": "relu", "scale_embedding": True, "pad_token_id": PAD,
-        "bos_token_id": START, "eos_token_id": END, "decoder_start_token_id": START,
-        "attn_implementation": "sdpa",
-    }  # fmt: skip
-    torch.manual_seed(1)
-    config = VanillaTransformerConfig(**fields)
-    ours = VanillaTransformerForConditionalGeneration(config).eval().to(device)
-    marian = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None)).eval().to(device)
+    ours, marian = (build_model(name, SHAPES[shape], vocabulary, device).eval() for name in MODELS)
     models: dict[str, Generate] = {
         "fast": ours.generate,
         "static": lambda *args, **kwargs: ours.generate(*args, cache_implementation="static", **kwargs),
@@ -167,16 +164,15 @@ def measure(arguments: argparse.Namespace) -> Rows:
     models = build_models(arguments.shape, arguments.vocabulary, arguments.device, systems)
     results: Rows = {}
     for beams in arguments.beams:
+        compilable = {name: model for name, model in models.items() if name != "static" or beams == 1}
         for rows in arguments.batches:
             batch = make_batch(rows, arguments.vocabulary, arguments.device)
             written = target_lengths(batch, arguments.ends)
-            speeds: dict[str, list[float]] = {name: [] for name in systems}
-            for number in range(arguments.rounds + 1):
-                for name in systems:
-                    speed = _tokens_per_second(models[name], batch, beams, written)
-                    if number > 0:  # the first round warms up
-                        speeds[name].append(speed)
-            results[f"beam {beams}, batch {rows}"] = _summary(speeds)
+            works = {
+                name: partial(translate, model, batch, beams, written) for name, model in compilable.items()
+            }
+            speeds = take_turns(works, rounds=arguments.rounds, device=arguments.device)
+            results[f"beam {beams}, batch {rows}"] = compared(speeds)
     return results
 
 
@@ -189,42 +185,27 @@ def target_lengths(batch: dict[str, torch.Tensor], ends: str) -> torch.Tensor:
     return (mask.sum(-1) * (LENGTH_NOISE * noise).exp()).round().long()
 
 
-def _tokens_per_second(
-    generate: Generate, batch: dict[str, torch.Tensor], beams: int, written: torch.Tensor
-) -> float:
+def translate(generate: Generate, batch: dict[str, torch.Tensor], beams: int, written: torch.Tensor) -> float:
+    """Translate a batch, each sentence with `written` (N,) tokens; return how many those are in all."""
     from vanilla_transformer.modeling.generation_vanilla_transformer import RowLengthCriteria
 
-    on_cpu = batch["input_ids"].device.type == "cpu"
-    clock = time.process_time if on_cpu else time.perf_counter
     steps = int(written.max())
     settings: dict[str, Any] = {"max_new_tokens": steps, "num_beams": beams}
     if beams > 1:
         settings |= {"length_penalty": 1.0, "early_stopping": True}
     if int(written.min()) < steps:
         settings["stopping_criteria"] = [RowLengthCriteria(written + 1)]
-    start = clock()
     found = generate(**batch, **settings)
-    if not on_cpu:
-        torch.cuda.synchronize()
-    seconds = clock() - start
     if found.shape[1] != steps + 1:
         raise RuntimeError(f"{steps} tokens were to be written, but {found.shape[1] - 1} were.")
-    return int(written.sum()) / seconds
-
-
-def _summary(speeds: dict[str, list[float]]) -> dict[str, Any]:
-    """Return medians, and median, least and greatest ratio to Marian within a round."""
-    summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
-    for name in speeds.keys() - {"marian"}:
-        ratios = [ours / theirs for ours, theirs in zip(speeds[name], speeds["marian"], strict=True)]
-        summary[f"{name} / marian"] = [statistics.median(ratios), min(ratios), max(ratios)]
-    return summary
+    return int(written.sum())
 
 
 def add_limits(results: Rows, arguments: argparse.Namespace) -> None:
     """Add to each row the tokens per second that the decoder's matrix products alone would allow."""
-    width, ffn, _, layers = SHAPES[arguments.shape]
-    weights = layers * (6 * width * width + 2 * width * ffn) + width * arguments.vocabulary
+    shape = SHAPES[arguments.shape]
+    width = shape.d_model
+    weights = shape.layers * (6 * width * width + 2 * width * shape.ffn_dim) + width * arguments.vocabulary
     products, bandwidth = _machine_rates(arguments.device)
     for beams in arguments.beams:
         for rows in arguments.batches:
@@ -236,19 +217,21 @@ def _machine_rates(device: str) -> tuple[float, float]:
     """Return operations per second of a large product, and bytes per second read in one with a vector."""
     matrix = torch.randn(2048, 2048, device=device)
     vectors = [torch.randn(8192, 2048, device=device) for _ in range(4)]
-    products = 2 * 2048**3 / min(_seconds(lambda: matrix @ matrix, device) for _ in range(3))
+    products = 2 * 2048**3 / _least_seconds(lambda: matrix @ matrix, device)
     read = 4 * sum(one.numel() for one in vectors)
-    seconds = min(_seconds(lambda: [one @ matrix[0] for one in vectors], device) for _ in range(3))
-    return products, read / seconds
+    return products, read / _least_seconds(lambda: [one @ matrix[0] for one in vectors], device)
 
 
-def _seconds(work: Callable[[], Any], device: str) -> float:
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    start = clock()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - start
+def _least_seconds(work: Callable[[], Any], device: str) -> float:
+    """What the work takes at least; on a GPU one of many in a row, so that launching them does not count."""
+    repeated = 1 if device == "cpu" else 50
+    found = []
+    for _ in range(3):
+        start = seconds(device)
+        for _ in range(repeated):
+            work()
+        found.append((seconds(device) - start) / repeated)
+    return min(found)
 
 
 def table_titles(results: Rows) -> list[str]:
@@ -260,13 +243,14 @@ def table_rows(results: Rows) -> list[list[str]]:
     """Return the results as they are shown: ratios to Marian, median and range."""
     rows = []
     for label, row in results.items():
-        ratios = ["{:.2f} ({:.2f}-{:.2f})".format(*row[f"{name} / marian"]) for name in _compared(results)]
-        rows.append([label, f"{row['marian']:.0f}", *ratios, f"{row['limit'] / row['marian']:.1f}"])
+        cells = (row.get(f"{name} / {MARIAN}") for name in _compared(results))
+        shown = [told(ratio) if ratio else "" for ratio in cells]
+        rows.append([label, f"{row[MARIAN]:.0f}", *shown, f"{row['limit'] / row[MARIAN]:.1f}"])
     return rows
 
 
 def _compared(results: Rows) -> list[str]:
-    return [name for name in SYSTEMS if f"{name} / marian" in next(iter(results.values()))]
+    return [name for name in SYSTEMS if any(f"{name} / {MARIAN}" in row for row in results.values())]
 
 
 def plot(results: Rows, path: Path) -> None:
@@ -279,9 +263,9 @@ def plot(results: Rows, path: Path) -> None:
     width = 0.8 / len(compared)
     for shift, name in enumerate(compared):
         places = [place + width * (shift + 0.5) - 0.4 for place in range(len(results))]
-        ratios = [row[f"{name} / marian"][0] for row in results.values()]
+        ratios = [row.get(f"{name} / {MARIAN}", [math.nan])[0] for row in results.values()]
         axes.bar(places, ratios, 0.95 * width, label=name if name in ENGINES else f"ours, {name}")
-    limits = [row["limit"] / row["marian"] for row in results.values()]
+    limits = [row["limit"] / row[MARIAN] for row in results.values()]
     axes.plot(range(len(results)), limits, "_", color="black", markersize=30, label="limit")
     axes.axhline(1, color="grey", linewidth=1)
     axes.set_xticks(range(len(results)), list(results))
@@ -296,15 +280,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--shape", choices=SHAPES, default="base", help="size of both models (default: base)")
     add("--vocabulary", type=positive, default=10_000, help="tokens of the vocabulary (default: 10000)")
-    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--threads", type=positive, default=1, help="CPU threads (default: 1)")
     add("--batches", type=positive, nargs="+", default=BATCHES, help="sentences (default: 1 3 13 16 64)")
     add("--beams", type=positive, nargs="+", default=BEAMS, help="beams; 1 is greedy (default: 1 4)")
     add("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what is timed (default: all)")
     add("--ends", choices=("together", "apart"), default="together", help="of sentences (default: together)")
-    add("--rounds", type=positive, default=5, help="timed rounds of each system (default: 5)")
-    add("--json", type=Path, help="write the figures here")
-    add("--figure", type=Path, help="draw the ratios here, as PNG")
+    add_options(parser, rounds=5)
     return parser.parse_args(argv)
 
 
@@ -321,7 +301,13 @@ def run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     results = measure(arguments)
     add_limits(results, arguments)
-    show_report(arguments.json, titles=table_titles(results), rows=table_rows(results), figures=results)
+    show_report(
+        arguments.json,
+        titles=table_titles(results),
+        rows=table_rows(results),
+        device=arguments.device,
+        figures=results,
+    )
     if arguments.figure:
         plot(results, arguments.figure)
 

@@ -1,9 +1,9 @@
 """Growth: what a target token costs as sentences, batches, the vocabulary or the stacks grow.
 
 Our model and transformers' Marian, of the same small shape and with fused attention (`sdpa`), take turns at a
-training step, forward and backward, so that a busy machine hits both alike; on a CPU the clock counts the
-process's own seconds. One thing grows at a time: `length`, in batches of as many tokens whatever the length,
-`batch`, `vocabulary` or `depth`. No sentence is padded.
+training step, forward and backward; on a CPU the clock counts the process's own seconds. One thing grows at a
+time: `length`, in batches of as many tokens whatever the length, `batch`, `vocabulary` or `depth`. No
+sentence is padded.
 
 `memory` is what a forward pass through both stacks adds to the memory at its peak, with `sdpa` and with
 `eager` attention, which holds all scores: two sentences, one of them padded, without gradients and without
@@ -26,7 +26,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -34,14 +33,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from side_by_side import (
+    FIRST_WORD,
+    MARIAN,
+    MODELS,
+    OURS,
+    PAD,
+    SHAPES,
+    START,
+    add_options,
+    build_model,
+    ratios,
+    resident_mib,
+    take_turns,
+)
 
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
-PAD, START, END, FIRST_WORD = 0, 1, 2, 5
-MODELS = ("ours", "marian")
-# d_model, feed-forward width, heads.
-SHAPES = {"toy": (16, 32, 2), "tiny": (128, 512, 4), "base": (512, 2048, 8)}
 # Target tokens of a step on the axis of lengths, and of all steps of a round elsewhere, which are no more.
 STEP_TOKENS, MOST_STEPS = 4000, 4
 
@@ -69,7 +78,7 @@ class Axis:
     quick: tuple[int, ...]
 
 
-COST = "processor time, µs per target token"
+COST, COST_ON_GPU = "processor time, µs per target token", "time, µs per target token"
 AXES = {
     "length": Axis("tokens of a sentence", COST, (10, 30, 100, 300, 1000, 2000, 4000), (10, 100, 1000)),
     "batch": Axis("sentences of a batch", COST, (1, 4, 16, 64, 256), (1, 16, 256)),
@@ -90,28 +99,10 @@ def point_on(axis: str, value: int) -> Point:
     return replace(Point(), **{axis: value})
 
 
-def build_model(name: str, shape: str, point: Point, device: str, attention: str = "sdpa") -> Any:
+def model_at(point: Point, name: str, shape: str, device: str, attention: str = "sdpa") -> Any:
     """Return our model or Marian's, in training mode, for sentences as long as those of `point`."""
-    from transformers import MarianConfig, MarianMTModel
-
-    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-
-    width, ffn, heads = SHAPES[shape]
-    fields: dict[str, Any] = {
-        "vocab_size": point.vocabulary, "d_model": width, "encoder_layers": point.depth,
-        "decoder_layers": point.depth, "encoder_attention_heads": heads, "decoder_attention_heads": heads,
-        "encoder_ffn_dim": ffn, "decoder_ffn_dim": ffn, "dropout": 0.1, "activation_function": "relu",
-        "scale_embedding": True, "pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END,
-        "decoder_start_token_id": START, "attn_implementation": attention,
-    }  # fmt: skip
-    torch.manual_seed(1)
-    model: Any
-    if name == "ours":
-        model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(**fields))
-    else:
-        fields |= {"forced_eos_token_id": None, "max_position_embeddings": point.length}
-        model = MarianMTModel(MarianConfig(**fields))
-    return model.to(device)
+    sizes = replace(SHAPES[shape], layers=point.depth)
+    return build_model(name, sizes, point.vocabulary, device, attention=attention, longest=point.length)
 
 
 def make_batch(lengths: Sequence[int], vocabulary: int, device: str) -> Batch:
@@ -132,34 +123,36 @@ def make_batch(lengths: Sequence[int], vocabulary: int, device: str) -> Batch:
 def training_costs(axis: str, values: Sequence[int], arguments: argparse.Namespace) -> dict[str, Curves]:
     """Return the median cost of a token at each value, and the ratio ours / Marian within a round."""
     curves: Curves = {name: [] for name in arguments.systems}
-    ratios: Curves = {"median": [], "least": [], "greatest": []}
+    found: Curves = {"median": [], "least": [], "greatest": []}
     for value in values:
         costs = costs_at(point_on(axis, value), arguments)
         for name, measured in costs.items():
             curves[name].append(statistics.median(measured))
         if len(costs) == len(MODELS):
-            found = [ours / theirs for ours, theirs in zip(costs["ours"], costs["marian"], strict=True)]
-            for name, ratio in zip(ratios, (statistics.median(found), min(found), max(found)), strict=True):
-                ratios[name].append(ratio)
-    return {"curves": curves, "ratios": ratios}
+            for name, ratio in zip(found, ratios(costs[OURS], costs[MARIAN]), strict=True):
+                found[name].append(ratio)
+    return {"curves": curves, "ratios": found}
 
 
 def costs_at(point: Point, arguments: argparse.Namespace) -> Curves:
     """Return the µs per target token of each model in each round."""
     batch = make_batch([point.length] * point.batch, point.vocabulary, arguments.device)
-    models = {name: build_model(name, arguments.shape, point, arguments.device) for name in arguments.systems}
     tokens = point.length * point.batch
     steps = min(MOST_STEPS, -(-STEP_TOKENS // tokens))
-    costs: Curves = {name: [] for name in models}
-    for number in range(arguments.rounds + 1):
-        for name, model in models.items():
-            start = _seconds(arguments.device)
+
+    def work(name: str) -> Callable[[], float]:
+        model = model_at(point, name, arguments.shape, arguments.device)
+
+        def train_all() -> float:
             for _ in range(steps):
                 train(model, batch)
-            cost = 1e6 * (_seconds(arguments.device) - start) / (steps * tokens)
-            if number > 0:  # the first round warms up
-                costs[name].append(cost)
-    return costs
+            return steps * tokens
+
+        return train_all
+
+    works = {name: work(name) for name in arguments.systems}
+    speeds = take_turns(works, rounds=arguments.rounds, device=arguments.device)
+    return {name: [1e6 / speed for speed in found] for name, found in speeds.items()}
 
 
 def train(model: Any, batch: Batch) -> None:
@@ -169,27 +162,19 @@ def train(model: Any, batch: Batch) -> None:
     model(**batch, **fused).loss.backward()
 
 
-def _seconds(device: str) -> float:
-    """Seconds of processor time of this process, or of the clock where a GPU computes."""
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def forward_peak(curve: str, value: int, arguments: argparse.Namespace) -> float:
     """Return the MiB that a forward pass adds at its peak, in this process, which must be fresh."""
     name, attention = MEMORY_CURVES[curve]
     device, point = arguments.device, Point(length=value)
-    model = build_model(name, arguments.shape, point, device, attention).eval().model
+    model = model_at(point, name, arguments.shape, device, attention).eval().model
     with torch.no_grad():
         model(**_two_sentences(10, point.vocabulary, device))  # what is allocated once
         batch = _two_sentences(value, point.vocabulary, device)
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats()
-        before = _resident_mib("VmRSS") if device == "cpu" else torch.cuda.memory_allocated() / 2**20
+        before = resident_mib("VmRSS") if device == "cpu" else torch.cuda.memory_allocated() / 2**20
         model(**batch)
-    peak = _resident_mib("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
+    peak = resident_mib("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
     return peak - before
 
 
@@ -200,13 +185,6 @@ def _two_sentences(length: int, vocabulary: int, device: str) -> Batch:
     return batch
 
 
-def _resident_mib(field: str) -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"This system does not report `{field}`.")
-
-
 def translation_peak(curve: str, value: int, arguments: argparse.Namespace) -> float:
     """Return the peak MiB of this process, which must be fresh, when it has translated `value` lines."""
     from vanilla_transformer import VanillaTransformerTokenizer
@@ -214,7 +192,7 @@ def translation_peak(curve: str, value: int, arguments: argparse.Namespace) -> f
 
     words = [f"w{number}" for number in range(50)]
     tokenizer = VanillaTransformerTokenizer.train_from_iterator(words, vocab_size=300, min_frequency=1)
-    model = build_model("ours", arguments.shape, Point(vocabulary=len(tokenizer), depth=1), "cpu")
+    model = model_at(Point(vocabulary=len(tokenizer), depth=1), OURS, arguments.shape, "cpu")
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -225,7 +203,7 @@ def translation_peak(curve: str, value: int, arguments: argparse.Namespace) -> f
         options += ["--num_beams", "1", "--max_length", "8", "--device", arguments.device]
         if translate.main(options):
             raise RuntimeError(f"{value} lines were not translated.")
-    return _resident_mib("VmHWM")
+    return resident_mib("VmHWM")
 
 
 PEAKS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
@@ -255,7 +233,7 @@ def forked_peaks(axis: str, arguments: argparse.Namespace) -> Curves:
     They share its imports, which take seconds.
     """
     for name in MODELS:
-        build_model(name, "toy", Point(depth=1), "cpu")  # imports what both need
+        model_at(Point(depth=1), name, "toy", "cpu")  # imports what both need
     curves, peak = PEAKS[axis]
     if axis == "memory":
         curves = tuple(curve for curve in curves if MEMORY_CURVES[curve][0] in arguments.systems)
@@ -273,8 +251,16 @@ def measure(axis: str, arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         found = training_costs(axis, values, arguments)
     exponents = {name: exponent(values, curve) for name, curve in found["curves"].items()}
-    words = {"grows": AXES[axis].grows, "measured": AXES[axis].measured}
-    return {**words, "values": values, **found, "exponents": exponents}
+    measured = AXES[axis].measured
+    if measured == COST and arguments.device != "cpu":
+        measured = COST_ON_GPU
+    return {
+        "grows": AXES[axis].grows,
+        "measured": measured,
+        "values": values,
+        **found,
+        "exponents": exponents,
+    }
 
 
 def exponent(values: Sequence[float], curve: Sequence[float]) -> float:
@@ -349,12 +335,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--values", type=positive, nargs="+", help="how far, where --axes names one axis")
     add("--systems", choices=MODELS, nargs="+", default=MODELS, help="what is measured (default: both)")
     add("--shape", choices=SHAPES, default="tiny", help="widths of both models (default: tiny)")
-    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--threads", type=positive, default=1, help="CPU threads (default: 1)")
-    add("--rounds", type=positive, default=3, help="timed rounds of each model (default: 3)")
     add("--quick", action="store_true", help="fewer values and one round: a minute or two")
-    add("--json", type=Path, help="write the figures here")
-    add("--figure", type=Path, help="draw the curves here, as PNG")
+    add_options(parser, rounds=3)
     add("--peaks", action="store_true", help="only print the peaks of one axis, measured below this process")
     arguments = parser.parse_args(argv)
     if arguments.values and len(arguments.axes) > 1:
@@ -381,7 +363,13 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         from vanilla_transformer.training.reports import write_report
 
-        write_report(arguments.json, titles=TITLES, rows=summary_rows(results), axes=results)
+        write_report(
+            arguments.json,
+            titles=TITLES,
+            rows=summary_rows(results),
+            device=arguments.device,
+            axes=results,
+        )
     if arguments.figure:
         plot(results, arguments.figure)
 

@@ -1,8 +1,7 @@
 """Start-up: our package against transformers' own seq2seq classes.
 
 Each measurement is the wall time and the CPU time of a fresh interpreter that runs one import and ends. The
-three are interleaved (ours, ours with its classes, Marian, ours, ...), so that a busy machine hits all of
-them alike, and what counts is the ratio within a round.
+three are interleaved (ours, ours with its classes, Marian, ours, ...).
 
     python benchmarks/import_time.py --rounds 10
 """
@@ -16,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from side_by_side import ratios, told
 
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
@@ -62,10 +63,14 @@ def summarise(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any
         reference = [round_[number] for round_ in times[REFERENCE]]
         for name, rounds in times.items():
             seconds = [round_[number] for round_ in rounds]
-            ratios = [ours / theirs for ours, theirs in zip(seconds, reference, strict=True)]
-            row: dict[str, Any] = {"import": name, "clock": clock, "seconds": statistics.median(seconds)}
-            row |= {"ratio": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-            rows.append(row)
+            rows.append(
+                {
+                    "import": name,
+                    "clock": clock,
+                    "seconds": statistics.median(seconds),
+                    "ratio": ratios(seconds, reference),
+                }
+            )
     return rows
 
 
@@ -92,11 +97,11 @@ def run(arguments: argparse.Namespace) -> None:
         [
             row["import"],
             f"{row['seconds']:.2f} {row['clock']}",
-            f"{row['ratio']:.2f} ({row['min']:.2f}-{row['max']:.2f})",
+            told(row["ratio"]),
         ]
         for row in figures
     ]
-    show_report(arguments.json, titles=TITLES, rows=rows, figures=figures)
+    show_report(arguments.json, titles=TITLES, rows=rows, device="cpu", figures=figures)
 
 
 if __name__ == "__main__":

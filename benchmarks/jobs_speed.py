@@ -13,9 +13,8 @@ of that type in translation. All else is in float32.
 
 All models have random weights, and all words are drawn at random. Sentences are as long as in news
 (log-normal around 25 tokens, at most 128) or as captions are in Multi30k (normal around 15); translations are
-about as long as their sources, as German and English are there. The systems take turns, so that a busy
-machine hits all alike, and what counts is the ratio within a round; on a CPU the clock counts the process's
-own seconds.
+about as long as their sources, as German and English are there. The systems take turns; on a CPU the clock
+counts the process's own seconds.
 
     python benchmarks/jobs_speed.py --threads 1 --json jobs_speed.json --figure jobs_speed.png
     python benchmarks/jobs_speed.py --device cuda --pairs 20000 --lines 5000
@@ -25,28 +24,36 @@ import argparse
 import copy
 import math
 import random
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from side_by_side import (
+    END,
+    FIRST_WORD,
+    MARIAN,
+    OURS,
+    SHAPES,
+    add_options,
+    build_model,
+    compared,
+    take_turns,
+    told,
+)
 
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
-PAD, START, END, FIRST_WORD = 0, 1, 2, 5
-# d_model, feed-forward width, heads, layers of each stack, vocabulary.
-SHAPES = {"toy": (16, 32, 2, 1, 300), "tiny": (128, 512, 4, 2, 8000), "base": (512, 2048, 8, 6, 10_000)}
+# Entries of the vocabulary at each shape.
+VOCABULARIES = {"toy": 300, "tiny": 8000, "base": 10_000}
 UNITS = {"training": "target tokens/s", "file": "sentences/s", "start": "starts/s"}
 JOBS = tuple(UNITS)
 TITLES = ("Job", "System", "Speed", "Marian = 1")
-MARIAN, IN_BF16, MARIAN_IN_OURS = "marian", "ours, bf16", "marian in our batches"
+IN_BF16, MARIAN_IN_OURS = "ours, bf16", "marian in our batches"
 LINES_AT_ONCE, NEW_TOKENS = 16, 15
 # Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
 LENGTH_NOISE = 0.17
@@ -55,8 +62,8 @@ import sys, torch
 torch.set_num_threads(int(sys.argv[3]))
 {imports}
 tokenizer = {tokenizer}.from_pretrained(sys.argv[1])
-model = {model}.from_pretrained(sys.argv[1]).eval()
-inputs = tokenizer([sys.argv[2]], return_tensors="pt")
+model = {model}.from_pretrained(sys.argv[1]).eval().to(sys.argv[4])
+inputs = tokenizer([sys.argv[2]], return_tensors="pt").to(sys.argv[4])
 settings = {{"num_beams": 1, "max_length": None, "max_new_tokens": 15}}
 found = model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **settings)
 print(tokenizer.batch_decode(found, skip_special_tokens=True)[0])
@@ -66,26 +73,9 @@ print(tokenizer.batch_decode(found, skip_special_tokens=True)[0])
 Work = Callable[[], float]
 
 
-def build_model(name: str, shape: str, device: str) -> Any:
-    """Return our model or Marian's, of the same shape, with random weights."""
-    from transformers import MarianConfig, MarianMTModel
-
-    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-
-    width, ffn, heads, layers, vocabulary = SHAPES[shape]
-    fields: dict[str, Any] = {
-        "vocab_size": vocabulary, "d_model": width, "encoder_layers": layers, "decoder_layers": layers,
-        "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": ffn,
-        "decoder_ffn_dim": ffn, "activation_function": "relu", "scale_embedding": True, "pad_token_id": PAD,
-        "bos_token_id": START, "eos_token_id": END, "decoder_start_token_id": START, "dropout": 0.1,
-    }  # fmt: skip
-    torch.manual_seed(1)
-    model: Any
-    if name == MARIAN:
-        model = MarianMTModel(MarianConfig(**fields, forced_eos_token_id=None))
-    else:
-        model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(**fields))
-    return model.to(device)
+def model_of(name: str, arguments: argparse.Namespace) -> Any:
+    """Return our model or Marian's at `--shape`, on `--device`."""
+    return build_model(name, SHAPES[arguments.shape], VOCABULARIES[arguments.shape], arguments.device)
 
 
 def build_tokenizer(vocabulary: int) -> Any:
@@ -133,7 +123,7 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
         VanillaTransformerTrainingArguments,
     )
 
-    vocabulary = SHAPES[arguments.shape][-1]
+    vocabulary = VOCABULARIES[arguments.shape]
     tokenizer = build_tokenizer(vocabulary)
     sides = [tokenizer(lines)["input_ids"] for lines in make_pairs(arguments, vocabulary)]
     pairs = Dataset.from_dict({"input_ids": sides[0], "labels": sides[1]})
@@ -148,7 +138,7 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
             "tokens_per_update": 4000, "label_smoothing_factor": label_smoothing, "bf16": bf16,
         }  # fmt: skip
         VanillaTransformerTrainer(
-            model=build_model(name, arguments.shape, arguments.device),
+            model=model_of(name, arguments),
             args=VanillaTransformerTrainingArguments(**quiet | settings, predict_with_generate=False),
             data_collator=TranslationCollator(tokenizer),
             train_dataset=pairs,
@@ -157,7 +147,7 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
         return tokens
 
     def marian() -> float:
-        model = build_model(MARIAN, arguments.shape, arguments.device)
+        model = model_of(MARIAN, arguments)
         Seq2SeqTrainer(
             model=model,
             args=Seq2SeqTrainingArguments(**quiet),
@@ -167,8 +157,8 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
         return tokens
 
     return {
-        "ours": lambda: in_our_trainer("ours", 0.1),
-        IN_BF16: lambda: in_our_trainer("ours", 0.1, bf16=True),
+        OURS: lambda: in_our_trainer(OURS, 0.1),
+        IN_BF16: lambda: in_our_trainer(OURS, 0.1, bf16=True),
         MARIAN: marian,
         # Marian's loss cannot smooth labels.
         MARIAN_IN_OURS: lambda: in_our_trainer(MARIAN, 0.0),
@@ -179,11 +169,11 @@ def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
     """Translate `--lines` lines greedily, in sentences."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
-    vocabulary = SHAPES[arguments.shape][-1]
+    vocabulary = VOCABULARIES[arguments.shape]
     tokenizer, draw = build_tokenizer(vocabulary), random.Random(3)
     lines = make_lines(draw_lengths(arguments.lines, arguments.lengths, draw), vocabulary, draw)
-    models = {name: build_model(name, arguments.shape, arguments.device).eval() for name in ("ours", MARIAN)}
-    models[IN_BF16] = copy.deepcopy(models["ours"]).bfloat16()
+    models = {name: model_of(name, arguments).eval() for name in (OURS, MARIAN)}
+    models[IN_BF16] = copy.deepcopy(models[OURS]).bfloat16()
     settings: dict[str, Any] = {"num_beams": 1, "max_length": None, "max_new_tokens": NEW_TOKENS}
 
     def sorted_batches(name: str) -> float:
@@ -200,7 +190,7 @@ def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
         return float(len(found))
 
     return {
-        "ours": lambda: sorted_batches("ours"),
+        OURS: lambda: sorted_batches(OURS),
         IN_BF16: lambda: sorted_batches(IN_BF16),
         MARIAN: as_they_come,
         MARIAN_IN_OURS: lambda: sorted_batches(MARIAN),
@@ -209,19 +199,20 @@ def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
 
 def start_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
     """Import, load and translate one sentence in a fresh interpreter, in starts."""
-    tokenizer = build_tokenizer(SHAPES[arguments.shape][-1])
+    tokenizer = build_tokenizer(VOCABULARIES[arguments.shape])
     classes = {
-        "ours": ("vanilla_transformer", "VanillaTransformerForConditionalGeneration"),
+        OURS: ("vanilla_transformer", "VanillaTransformerForConditionalGeneration"),
         MARIAN: ("transformers", "MarianMTModel"),
     }
 
     def work(name: str) -> Work:
         package, model = classes[name]
-        build_model(name, arguments.shape, "cpu").save_pretrained(folder / name)
+        model_of(name, arguments).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
         imports = f"from {package} import {model}\nfrom transformers import PreTrainedTokenizerFast"
         program = FIRST_TRANSLATION.format(imports=imports, model=model, tokenizer="PreTrainedTokenizerFast")
         words = [sys.executable, "-c", program, str(folder / name), "w7 w8 w9", str(arguments.threads)]
+        words.append(arguments.device)
 
         def start() -> float:
             subprocess.run(words, check=True, capture_output=True)
@@ -243,27 +234,7 @@ def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
         works = WORKS[job](arguments, Path(folder))
         if arguments.device == "cpu" and not multiplies_bfloat16():
             works.pop(IN_BF16, None)
-        speeds: dict[str, list[float]] = {name: [] for name in works}
-        for number in range(arguments.rounds + 1):
-            for name, work in works.items():
-                start = _seconds(arguments.device)
-                done = work()
-                if number > 0:  # the first round warms up
-                    speeds[name].append(done / (_seconds(arguments.device) - start))
-    summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
-    for name in works.keys() - {MARIAN}:
-        ratios = [one / theirs for one, theirs in zip(speeds[name], speeds[MARIAN], strict=True)]
-        summary[f"{name} / {MARIAN}"] = [statistics.median(ratios), min(ratios), max(ratios)]
-    return summary
-
-
-def _seconds(device: str) -> float:
-    """Seconds of processor time of this process and its children, or of the clock where a GPU computes."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+        return compared(take_turns(works, rounds=arguments.rounds, device=arguments.device))
 
 
 def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -272,8 +243,8 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     for job, row in results.items():
         for name in (name for name in row if "/" not in name):
             ratio = row.get(f"{name} / {MARIAN}")
-            told = "{:.2f} ({:.2f}-{:.2f})".format(*ratio) if ratio else ""
-            rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", told])
+            shown = told(ratio) if ratio else ""
+            rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", shown])
     return rows
 
 
@@ -301,14 +272,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--jobs", choices=JOBS, nargs="+", default=JOBS, help="which of them (default: all)")
     add("--shape", choices=SHAPES, default="tiny", help="size of both models (default: tiny)")
-    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--threads", type=positive, default=1, help="CPU threads (default: 1)")
     add("--pairs", type=positive, default=2000, help="pairs of an epoch (default: 2000)")
     add("--lines", type=positive, default=500, help="lines to translate (default: 500)")
     add("--lengths", choices=("news", "captions"), default="news", help="of sentences (default: news)")
-    add("--rounds", type=positive, default=3, help="timed rounds of each system (default: 3)")
-    add("--json", type=Path, help="write the figures here")
-    add("--figure", type=Path, help="draw the ratios here, as PNG")
+    add_options(parser, rounds=3)
     return parser.parse_args(argv)
 
 
@@ -324,7 +291,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(arguments.threads)
     results = {job: measure(job, arguments) for job in arguments.jobs}
-    show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
+    show_report(
+        arguments.json,
+        titles=TITLES,
+        rows=table_rows(results),
+        device=arguments.device,
+        figures=results,
+    )
     if arguments.figure:
         plot(results, arguments.figure)
 

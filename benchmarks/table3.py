@@ -147,8 +147,11 @@ def train_all(recipes: Sequence[TrainRecipe], jobs: int) -> None:
 
     free: queue.Queue[str | None] = queue.Queue()
     gpus = torch.cuda.device_count()
-    for number in range(gpus or jobs):
-        free.put(str(number) if gpus else None)
+    # Of the GPUs that this process may see, by the names that it was given.
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = visible[:gpus] or [str(number) for number in range(gpus)]
+    for name in names if gpus else [None] * jobs:
+        free.put(name)
 
     def train_one(recipe: TrainRecipe) -> int:
         path = Path(f"{recipe.output_dir}.yaml")

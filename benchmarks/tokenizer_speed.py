@@ -21,6 +21,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from side_by_side import ratios, told
+
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.lines import read_lines
@@ -121,13 +123,13 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _ratio(speeds: dict[str, list[float]], peer: str) -> dict[str, float]:
-    ratios = [ours / theirs for ours, theirs in zip(speeds["ours"], speeds[peer], strict=True)]
+    median, least, most = ratios(speeds["ours"], speeds[peer])
     return {
         "ours": statistics.median(speeds["ours"]),
         "theirs": statistics.median(speeds[peer]),
-        "ratio": statistics.median(ratios),
-        "min": min(ratios),
-        "max": max(ratios),
+        "ratio": median,
+        "min": least,
+        "max": most,
     }
 
 
@@ -139,7 +141,7 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
             peer,
             f"{figures['ours'] / 1e6:.2f}",
             f"{figures['theirs'] / 1e6:.2f}",
-            f"{figures['ratio']:.2f} ({figures['min']:.2f}-{figures['max']:.2f})",
+            told((figures["ratio"], figures["min"], figures["max"])),
         ]
         for text, peers in results.items()
         for peer, jobs in peers.items()
@@ -182,7 +184,7 @@ def run(arguments: argparse.Namespace) -> None:
         count = arguments.sentences
         texts = {"latin": list(latin_sentences(count)), "chinese": list(chinese_sentences(count))}
     results = {name: compare(lines, arguments) for name, lines in texts.items()}
-    show_report(arguments.json, titles=TITLES, rows=table_rows(results), figures=results)
+    show_report(arguments.json, titles=TITLES, rows=table_rows(results), device="cpu", figures=results)
 
 
 if __name__ == "__main__":

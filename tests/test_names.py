@@ -16,7 +16,7 @@ SCRIPTS = sorted(
     path
     for folder in ("scripts", "benchmarks")
     for path in (ROOT / folder).glob("*.py")
-    if path.stem != "__init__"
+    if "def main(" in path.read_text(encoding="utf-8")
 )
 ABSOLUTE_PATH = re.compile(
     r"""(?<![\w.:/$}\\-])/(?:home|root|Users|work|workspace|workdir|tmp|mnt|scratch|var/tmp)/[\w.-]"""
@@ -47,7 +47,11 @@ def test_a_script_explains_itself_when_run_by_its_path(script: Path, tmp_path: P
 
 
 def project_files() -> Iterator[Path]:
-    """Yield the files of the project: all below its root that .gitignore does not name."""
+    """Yield the files of the project: those that git knows, or all that .gitignore does not name."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0 and listed.stdout:
+        yield from (path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file())
+        return
     patterns = [
         line.rstrip("/")
         for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

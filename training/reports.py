@@ -19,9 +19,13 @@ from ..files import changed_keys, read_json, write_text
 from ..tables import markdown_table
 
 
-def machine() -> dict[str, Any]:
-    """What computes here: the GPU or the processor, how many of them, and the versions of the libraries."""
-    if torch.cuda.is_available():
+def machine(device: str | None = None) -> dict[str, Any]:
+    """What computes here: the GPU or the processor, how many of them, and the versions of the libraries.
+
+    Args:
+        device: "cpu" where the GPU of this machine has no part in it; default: the GPU where there is one.
+    """
+    if torch.cuda.is_available() and device != "cpu":
         hardware = {"device": torch.cuda.get_device_name(), "devices": torch.cuda.device_count()}
     else:
         hardware = {"device": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
@@ -73,13 +77,19 @@ def check_settings(path: str | Path, settings: Mapping[str, Any], *, begun: bool
 
 
 def write_report(
-    path: str | Path, *, titles: Sequence[str], rows: Sequence[Sequence[str]], **content: Any
+    path: str | Path,
+    *,
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    device: str | None = None,
+    **content: Any,
 ) -> dict[str, Any]:
     """Write a results file whole: its table as it is shown, and everything that the table was made of.
 
     Args:
         path: the JSON file.
         titles, rows: the table, every cell a string.
+        device: what computed, see `machine`.
         content: what else belongs to it, values that JSON knows.
 
     Returns:
@@ -87,7 +97,7 @@ def write_report(
     """
     report = {
         "command": command_line(),
-        "machine": machine(),
+        "machine": machine(device),
         **content,
         "table": {"titles": list(titles), "rows": [list(row) for row in rows]},
     }
@@ -96,9 +106,14 @@ def write_report(
 
 
 def show_report(
-    path: str | Path | None, *, titles: Sequence[str], rows: Sequence[Sequence[str]], **content: Any
+    path: str | Path | None,
+    *,
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    device: str | None = None,
+    **content: Any,
 ) -> None:
     """Print a table and, where a path is given, write its results file; see `write_report`."""
     print(markdown_table(titles, rows))
     if path:
-        write_report(path, titles=titles, rows=rows, **content)
+        write_report(path, titles=titles, rows=rows, device=device, **content)

@@ -45,6 +45,12 @@ def test_costs_of_both_models_on_each_axis(
     assert capsys.readouterr().out.count("ours / marian") == 4
 
 
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peaks of memory are read from /proc, which is of Linux"
+)
+
+
+@needs_proc
 def test_memory_grows_in_proportion_with_sdpa_and_with_the_square_with_eager(tmp_path: Path) -> None:
     values = ["--values", "1000", "2000", "4000"]
     memory = run(tmp_path, "--axes", "memory", "--systems", "ours", *values)["memory"]
@@ -55,6 +61,7 @@ def test_memory_grows_in_proportion_with_sdpa_and_with_the_square_with_eager(tmp
     assert memory["curves"]["ours, eager"][-1] > 4 * 4 * 4000**2 / 2**20
 
 
+@needs_proc
 @pytest.mark.slow
 def test_files_are_translated(tmp_path: Path) -> None:
     lines = run(tmp_path, "--axes", "lines", "--values", "50", "100")["lines"]

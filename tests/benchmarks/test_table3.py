@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from helpers import load_benchmark, write_parallel_files
 
 from vanilla_transformer import VanillaTransformerConfig
@@ -126,3 +127,27 @@ def test_a_trend_appears_only_where_no_seed_disagrees() -> None:
 def test_half_of_the_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table3.main(["--train_source", "a", "--output_dir", str(tmp_path)]) == 2
     assert "error: give all of `--train_source`" in capsys.readouterr().err
+
+
+def test_runs_are_shared_out_over_the_gpus_that_may_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def run(command: Any, *, env: dict[str, str], check: bool) -> Any:
+        used.append(env["CUDA_VISIBLE_DEVICES"])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(table3.subprocess, "run", run)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    args = table3.parser().parse_args(["--output_dir", str(tmp_path)])
+    files = {"train_source": "a", "train_target": "b", "valid_source": "c", "valid_target": "d"}
+    recipes = [table3.recipe_of("base", seed, args, files) for seed in range(4)]
+    for given, expected in (("5,GPU-77", {"5", "GPU-77"}), (None, {"0", "1"})):
+        used.clear()
+        if given is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        table3.train_all(recipes, jobs=1)
+        assert len(used) == 4 and set(used) <= expected

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers import load_benchmark
 
-from vanilla_transformer.training.reports import command_line, write_report
+from vanilla_transformer.training.reports import command_line, machine, write_report
 
 tables = load_benchmark("tables")
 
@@ -57,3 +57,10 @@ def test_a_command_is_told_as_one_types_it(
 ) -> None:
     monkeypatch.setattr("sys.argv", words)
     assert command_line() == command
+
+
+def test_figures_of_a_processor_name_it_though_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "some GPU")
+    assert machine()["device"] == machine("cuda")["device"] == "some GPU"
+    assert machine("cpu")["device"] != "some GPU" and machine("cpu")["threads"]

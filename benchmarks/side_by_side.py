@@ -1,0 +1,139 @@
+"""What the speed benchmarks share: two models of one shape, a clock, and ratios within a round.
+
+The systems of a benchmark take turns, so that a busy machine hits all alike, and what counts is the ratio of
+two of them within a round.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vanilla_transformer.scripts.support.options import positive
+
+PAD, START, END, FIRST_WORD = 0, 1, 2, 5
+OURS, MARIAN = "ours", "marian"
+MODELS = (OURS, MARIAN)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What both models share: width, feed-forward width, heads, and layers of each stack."""
+
+    d_model: int
+    ffn_dim: int
+    heads: int
+    layers: int
+
+
+SHAPES = {"toy": Shape(16, 32, 2, 1), "tiny": Shape(128, 512, 4, 2), "base": Shape(512, 2048, 8, 6)}
+
+
+def build_model(
+    name: str,
+    shape: Shape,
+    vocab_size: int,
+    device: str = "cpu",
+    *,
+    attention: str = "sdpa",
+    longest: int | None = None,
+) -> Any:
+    """Return our model or Marian's, in training mode, with random weights and the paper's dropout.
+
+    Args:
+        name: one of `MODELS`.
+        longest: the most tokens of a sentence, for which Marian has a table; default: its own default.
+    """
+    from transformers import MarianConfig, MarianMTModel
+
+    from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+    fields: dict[str, Any] = {
+        "vocab_size": vocab_size, "d_model": shape.d_model, "encoder_layers": shape.layers,
+        "decoder_layers": shape.layers, "encoder_attention_heads": shape.heads,
+        "decoder_attention_heads": shape.heads, "encoder_ffn_dim": shape.ffn_dim,
+        "decoder_ffn_dim": shape.ffn_dim, "dropout": 0.1, "attention_dropout": 0.0,
+        "activation_dropout": 0.0, "activation_function": "relu", "scale_embedding": True,
+        "pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END, "decoder_start_token_id": START,
+        "attn_implementation": attention,
+    }  # fmt: skip
+    torch.manual_seed(1)
+    model: Any
+    if name == OURS:
+        model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(**fields))
+    else:
+        table: dict[str, Any] = {} if longest is None else {"max_position_embeddings": longest}
+        model = MarianMTModel(MarianConfig(**fields, **table, forced_eos_token_id=None))
+    return model.train().to(device)
+
+
+def seconds(device: str) -> float:
+    """Seconds of processor time of this process and its children, or of the clock where a GPU computes."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def resident_mib(field: str) -> float:
+    """The MiB of this process that Linux keeps in memory now ("VmRSS"), or kept at its peak ("VmHWM")."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"This system does not report `{field}`.")
+
+
+def take_turns(
+    works: Mapping[str, Callable[[], float]], *, rounds: int, device: str
+) -> dict[str, list[float]]:
+    """Return what each system does in a second, of each round.
+
+    Args:
+        works: what each does in a round; returns how much that was, in a unit of the caller's.
+        rounds: how many are counted, after one that warms up.
+    """
+    speeds: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            start = seconds(device)
+            done = work()
+            if number > 0:
+                speeds[name].append(done / (seconds(device) - start))
+    return speeds
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median, the least and the greatest ratio of two systems within a round."""
+    found = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return statistics.median(found), min(found), max(found)
+
+
+def told(ratio: Sequence[float]) -> str:
+    """Return a ratio as tables show it: its median, and its range."""
+    return "{:.2f} ({:.2f}-{:.2f})".format(*ratio)
+
+
+def compared(speeds: Mapping[str, Sequence[float]], reference: str = MARIAN) -> dict[str, Any]:
+    """Return the median of each system, and as "name / reference" its `ratios` to that one."""
+    summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
+    for name in speeds.keys() - {reference}:
+        summary[f"{name} / {reference}"] = list(ratios(speeds[name], speeds[reference]))
+    return summary
+
+
+def add_options(parser: argparse.ArgumentParser, *, rounds: int, threads: int | None = 1) -> None:
+    """Add the options of all speed benchmarks: where it runs, how often, and what it writes."""
+    add = parser.add_argument
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    most = "PyTorch's" if threads is None else threads
+    add("--threads", type=positive, default=threads, help=f"CPU threads (default: {most})")
+    add("--rounds", type=positive, default=rounds, help=f"timed rounds of each system (default: {rounds})")
+    add("--json", type=Path, help="write the figures here")
+    add("--figure", type=Path, help="draw the figures here, as PNG")
