@@ -219,8 +219,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
     def __setattr__(self, key: str, value: Any) -> None:
         super().__setattr__(key, value)
-        # One matrix for both sides has one size, also when a checkpoint's is replaced.
-        if key == "vocab_size" and self.__dict__.get("share_encoder_decoder_embeddings"):
+        # One matrix for both sides, or of one stack, has one size, also when a checkpoint's is replaced.
+        shared = self.__dict__.get("share_encoder_decoder_embeddings")
+        if key == "vocab_size" and (shared or self.__dict__.get("is_encoder_decoder") is False):
             super().__setattr__("decoder_vocab_size", value)
         # Under transformers' names, a size of a lone decoder is that of both stacks, see below.
         lone_decoder = self.__dict__.get("is_decoder") and not self.__dict__.get("is_encoder_decoder", True)

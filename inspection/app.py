@@ -49,6 +49,8 @@ class Translator:
 
     def _explain(self, sentence: str) -> Explanation:
         best = self.translate(sentence, 1)[0].text
+        if (pieces := len(self.tokenizer(text_target=best)["input_ids"])) > MOST_PIECES:
+            raise InputError(f"The translation has {pieces} pieces; this page shows at most {MOST_PIECES}.")
         return explain(self.model, self.tokenizer, sentence, target=best if best.strip() else None)
 
     def translate(self, sentence: str, count: int) -> list[Translation]:

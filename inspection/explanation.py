@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..modeling.generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
@@ -149,7 +149,7 @@ class Decoding:
     forced: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """All stages of one translation, see `explain`.
 
@@ -201,7 +201,7 @@ class Explanation:
 
         return draw_explanation(self, folder, layer=layer, head=head, suffix=suffix)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text()
 
 
@@ -328,6 +328,7 @@ def decode_step_by_step(
     """
     end = model.config.eos_token_id
     ends = end if isinstance(end, list) else [end]
+    banned, least = _banned(model.generation_config), model.generation_config.min_new_tokens or 0
     produced: list[int] = []
     rows: list[torch.Tensor] = []
     cache: Any = None
@@ -343,11 +344,22 @@ def decode_step_by_step(
             )
             cache = output.past_key_values
             rows.append(output.logits[0, -1].softmax(dim=-1))
-            token = int(rows[-1].argmax()) if target_ids is None else target_ids[len(produced)]
+            if target_ids is None:
+                hidden = [*banned, *(ends if len(produced) < least else [])]
+                allowed = rows[-1].index_fill(0, input_ids.new_tensor(hidden), -1.0)
+                token = int(allowed.argmax())
+            else:
+                token = target_ids[len(produced)]
             produced.append(token)
             if target_ids is None and token in ends:
                 break
     return produced, torch.stack(rows)
+
+
+def _banned(config: GenerationConfig) -> list[int]:
+    """Tokens that `generate()` never chooses, as a converted model's padding."""
+    words = [words[0] for words in config.bad_words_ids or [] if len(words) == 1]
+    return [*(config.suppress_tokens or []), *words]
 
 
 def _steps(

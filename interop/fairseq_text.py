@@ -2,14 +2,17 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import MarianTokenizer
+from transformers.utils import logging
 
 from ..errors import InputError, first_line
 from ..tokenization import FairseqTokenizer
+
+logger = logging.get_logger(__name__)
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 # Where a checkpoint does not say how words are split, one of these files does, by the names of fairseq's hub.
@@ -50,6 +53,11 @@ def load_text(settings: Mapping[str, Any], changes: Mapping[str, Any], sizes: Se
         for side, size in zip(("source", "target"), sizes, strict=True)
     ]
     bpe, codes = _codes(chosen, changes, folder)
+    if codes is None and any(map(_holds_pieces, vocabularies)):
+        logger.warning(
+            "The vocabulary holds pieces of words, but no codes were found that split words into them: give"
+            " `bpe` and its file, unless the text comes split."
+        )
     if chosen.get("tokenizer") not in TOKENIZERS:
         raise InputError(
             f"`tokenizer` must be None, 'space' or 'moses', but is {chosen['tokenizer']!r} instead."
@@ -57,6 +65,11 @@ def load_text(settings: Mapping[str, Any], changes: Mapping[str, Any], sizes: Se
     if bpe == "sentencepiece" and codes is not None:
         return _sentencepiece_tokenizer(codes, vocabularies, chosen)
     return _word_tokenizer(codes, vocabularies, chosen)
+
+
+def _holds_pieces(vocabulary: Iterable[str]) -> bool:
+    """Whether tokens of a vocabulary are marked as pieces of words, as byte-pair encodings mark them."""
+    return any(token.endswith("@@") or token.startswith("\u2581") for token in vocabulary)
 
 
 def _vocabulary(folder: Path, side: str, settings: Mapping[str, Any], size: int) -> dict[str, int]:
@@ -81,6 +94,10 @@ def read_dictionary(path: Path) -> dict[str, int]:
         token, _, count = line.removesuffix(f" {OVERWRITE}").rpartition(" ")
         if not token or not count.isdecimal():
             raise InputError(f"`{path}`, line {number}, must be a token and its count, but is {line!r}.")
+        if token in tokens and line.endswith(OVERWRITE):
+            # The symbol of before keeps its number, and nobody means it any more.
+            former = tokens.pop(token)
+            tokens[f"{token}#{former}"] = former
         if token in tokens:
             raise InputError(f"`{path}`, line {number}, repeats the token {token!r}.")
         tokens[token] = len(tokens)

@@ -38,6 +38,9 @@ def pair_tokenizer(tokenizer: FSMTTokenizer) -> FsmtTokenizer:
             *files,
             do_lower_case=tokenizer.do_lower_case,
             model_max_length=tokenizer.model_max_length,
+            padding_side=tokenizer.padding_side,
+            added_tokens_decoder=tokenizer.added_tokens_decoder,
+            **tokenizer.special_tokens_map,
         )
 
 

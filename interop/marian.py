@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
-from ..modeling.generation_vanilla_transformer import OWN_FIELDS
+from ..modeling.generation_vanilla_transformer import LIBRARY_MAX_LENGTH, OWN_FIELDS
 from .adapters import plain_model
 from .weights import (
     SAME_FIELDS,
@@ -103,7 +103,8 @@ def save_marian(
     marian.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer = copy.deepcopy(plain_tokenizer(tokenizer))
-        # Marian has a table of positions, where ours are computed.
+        # Marian has a table of positions, where ours are computed, and counts padding among them.
+        tokenizer.padding_side = "right"
         longest = marian.config.max_position_embeddings
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
         tokenizer.save_pretrained(folder)
@@ -161,6 +162,8 @@ def _plain_generation_config(model: VanillaTransformerForConditionalGeneration) 
     Where nothing else bounds the length, their positions do, not the library's 20 tokens.
     """
     config = copy_generation_config(model)
+    if config.max_length == LIBRARY_MAX_LENGTH and config.max_length_beyond_source is not None:
+        config.max_length = None  # nobody's limit, see `LIBRARY_MAX_LENGTH`
     if config.max_length is None and config.max_new_tokens is None:
         config.max_length = model.config.max_position_embeddings
     for name, default in OWN_FIELDS.items():

@@ -58,7 +58,7 @@ def is_sinusoids(table: torch.Tensor, config: VanillaTransformerConfig) -> bool:
         return False
     ours = VanillaTransformerPositionalEncoding(config)(torch.arange(len(table)), torch.float32)
     tolerance = SINUSOID_TOLERANCE + torch.finfo(table.dtype).eps
-    return bool((table.float() - ours).abs().max() <= tolerance)
+    return bool((table.float().cpu() - ours).abs().max() <= tolerance)
 
 
 def read_foreign_file(path: str | Path, *, safe_classes: Sequence[type | tuple[type, str]] = ()) -> Any:

@@ -50,7 +50,7 @@ class LineageConfig(PreTrainedConfig):
 
 
 class LineagePreTrainedModel(PreTrainedModel):
-    """Keeps the weights as PyTorch's own layers initialise them."""
+    """Keeps the weights as PyTorch's own layers initialise them: what is loaded must have all of them."""
 
     config: LineageConfig
     config_class = LineageConfig

@@ -20,7 +20,9 @@ from ..errors import InputError, first_line
 from ..files import read_json, write_text
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.translation_vanilla_transformer import translate
+from ..tables import display_width
 from ..tokenization import VanillaTransformerTokenizer
+from ..tokenization.tokenization_vanilla_transformer import BYTE_TOKENS
 from ..training.arguments import VanillaTransformerTrainingArguments
 from ..training.corpus import Texts, load_pairs
 from ..training.filtering import prepare_pairs
@@ -93,9 +95,10 @@ def prepare(files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, 
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(Texts(pairs), vocab_size=vocab_size)
     except ValueError as error:
         raise InputError(f"no tokenizer can be trained: {first_line(error)}") from error
-    train, _ = prepare_pairs(pairs, tokenizer)
+    train, report = prepare_pairs(pairs, tokenizer)
     valid_pairs = load_pairs(source=files["valid_source"], target=files["valid_target"])
-    valid, _ = prepare_pairs(valid_pairs, tokenizer, long_sentences="keep")
+    valid, valid_report = prepare_pairs(valid_pairs, tokenizer, long_sentences="keep")
+    print(f"Training data: {report}\nValidation data: {valid_report}", flush=True)
     return Journey(train=train, valid=valid, tokenizer=tokenizer, output_dir=output_dir, **settings)
 
 
@@ -108,10 +111,7 @@ def ngram_row(journey: Journey, order: int) -> dict[str, Any]:
 def neural_row(
     journey: Journey, build: Callable[[Journey], PreTrainedModel], name: str, look: Look | None = None
 ) -> dict[str, Any]:
-    """Train a neural model with the package's Trainer, measure its perplexity, and look closer.
-
-    The perplexity of ELMo, which predicts the source, is the mean of batches weighted by their target tokens.
-    """
+    """Train a neural model with the package's Trainer, measure its perplexity, and look closer."""
     set_seed(journey.seed)
     trainer = VanillaTransformerTrainer(
         model=build(journey),
@@ -133,6 +133,11 @@ def elmo_row(journey: Journey) -> dict[str, Any]:
 
     It then also reads some sentences that have the word in both senses; others of the kind are looked at.
     """
+    # What it predicts of the source, in each direction: the evaluation weighs batches by their labels.
+    predicted = journey.valid.map(
+        lambda row: {"labels": row["input_ids"][1:], "target_length": row["source_length"] - 1}
+    )
+    journey = replace(journey, valid=predicted)
     shown, held_out = split_sentences(journey.tokenizer)
     if not held_out:
         return neural_row(journey, build_elmo, "elmo")
@@ -275,7 +280,8 @@ def words_row(journey: Journey, *, skip_gram: bool) -> dict[str, Any]:
     ]
     vectors = train_word_vectors(sentences, skip_gram=skip_gram, size=journey.width, seed=journey.seed)
     common = list(vectors.index_to_key)
-    words = [word for word in common if len(word) > 2] or common
+    # The frequent short words, and the bytes of rare characters, are not what one wants to look at.
+    words = [word for word in common if display_width(word) > 2 and word not in BYTE_TOKENS] or common
     name = "skip_gram" if skip_gram else "cbow"
     plot_words(vectors, words[:60], journey.output_dir / f"words_{name}.png")
     near = {word: neighbours(vectors, word) for word in words[20:30]}
@@ -316,6 +322,11 @@ def milestones() -> dict[str, Milestone]:
     return found
 
 
+def row_file(journey: Journey, name: str) -> Path:
+    """Where the row of a model is kept."""
+    return journey.output_dir / "rows" / f"{name}.json"
+
+
 def travel(journey: Journey, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Train and measure the models that have no row in the output folder yet; all rows by name.
 
@@ -324,7 +335,7 @@ def travel(journey: Journey, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     known, rows = milestones(), {}
     clock = time.perf_counter if torch.accelerator.is_available() else time.process_time
     for name in names:
-        path = journey.output_dir / "rows" / f"{name}.json"
+        path = row_file(journey, name)
         if not path.is_file():
             started = clock()
             row = known[name].measure(journey)

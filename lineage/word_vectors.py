@@ -71,10 +71,14 @@ def analogy(vectors: Any, word: str, is_to: str, as_word: str, count: int = 5) -
 
 
 def principal_components(rows: np.ndarray, count: int = 2) -> np.ndarray:
-    """(words, E) -> (words, count): the coordinates along the directions of greatest variance."""
+    """(words, E) -> (words, count): the coordinates along the directions of greatest variance.
+
+    Of fewer words than `count` there are fewer directions; along the others all lie at 0.
+    """
     centred = rows - rows.mean(axis=0)
     left, scale, _ = np.linalg.svd(centred, full_matrices=False)
-    return left[:, :count] * scale[:count]
+    found = left[:, :count] * scale[:count]
+    return np.pad(found, ((0, 0), (0, count - found.shape[1])))
 
 
 def plot_words(vectors: Any, words: Sequence[str], path: Path) -> Path:

@@ -59,7 +59,7 @@ def is_exact(config: GenerationConfig) -> bool:
         config.bad_words_ids,
         config.suppress_tokens,
         config.no_repeat_ngram_size,
-        config.min_new_tokens,
+        _least_tokens(config),
     )
     return bool(
         config.length_penalty_type == "power"
@@ -269,7 +269,8 @@ class CTranslate2Model(EngineModel):
 
     def _banned(self, config: GenerationConfig) -> list[list[str]] | None:
         sequences: Sequence[Sequence[int]] = [
-            *(config.bad_words_ids or []),
+            # As in transformers, the end token alone is no bad word.
+            *(words for words in config.bad_words_ids or [] if list(words) != [config.eos_token_id]),
             *([token] for token in config.suppress_tokens or []),
         ]
         return [[self.target_tokens[token] for token in one] for one in sequences] or None

@@ -461,6 +461,7 @@ class BeamSearch:
         self.ends = config._eos_token_tensor
         self.finished: list[list[Hypothesis]] = [[] for _ in prompt]
         self.improvable = [True] * len(prompt)
+        self.keeps_scores = _keeps_scores(config)
         self.all_scores: list[torch.Tensor] = []
         # Of the sentences still searched: their numbers, on the host and beside the others, and their open
         # hypotheses, the best first.
@@ -479,7 +480,7 @@ class BeamSearch:
             kept = [k for k, row in enumerate(self.numbers) if self.improvable[row]]
             if not kept:
                 return
-            if not self.config.output_scores and len(kept) <= (1 - LEAVING_SHARE) * len(self.rows):
+            if not self.keeps_scores and len(kept) <= (1 - LEAVING_SHARE) * len(self.rows):
                 tokens, parents = self._leave(kept, tokens, parents)
             logits = self.decoder.step(tokens, parents)
 
@@ -504,7 +505,7 @@ class BeamSearch:
         count = max(2, 1 + len(self.ends)) * self.beams
         log_probs = logits.flatten(0, 1).float().log_softmax(-1)  # (N * B, V)
         log_probs = self.processors(self.running.flatten(0, 1), log_probs)
-        if self.config.output_scores:
+        if self.keeps_scores:
             self.all_scores.append(log_probs)
         vocabulary = log_probs.shape[-1]
         best, tokens = log_probs.topk(min(count, vocabulary))  # of each hypothesis, as none gives more
@@ -634,17 +635,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             setattr(config, name, given.get(name, getattr(config, name, default)))
         if without_patience:  # nothing else switches off what the generation config says
             config.patience = None
-        limited = "max_length" in given or "max_new_tokens" in given
-        by_source = config.max_length_beyond_source is not None
-        if by_source and not limited and config.max_length == LIBRARY_MAX_LENGTH:
-            # Nobody's limit: `Seq2SeqTrainer` writes the library's into the model's config when it evaluates.
-            config.max_length = None
-        if "max_length" in given and "max_new_tokens" not in given:
-            config.max_new_tokens = None
-        if "max_length_beyond_source" in given and not limited:
-            config.max_length = config.max_new_tokens = None
-        elif "max_length_beyond_source" not in given and limited:
-            config.max_length_beyond_source = None
+        _settle_limits(config, given)
         check_own_fields(config)
         return config, model_kwargs
 
@@ -828,7 +819,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
                 sequences = F.pad(sequences, (0, length), value=int(pad))
             sequences[rows, length] = tokens
             length += 1
-            if config.output_scores:
+            if _keeps_scores(config):
                 all_scores.append(scores)
             is_open &= ~torch.isin(tokens, config._eos_token_tensor) & (limits[rows] > length - start)
             count = int(is_open.sum())
@@ -948,6 +939,27 @@ def set_decoding(generation_config: GenerationConfig, **fields: Any) -> None:
 
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _settle_limits(config: GenerationConfig, given: Mapping[str, Any]) -> None:
+    """Of the limits of length, keeps those that the caller gave, or else those of the model."""
+    by_source = "max_length_beyond_source" in given
+    by_length = "max_length" in given or "max_new_tokens" in given
+    if by_source and not by_length:
+        config.max_length = config.max_new_tokens = None
+    if by_length and not by_source:
+        config.max_length_beyond_source = None
+    if "max_length" in given and "max_new_tokens" not in given:
+        config.max_new_tokens = None
+    limited_by_source = config.max_length_beyond_source is not None
+    if limited_by_source and not by_length and config.max_length == LIBRARY_MAX_LENGTH:
+        # Nobody's limit: `Seq2SeqTrainer` writes the library's into the model's config when it evaluates.
+        config.max_length = None
+
+
+def _keeps_scores(config: GenerationConfig) -> bool:
+    """Whether the scores of all steps are asked for, and returned."""
+    return bool(config.output_scores and config.return_dict_in_generate)
 
 
 def _penalty(config: GenerationConfig, limits: torch.Tensor) -> LengthPenalty:

@@ -14,10 +14,12 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.utils import PushToHubMixin
 
 from .saving_vanilla_transformer import (
+    ADAPTER_CONFIG_FILE,
     auto_classes,
     check_safetensors,
     files_written_whole,
     source_files,
+    weights_variant,
     write_code,
 )
 
@@ -32,7 +34,7 @@ SENT_FILES = (
     # Of a `variant`, "fp16" for instance, whole or in shards.
     "model.*.safetensors",
     "model.safetensors.index.*.json",
-    "adapter_config.json",
+    ADAPTER_CONFIG_FILE,
     "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -80,11 +82,8 @@ _HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "cr
 # What a tokenizer of words has beside its vocabulary, or has not.
 _VOCABULARY = "vocab.json"
 _BESIDE_A_VOCABULARY = ("target_vocab.json", "merges.txt")
-# Weights of a whole model, of no variant, and what an earlier commit may have left of such, or of an adapter.
-_MODEL_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
-_OTHER_WEIGHTS = re.compile(
-    rf"{_MODEL_WEIGHTS.pattern}|model\.safetensors\.index\.json|adapter_(model\.safetensors|config\.json)"
-)
+# What would be applied to a whole model that is sent into the repository of an adapter.
+_ADAPTER = (ADAPTER_CONFIG_FILE, "adapter_model.safetensors")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 _REASONS = {
     401: "the Hub does not know you: log in with `hf auth login`, or give a valid token",
@@ -235,7 +234,7 @@ def upload(
             repo_id, CARD_FILE, repo_type=repo_type, revision=revision, token=token
         ):
             operations.append(CommitOperationAdd(CARD_FILE, str(card).encode()))
-        if any(map(_MODEL_WEIGHTS.fullmatch, names)) or _VOCABULARY in names:
+        if any(weights_variant(name) is not None for name in names) or _VOCABULARY in names:
             there = api.list_repo_files(repo_id, repo_type=repo_type, revision=revision, token=token)
             operations += [CommitOperationDelete(name) for name in _superseded(there, names, prefix)]
         return api.create_commit(
@@ -252,12 +251,13 @@ def upload(
 
 def _superseded(there: Sequence[str], names: Sequence[str], prefix: str) -> list[str]:
     """Files of a repository that would be loaded instead of what is sent now, or beside it."""
-    weights = any(map(_MODEL_WEIGHTS.fullmatch, names))
+    variants = {weights_variant(name) for name in names} - {None}
     old = {name.removeprefix(prefix) for name in there if name.startswith(prefix)} - set(names)
     return [
         f"{prefix}{name}"
         for name in sorted(old)
-        if (weights and _OTHER_WEIGHTS.fullmatch(name))
+        if weights_variant(name) in variants
+        or ("" in variants and name in _ADAPTER)
         or (_VOCABULARY in names and name in _BESIDE_A_VOCABULARY)
     ]
 

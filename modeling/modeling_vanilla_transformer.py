@@ -91,8 +91,8 @@ def count_positions(
     """Positions of the last `length` tokens, where the first real token of each row is 0.
 
     Args:
-        attention_mask: (N, past + S), 1 at real tokens; or an (N, 1, S, T) causal mask, where a position is
-            the number of visible tokens before it; `None` where nothing is padded.
+        attention_mask: (N, past + S), 1 at real tokens; or an (N, 1, S, T) mask, where a position is the
+            number of visible tokens before it; `None` where nothing is padded.
         length: S, the number of tokens to place.
         past_length: number of tokens the cache holds already.
         device: where the positions are needed.
@@ -103,9 +103,17 @@ def count_positions(
     if attention_mask is not None and attention_mask.ndim == 2:
         return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
     if attention_mask is not None:
-        visible = attention_mask if attention_mask.dtype == torch.bool else attention_mask == 0
-        return (visible[:, 0].long().sum(-1) - 1).clamp(min=0)
+        places = torch.arange(attention_mask.shape[-1], device=attention_mask.device)
+        own = torch.arange(length, device=attention_mask.device)[:, None] + past_length
+        before = visible(attention_mask)[:, 0] & (places <= own)  # (N, S, T)
+        return (before.long().sum(-1) - 1).clamp(min=0)
     return torch.arange(length, device=device)[None] + past_length
+
+
+def visible(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Where a 4-dimensional mask, of booleans or to be added to scores, lets a token be seen."""
+    # The least of what is added to hide one; a bias is far above it.
+    return attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1e4
 
 
 class VanillaTransformerPositionalEncoding(nn.Module):
@@ -481,12 +489,20 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
-        """(N, S, E), beside an encoder output of (N, T, E) or alone -> (N, S, E)."""
+        """(N, S, E), beside an encoder output of (N, T, E) or alone -> (N, S, E).
+
+        `position_ids` (N, S) are for flash attention alone, which tells by them where a packed text begins.
+        """
         entered = self.enter(self.self_attn_layer_norm, hidden_states)
         attended, _ = self.self_attn(
-            entered, attention_mask=attention_mask, past_key_values=past_key_values, **kwargs
+            entered,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            **kwargs,
         )
         hidden_states = self.leave(self.self_attn_layer_norm, hidden_states, attended)
         if encoder_hidden_states is not None:
@@ -710,8 +726,8 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
             `last_hidden_state` (N, T, E).
         """
         embeddings = self.embed(input_ids, inputs_embeds)
-        positions_mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
-        hidden_states = self.add_positions(embeddings, position_ids, positions_mask)
+        real = None if attention_mask is None else real_tokens(attention_mask, embeddings)
+        hidden_states = self.add_positions(embeddings, position_ids, real)
         mask = create_source_mask(self.config, embeddings, attention_mask, embeddings)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, **kwargs)
@@ -779,6 +795,8 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         past_length = 0 if self_cache is None else self_cache.get_seq_length()
         positions_mask = attention_mask if isinstance(attention_mask, torch.Tensor) else None
         hidden_states = self.add_positions(embeddings, position_ids, positions_mask, past_length)
+        # Only where no mask is given do positions that start anew mean another sequence.
+        packed = position_ids if attention_mask is None else None
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=embeddings,
@@ -786,8 +804,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             if self_cache is not None
             else without_right_padding(self.config, embeddings, attention_mask),
             past_key_values=self_cache,
-            # Only where no mask is given do positions that start anew mean another sequence.
-            position_ids=position_ids if attention_mask is None else None,
+            position_ids=packed,
         )
         cross_mask = None
         if encoder_hidden_states is not None:
@@ -802,6 +819,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
                 encoder_hidden_states,
                 encoder_attention_mask=cross_mask,
                 past_key_values=past_key_values,
+                position_ids=packed if self_cache is None else None,
                 **kwargs,
             )
         return BaseModelOutputWithPastAndCrossAttentions(
@@ -1429,8 +1447,7 @@ def real_tokens(attention_mask: torch.Tensor | None, hidden_states: torch.Tensor
         return torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
     if attention_mask.ndim == 2:
         return attention_mask.bool()
-    visible = attention_mask if attention_mask.dtype == torch.bool else attention_mask == 0
-    return visible[:, 0].any(-2)
+    return visible(attention_mask)[:, 0].any(-2)
 
 
 class VanillaTransformerClassifier(VanillaTransformerHeadModel):
@@ -1511,7 +1528,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerClassifier):
     def pool(self, hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """(N, T, E), real where `real` (N, T) is set -> (N, E)."""
         if self.config.pooling == "first":
-            first = real.int().argmax(-1)
+            first = real.to(hidden_states.device).int().argmax(-1)
             return hidden_states[torch.arange(len(first), device=first.device), first]
         weights = real.to(hidden_states)[..., None]
         return (hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)

@@ -144,7 +144,8 @@ class OnnxModel(EngineModel):
         if own is None or not own.get_seq_length():
             past = [states[:, :, :0] for states in (encoded.source_keys, encoded.source_values)]
         else:
-            past = [own.layers[0].keys, own.layers[0].values]
+            filled = int(own.get_seq_length())  # a cache of fixed size has room behind it
+            past = [states[:, :, :filled] for states in (own.layers[0].keys, own.layers[0].values)]
         logits, keys, values = run_session(
             self.decoder_session,
             DECODER_OUTPUTS,

@@ -85,8 +85,10 @@ def _scores(
                 f"pair {done + k + 1} has {lengths[k]} tokens on a side, but the model takes at most"
                 f" {positions}: it has no score (nan)."
             )
-            lengths[k] = 0  # such rows are in no batch
-        found |= {k: PairScore(0.0, 0) for k, pair in enumerate(encoded) if not any(pair)}
+        # A target without a token, not even an end token, is certain.
+        empty = (k for k, (_, target) in enumerate(encoded) if not target and k not in found)
+        found |= {k: PairScore(0.0, 0) for k in list(empty)}
+        lengths = [0 if k in found else length for k, length in enumerate(lengths)]
         for batch in token_batches(lengths, tokens_per_batch):
             with evaluation_mode(model):
                 scores = _score_batch(model, tokenizer, [encoded[k] for k in batch])
@@ -101,7 +103,9 @@ def _score_batch(model: Any, tokenizer: Any, pairs: list[tuple[list[int], list[i
     inputs = {name: padded[name].to(model.device) for name in ("input_ids", "attention_mask")}
     longest = max(len(target) for _, target in pairs)
     labels = torch.tensor(
-        [[*target, *[IGNORED] * (longest - len(target))] for _, target in pairs], device=model.device
+        [[*target, *[IGNORED] * (longest - len(target))] for _, target in pairs],
+        dtype=torch.long,
+        device=model.device,
     )  # (N, S)
     decoder_inputs = _shifted(model, labels.clone())  # which some models fill up in place
     logits = model(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits  # (N, S, V)

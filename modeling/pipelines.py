@@ -16,8 +16,10 @@ from transformers import (
 
 from ..configuration.configuration_vanilla_transformer import BASE_MODELS
 from ..errors import InputError
+from ..files import read_json
 from .engines import EngineModel, load_engine
 from .pipeline_vanilla_transformer import TranslationPipeline, takes_languages
+from .saving_vanilla_transformer import ADAPTER_CONFIG_FILE
 
 _TASK = re.compile(r"translation(?:_(\w+)_to_(\w+))?")
 _PLACING = ("dtype", "torch_dtype", "device_map", "quantization_config", "attn_implementation", "variant")
@@ -61,19 +63,20 @@ def pipeline(
     if match is None:
         other: Any = transformers.pipeline
         return other(task, model=model, tokenizer=tokenizer, **options)
-    loading = {name: options.pop(name) for name in _LOADING if name in options}
+    given = dict(options.pop("model_kwargs", None) or {})
+    loading = {name: given.pop(name) for name in _LOADING if name in given}
+    loading |= {name: options.pop(name) for name in _LOADING if name in options}
     if "backend" in options:
-        model, options = _exported(model, options | loading)
-    given = options.pop("model_kwargs", None) or {}
+        model, options = _exported(model, given | options | loading)
     # Unless it is allowed, no code, and no question either.
-    loading.setdefault("trust_remote_code", given.get("trust_remote_code", False))
+    loading.setdefault("trust_remote_code", False)
     if tokenizer is None:
         # By its attribute and not its class: PEFT wraps models in one of its own.
         tokenizer = model if isinstance(model, (str, Path)) else getattr(model, "name_or_path", "")
     if tokenizer == "":
         raise ValueError("`tokenizer` must be given, as the model was not loaded from a folder or the Hub.")
     if isinstance(tokenizer, (str, Path)):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer, **loading)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_place(tokenizer), **loading)
     if isinstance(model, (str, Path)):
         placing = {**given, **{name: options.pop(name) for name in _PLACING if name in options}}
         if "torch_dtype" in placing:  # its name of before
@@ -82,6 +85,16 @@ def pipeline(
     options = _options_of_task(match, model, tokenizer) | options
     whole: Any = {"model": model, "tokenizer": tokenizer}
     return TranslationPipeline(**whole, task="translation", **options)
+
+
+def tokenizer_place(name: str | Path) -> str | Path:
+    """Where a model's tokenizer is: in its folder, or in the base model's if that of an adapter has none."""
+    folder = Path(name)
+    files = ("config.json", "tokenizer_config.json", "tokenizer.json")
+    adapter = folder / ADAPTER_CONFIG_FILE
+    if not adapter.is_file() or any((folder / file).is_file() for file in files):
+        return name
+    return str(read_json(adapter).get("base_model_name_or_path") or name)
 
 
 def _load_translator(name: str, **options: Any) -> Any:

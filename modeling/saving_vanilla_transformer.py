@@ -222,9 +222,9 @@ def flush(folder: Path) -> None:
 def _exchange(beside: Path, final: Path) -> None:
     """Move the files of `beside` over those of `final`, or leave `final` as it was."""
     new = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
-    new.sort(key=lambda path: (_variant(path.name) is not None, path))
+    new.sort(key=lambda path: (weights_variant(path.name) is not None, path))
     adapter = Path(ADAPTER_CONFIG_FILE)
-    whole = any(_variant(path.name) is not None for path in new)
+    whole = any(weights_variant(path.name) is not None for path in new)
     if whole and adapter not in new and (final / adapter).is_file():
         raise ValueError(
             f"`{final}` holds an adapter, which would be applied once more to the model saved there: save it"
@@ -246,13 +246,13 @@ def _exchange(beside: Path, final: Path) -> None:
             if (kept / str(number)).exists() or path not in there:
                 _put_back(kept / str(number), final / path)
         raise
-    variants = {_variant(path.name) for path in new} - {None}
+    variants = {weights_variant(path.name) for path in new} - {None}
     for path in final.iterdir():
-        if _variant(path.name) in variants and Path(path.name) not in new:
+        if weights_variant(path.name) in variants and Path(path.name) not in new:
             path.unlink()
 
 
-def _variant(name: str) -> str | None:
+def weights_variant(name: str) -> str | None:
     """The `variant` that a file of weights is of, "" for none; `None` for a file of another kind."""
     match = _WEIGHTS.fullmatch(name)
     return None if match is None else match["file"] or match["index"] or ""

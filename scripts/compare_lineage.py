@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
@@ -70,11 +71,13 @@ def run(args: argparse.Namespace) -> None:
     noted = settings | corpus_digests(files) | {"target_lang": args.target_lang}
     check_settings(folder / "settings.json", noted, begun=any(folder.glob("rows/*.json")))
     journey = road.prepare(files, folder, language=args.target_lang, **settings)
-    rows = road.travel(journey, args.models)
+    road.travel(journey, args.models)
+    # Of an earlier call, too.
+    rows = road.travel(journey, [name for name in MODELS if road.row_file(journey, name).is_file()])
     table = road.table_rows(rows)
     lengths = road.rows_by_length(journey.valid["source_length"])
     sizes = {name: len(sentences) for name, sentences in lengths.items()}
-    content = {"settings": settings, "models": rows, "sentences_by_length": sizes}
+    content: dict[str, Any] = {"settings": settings, "models": rows, "sentences_by_length": sizes}
     write_report(args.results or folder / "lineage.json", titles=road.TITLES, rows=table, **content)
     if "senses" in (elmo := rows.get("elmo", {})):
         content = {"settings": settings, "seconds": elmo["seconds"], "senses": elmo["senses"]}

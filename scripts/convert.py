@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             "`--tokenizer` goes together with `--from`: `--to` takes the tokenizer of the model."
         )
+    if args.source == "fairseq" and args.config and args.tokenizer:
+        raise InputError("`--config` of fairseq is about its own tokenizer: leave `--tokenizer` out.")
     if args.quantization and args.target != "ctranslate2":
         raise InputError("`--quantization` goes together with `--to ctranslate2`.")
     with new_folder(Path(args.output)) as folder:
@@ -114,18 +116,18 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
         tokenizer = pair_tokenizer(tokenizer)
     if tokenizer is not None:
         check_vocabulary(tokenizer, model.config)
-    _save(model, folder, args.model)
+    _check_generation(model, args.model)
+    model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
 
-def _save(model: Any, folder: Path, name: str) -> None:
-    """Save the model, unless transformers refuses how it generates, which it reads from anywhere."""
+def _check_generation(model: Any, name: str) -> None:
+    """Refuse how a model generates where transformers, which reads it from anywhere, would not save it."""
     try:
         model.generation_config.validate(strict=True)
     except ValueError as error:
         raise InputError(f"the generation config of `{name}` must be mended: {first_line(error)}") from None
-    model.save_pretrained(folder)
 
 
 def take_out(args: argparse.Namespace, folder: Path) -> None:
@@ -133,6 +135,7 @@ def take_out(args: argparse.Namespace, folder: Path) -> None:
     from vanilla_transformer.interop import save_ctranslate2, save_marian, save_onnx, save_torch
 
     model, tokenizer = _own_model(args.model)
+    _check_generation(model, args.model)
     writers: dict[str, Callable[..., None]] = {
         "marian": save_marian,
         "torch": save_torch,

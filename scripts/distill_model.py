@@ -14,9 +14,8 @@ process and may be interrupted; the student is an ordinary run. In the end a tab
 on the test, or else the validation files: parameters, size on the disk, speed and BLEU;
 output_dir/distillation.json keeps it.
 
-A student on many GPUs: interrupt the command when training begins, and give `accelerate launch` the recipe
-with the files of output_dir/distilled (with references, those called mixed) as `--train_source` and
-`--train_target`, and the teacher as `--tokenizer`.
+A student on many GPUs: interrupt the command when training begins, and go on with
+`accelerate launch ... scripts/train.py OUTPUT_DIR/recipe.yaml`.
 """
 
 from __future__ import annotations
@@ -91,11 +90,12 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Translate, train and compare; each step that is done already is passed over."""
     from vanilla_transformer.training.distillation import student_recipe, write_student_corpus
     from vanilla_transformer.training.recipe import load_recipe
-    from vanilla_transformer.training.run import train
+    from vanilla_transformer.training.run import check_ahead, train
 
     recipe = load_recipe(args.recipe, overrides)
     recipe.require_trainable()
     student = student_recipe(recipe, args.teacher, with_references=args.with_references)
+    check_ahead(student)
     # What the table needs is looked at first: the student may take days.
     texts = read_aligned(comparison_files(args, recipe))
     for folder in args.beside:

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--head", type=positive, default=1, help="head to show; default: %(default)s")
     options.add_argument("--figures", metavar="DIR", help="draw every stage into this folder, too")
     options.add_argument(
-        "--format", choices=["png", "svg"], default="png", help="of the pictures; default: %(default)s"
+        "--format", choices=["png", "svg"], help="of the pictures of --figures; default: png"
     )
     options.add_argument("--device", default="cpu", help="cpu, cuda, mps, auto; default: %(default)s")
     return options
@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
     """Print the explanation, and draw it if asked to."""
     from vanilla_transformer.inspection import explain
 
+    if args.format and not args.figures:
+        raise InputError("`--format` goes together with `--figures`.")
     model, tokenizer = load_model(args.model, device=args.device)
     try:
         explanation = explain(model, tokenizer, args.sentence, target=args.target)
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     place = {"layer": args.layer - 1, "head": args.head - 1}
     print(explanation.text(**place))
     if args.figures:
-        for path in explanation.draw(Path(args.figures), **place, suffix=args.format):
+        for path in explanation.draw(Path(args.figures), **place, suffix=args.format or "png"):
             print(path)
 
 

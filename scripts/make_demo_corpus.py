@@ -6,12 +6,15 @@
 
 The sentences come from a small bilingual grammar; the same options give the same files. No sentence of the
 test is in training. Half of the test (test_new_combinations) holds a verb with a noun, a classifier with a
-noun, or a relative clause with a question that training never shows together.
+noun, or a relative clause with a question that training never shows together. Files of these names that hold
+other text are not written over.
 """
 
 from __future__ import annotations
 
 import argparse
+import filecmp
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,11 +61,28 @@ def run(args: argparse.Namespace) -> None:
     corpus = build_corpus(
         seed=args.seed, train_size=args.train_size, valid_size=args.valid_size, test_size=args.test_size
     )
-    write_corpus(corpus, output)
-    if args.labels:
-        write_labelled(corpus, output)
+    with tempfile.TemporaryDirectory() as beside:
+        for folder in (Path(beside), output):
+            write_corpus(corpus, folder)
+            if args.labels:
+                write_labelled(corpus, folder)
+            if folder is not output:
+                check_no_other_text(folder, output)
     sizes = f"{len(corpus.train)} training, {len(corpus.valid)} validation and {len(corpus.test)} test pairs"
     print(f"wrote {sizes} to {output}")
+
+
+def check_no_other_text(made: Path, output: Path) -> None:
+    """Refuse to write over files that hold anything but what is to be written.
+
+    Args:
+        made: a folder with the files as they will be.
+        output: where they are to go.
+    """
+    for path in sorted(made.iterdir()):
+        there = output / path.name
+        if there.exists() and not filecmp.cmp(path, there, shallow=False):
+            raise InputError(f"`{there}` holds other text: give another `--output_dir`, or delete it.")
 
 
 if __name__ == "__main__":

@@ -22,14 +22,11 @@ def parser() -> argparse.ArgumentParser:
     """The command-line options."""
     options = parser_of(__doc__)
     options.add_argument("--model", help="folder or Hub name of a model; default: sinusoids of --d_model")
-    options.add_argument(
-        "--d_model", type=positive, default=512, help="width without --model; default: %(default)s"
-    )
+    options.add_argument("--d_model", type=positive, help="width without --model; default: 512")
     options.add_argument(
         "--layout",
         choices=["interleaved", "split", "tensor2tensor"],
-        default="interleaved",
-        help="order of sines and cosines without --model; default: %(default)s",
+        help="order of sines and cosines without --model; default: interleaved",
     )
     options.add_argument("--positions", type=positive, default=100, help="how many; default: %(default)s")
     options.add_argument(
@@ -69,11 +66,16 @@ def encoder_positions(args: argparse.Namespace) -> Any:
     if args.model is None:
         try:
             config = VanillaTransformerConfig(
-                d_model=args.d_model, head_dim=1, value_head_dim=1, sinusoidal_layout=args.layout
+                d_model=args.d_model or 512,
+                head_dim=1,
+                value_head_dim=1,
+                sinusoidal_layout=args.layout or "interleaved",
             )
         except ValueError as error:
             raise InputError(str(error)) from error
         return VanillaTransformerPositionalEncoding(config)
+    if args.d_model or args.layout:
+        raise InputError("`--d_model` and `--layout` are for positions without `--model`.")
     model, _ = load_model(args.model, device="cpu")
     encode = getattr(model.get_encoder(), "embed_positions", None)
     if model.config.model_type != "vanilla_transformer" or encode is None:

@@ -93,10 +93,12 @@ class Total:
                 self.log_probability += score.log_probability
                 self.tokens += score.tokens
                 self.pairs += 1
-            yield f"{score.log_probability / (score.tokens if per_token else 1):.4f}"
+            yield f"{score.log_probability / (max(score.tokens, 1) if per_token else 1):.4f}"
 
     def __str__(self) -> str:
-        perplexity = math.exp(min(-self.log_probability / max(self.tokens, 1), 700.0))
+        if not self.tokens:
+            return "no pair was scored"
+        perplexity = math.exp(min(-self.log_probability / self.tokens, 700.0))
         return f"{self.pairs} pairs, {self.tokens} target tokens, perplexity {perplexity:.3f}"
 
 

@@ -49,6 +49,12 @@ def run(args: argparse.Namespace) -> None:
     output = Path(args.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"`{output}` is not a folder.")
+    for name in ("config.json", "recipe.yaml"):
+        if (output / name).is_file():
+            raise InputError(
+                f"`{output}` holds a model or a run ({name}), whose tokenizer would be replaced: give another"
+                " `--output`."
+            )
     lines = lines_of(args.input)
     try:
         tokenizer = VanillaTransformerTokenizer.train_from_iterator(

@@ -14,13 +14,14 @@ from hypothesis import settings
 settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 settings.load_profile("tests")
 
-# What `datasets` caches stays out of the user's own cache, and every test off the network. The libraries read
-# this when they are imported, so nothing above imports them.
+# What the libraries cache stays out of the user's own cache, and every test off the network. They read this
+# when they are imported, so nothing above imports them.
 CACHE = tempfile.mkdtemp(prefix="vanilla-transformer-tests-")
+os.environ["HF_HOME"] = CACHE
 os.environ["HF_DATASETS_CACHE"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
 # As `make test` has it: sums in another order, and toys that learn otherwise, are not what is tested.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_unconfigure() -> None:

@@ -42,10 +42,11 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
         moses: words are those of Moses' tokenizer, by the package `sacremoses`; else what spaces part.
         moses_dash_splits, moses_escape: options of that tokenizer.
         source_lang, target_lang: languages, for Moses' rules.
+        files: those of the three files without which it is not what was saved; saving notes them.
         kwargs: as transformers' tokenizers take them.
 
     Raises:
-        ValueError: there is no vocabulary, or a line of `merges` is no pair.
+        ValueError: there is no vocabulary, a line of `merges` is no pair, or a file is missing.
     """
 
     vocab_files_names = FILES
@@ -67,6 +68,7 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
         moses_escape: bool = True,
         source_lang: str | None = None,
         target_lang: str | None = None,
+        files: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         self.vocab = vocab or _json(vocab_file)
@@ -76,6 +78,8 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
         if merges is None and merges_file is not None:
             merges = Path(merges_file).read_text("utf-8").removesuffix("\n").split("\n")
         self.merges = merges
+        for name in set(files) - self._held().keys():
+            raise ValueError(f"`{FILES[name]}` is missing, which this tokenizer was saved with.")
         self.ranks = _ranks(merges or [])
         self.separator = separator
         self.moses = moses
@@ -95,6 +99,7 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
             moses_escape=moses_escape,
             source_lang=source_lang,
             target_lang=target_lang,
+            files=sorted(self._held()),
             **special | kwargs,
         )
         # transformers would save with the tokenizer how this instance was loaded.
@@ -250,7 +255,7 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
         """See transformers; what the folder holds of another vocabulary goes."""
         saved = super().save_pretrained(save_directory, legacy_format, filename_prefix, **kwargs)
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        for name in FILES.keys() - self._contents().keys():
+        for name in FILES.keys() - self._held().keys():
             Path(save_directory, prefix + FILES[name]).unlink(missing_ok=True)
         return saved
 
@@ -258,20 +263,21 @@ class FairseqTokenizer(SharedOnHub, PreTrainedTokenizer):
         """Writes the vocabularies and merges that there are; returns the names of the files."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         written = []
-        for name, content in self._contents().items():
+        for name, content in self._held().items():
+            text = "\n".join(content) if name == "merges_file" else json.dumps(content, ensure_ascii=False)
             path = Path(save_directory, prefix + FILES[name])
-            path.write_text(content + "\n", "utf-8")
+            path.write_text(text + "\n", "utf-8")
             written.append(str(path))
         return tuple(written)
 
-    def _contents(self) -> dict[str, str]:
-        """What is to be saved of the vocabularies and merges, by the keys of `FILES`."""
-        contents = {"vocab_file": json.dumps(self.vocab, ensure_ascii=False)}
-        if self.target_vocab:
-            contents["target_vocab_file"] = json.dumps(self.target_vocab, ensure_ascii=False)
-        if self.merges:
-            contents["merges_file"] = "\n".join(self.merges)
-        return contents
+    def _held(self) -> dict[str, Any]:
+        """Those of the vocabularies and merges that there are, by the keys of `FILES`."""
+        contents = {
+            "vocab_file": self.vocab,
+            "target_vocab_file": self.target_vocab,
+            "merges_file": self.merges,
+        }
+        return {name: content for name, content in contents.items() if content}
 
 
 class FsmtTokenizer(SharedOnHub, FSMTTokenizer):  # type: ignore[misc]
@@ -283,6 +289,8 @@ class FsmtTokenizer(SharedOnHub, FSMTTokenizer):  # type: ignore[misc]
     _auto_map = {"AutoTokenizer": ["fairseq_vanilla_transformer.FsmtTokenizer", None]}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Sentences end in its separator, which training asks for by this name.
+        kwargs.setdefault("eos_token", kwargs.get("sep_token", "</s>"))
         super().__init__(*args, **kwargs)
         for name in ("is_local", "local_files_only"):
             self.init_kwargs.pop(name, None)

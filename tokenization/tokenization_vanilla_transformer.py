@@ -198,17 +198,18 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
             vocab_size: entries of the vocabulary, all special tokens among them.
             length: how many items `text_iterator` has, for the progress bar.
             new_special_tokens: further special tokens; their ids come last.
-            special_tokens_map: new names for special tokens, by their present ones.
+            special_tokens_map: new names for special tokens, by their present ones. One without a `<` is
+                found in a text that spells it.
             kwargs: `min_frequency`, `max_token_length` and `show_progress` of `train_from_iterator`.
 
         Raises:
-            ValueError: as `train_from_iterator`.
+            ValueError: as `train_from_iterator`, or a special token has the name of a piece.
         """
         renamed = special_tokens_map or {}
         tokens = {name: getattr(self, name) or default for name, default in SPECIAL_TOKENS.items()}
         names = {name: renamed.get(token, token) for name, token in tokens.items()}
         extra = [renamed.get(str(token), token) for token in self.extra_special_tokens]
-        extra += new_special_tokens or []
+        extra += map(_as_special, new_special_tokens or [])
         smallest = SMALLEST_VOCABULARY + len(extra)
         if vocab_size < smallest:
             raise ValueError(f"`vocab_size` must be at least {smallest}, but is {vocab_size} instead.")
@@ -219,6 +220,8 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         if found < vocab_size:
             logger.warning(f"The text is enough for {found} entries of the vocabulary, not for {vocab_size}.")
         special = list(names.values())
+        for name in sorted(set(map(str, special)) & set(pieces)):
+            raise ValueError(f"a special token must not be called {name!r}, which is a piece of the text.")
         backend = _backend(special, _vocabulary(special, pieces), merges)
         backend.normalizer = normalizer
         settings = {**self.init_kwargs, **names, "extra_special_tokens": extra}
@@ -367,6 +370,20 @@ def _found_before_guard(token: str | AddedToken, special: bool) -> str | AddedTo
         lstrip=token.lstrip,
         rstrip=token.rstrip,
         normalized=False,
+    )
+
+
+def _as_special(token: str | AddedToken) -> str | AddedToken:
+    """A new special token, which is one whatever it says of itself."""
+    if isinstance(token, str):
+        return token
+    return AddedToken(
+        token.content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=True,
     )
 
 

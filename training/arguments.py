@@ -117,14 +117,23 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
         # The stock loaders warn of pinned memory where there is nothing to copy to.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         self.tokens_per_batch: int | None = None
+        self.plan_tokens()
         if self.tokens_per_update is not None:
-            if self.tokens_per_device is None:
-                self.tokens_per_device = CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS
-            self.gradient_accumulation_steps, self.tokens_per_batch = plan_accumulation(
-                self.tokens_per_update, self.tokens_per_device, self.world_size
-            )
             # DataParallel would split batches that are cut to the size of one device.
             self._n_gpu = min(self.n_gpu, 1)
+
+    def plan_tokens(self) -> None:
+        """Sets `tokens_per_batch` and `gradient_accumulation_steps` by the tokens of an update and a device.
+
+        Each training calls it again, as a search for hyper-parameters sets the arguments one by one.
+        """
+        if self.tokens_per_update is None:
+            return
+        if self.tokens_per_device is None:
+            self.tokens_per_device = CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS
+        self.gradient_accumulation_steps, self.tokens_per_batch = plan_accumulation(
+            self.tokens_per_update, self.tokens_per_device, self.world_size
+        )
 
     def _check_limits(self) -> None:
         lengths = ("bpe_dropout_max_source_length", "bpe_dropout_max_target_length")

@@ -66,9 +66,10 @@ class EvaluatingTrainer(HubTrainer):
         self._wrap_for_evaluation()
         self.gather_function = self.accelerator.gather_for_metrics
         dataset = getattr(dataloader, "dataset", None)
+        splits = self.accelerator.split_batches  # a batch, over the processes
         self._tally = tally = EvaluationTally(
             sentences=len(dataset) if has_length(dataset) else None,
-            batch_size=self.args.eval_batch_size,
+            batch_size=self.args.eval_batch_size // (self.args.world_size if splits else 1),
             processes=self.args.world_size,
             process=self.args.process_index,
         )
@@ -117,8 +118,14 @@ class EvaluatingTrainer(HubTrainer):
         """Evaluate in the type of the weights, in which the model will be used.
 
         Accelerate's wrapper of `forward` would cast all weights again for each token of a translation, and
-        `generate()` does not go around a wrapper by its own loop.
+        `generate()` does not go around a wrapper by its own loop. But flash attention knows no float32: with
+        it all is cast, the encoder too, which `generate()` calls by itself.
         """
+        kernel = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
+        if "flash" in (kernel or ""):
+            with self.accelerator.autocast():
+                yield
+            return
         wrapper = vars(self.model).get("forward") if "_original_forward" in vars(self.model) else None
         if wrapper is not None:
             del self.model.forward

@@ -14,8 +14,14 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from ..errors import InputError, import_extra
 
 METRICS = ("bleu", "chrf", "ter")
-# Other codes of languages with a word splitter of their own: those of three letters, as in "zho_Hans".
-_SAME_SPLITTER = dict.fromkeys(("zho", "chi", "cmn", "yue", "wuu", "lzh"), "zh") | {"jpn": "ja", "kor": "ko"}
+# Codes of three letters, as in "zho_Hans", of languages whose words are split by rules of their own.
+_SHORT_CODES = {
+    **dict.fromkeys(("zho", "chi", "cmn", "yue", "wuu", "lzh"), "zh"), "jpn": "ja", "kor": "ko",
+    "cat": "ca", "ces": "cs", "deu": "de", "ell": "el", "eng": "en", "est": "et", "fin": "fi", "fra": "fr",
+    "gle": "ga", "guj": "gu", "hin": "hi", "hun": "hu", "isl": "is", "ita": "it", "kan": "kn", "lav": "lv",
+    "lit": "lt", "mal": "ml", "mar": "mr", "nld": "nl", "pan": "pa", "pol": "pl", "por": "pt", "ron": "ro",
+    "rus": "ru", "slk": "sk", "slv": "sl", "spa": "es", "swe": "sv", "tam": "ta", "tel": "te",
+}  # fmt: skip
 
 _DESCRIPTION = "BLEU, chrF and TER of machine translation with their sacreBLEU signatures."
 _INPUTS = (
@@ -43,9 +49,9 @@ def bleu_tokenizer(language: str | None) -> str:
 
 
 def _short_code(language: str | None) -> str:
-    """ "zh", "ja" or "ko" for all codes of these languages, the first part of any other code."""
+    """The first part of a code, in two letters where `_SHORT_CODES` has them."""
     code = (language or "").replace("_", "-").partition("-")[0].lower()
-    return _SAME_SPLITTER.get(code, code)
+    return _SHORT_CODES.get(code, code)
 
 
 def lower_cases(tokenizer: Any) -> bool:

@@ -74,6 +74,7 @@ def render_model_card(
         "license_name": license,
         "base_model_name": base_model,
         "results": rows,
+        "chosen": results.get("final_model") in ("best", "average_best"),
         "curves": CURVES_FILE if (folder / CURVES_FILE).is_file() else None,
     }
     escaped = {name: value if name in _RAW else _escape(value) for name, value in values.items()}
@@ -84,7 +85,7 @@ def render_model_card(
 
 
 # Values for code blocks, where nothing is special, and what only decides.
-_RAW = frozenset({"model_id", "recipe", "fence", "translates", "curves"})
+_RAW = frozenset({"model_id", "recipe", "fence", "translates", "curves", "chosen"})
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -134,6 +135,8 @@ def _of_both(config: Any, size: str) -> str:
 
 def _decoding(generation: dict[str, Any]) -> str:
     beams = generation.get("num_beams") or 1
+    if generation.get("do_sample"):
+        return "sampling" if beams == 1 else f"sampling with {beams} beams"
     if beams == 1:
         return "greedy search"
     penalty = generation.get("length_penalty")

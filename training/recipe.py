@@ -84,7 +84,8 @@ class RunRecipe(Recipe):
     )
     preset: str = recipe_key(
         "base",
-        "Shape of the model: base, big or another row of Table 3 (VanillaTransformerConfig.from_preset).",
+        "Shape of the model: base, big or another row of Table 3 (VanillaTransformerConfig.from_preset); the"
+        " label smoothing of rows D3 and D4 is a key of its own.",
         section="Model",
     )
     model: dict[str, Any] = recipe_key(
@@ -160,7 +161,10 @@ class RunRecipe(Recipe):
     # NumPy takes no larger seed.
     seed: int = recipe_key(1, "Seed of weights, dropout and the order of batches.", minimum=0, below=2**32)
     eval_steps: int | None = recipe_key(
-        None, "Validate every so many steps; null validates once per epoch.", section="Validation", minimum=1
+        None,
+        "Validate every so many steps; null validates once per epoch, and every 1,000 steps of a stream.",
+        section="Validation",
+        minimum=1,
     )
     eval_batch_size: int = recipe_key(64, "Sentences of a validation batch per device.", minimum=1)
     metric: str = recipe_key("loss", _METRIC, choices=("loss",))
@@ -390,7 +394,7 @@ class _TranslationData:
     max_target_length: int = recipe_key(256, "Longest target in tokens, </s> counted.", minimum=2)
     long_sentences: str = recipe_key(
         "drop",
-        "What becomes of a pair that is longer; it is counted in each case.",
+        "What is done with longer pairs; how many there were is printed.",
         choices=("drop", "cut", "keep"),
     )
     max_length_ratio: float | None = recipe_key(
@@ -425,8 +429,8 @@ class TrainRecipe(RunRecipe, _TranslationData):
             "max_length_beyond_source": 50,
             "early_stopping": "never",
         },
-        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1), over those that it"
-        " has; with one beam, length_penalty and early_stopping mean nothing and become null.",
+        "Decoding defaults saved with the model (fields of GenerationConfig; paper, 6.1); they replace those"
+        " of a model to start from. With one beam, length_penalty and early_stopping become null.",
         section="Decoding",
     )
     eval_num_beams: int = recipe_key(1, "Beams when validating; 1 is greedy and fast.", minimum=1)
@@ -548,7 +552,9 @@ class _ClassifierData:
     )
     max_length: int = recipe_key(256, "Longest text in tokens, </s> counted.", minimum=2)
     long_texts: str = recipe_key(
-        "cut", "What becomes of a longer text; it is counted in each case.", choices=("drop", "cut", "keep")
+        "cut",
+        "What is done with longer texts; how many there were is printed.",
+        choices=("drop", "cut", "keep"),
     )
 
 
@@ -627,17 +633,33 @@ def load_recipe(
         kind: what the recipe trains: `TrainRecipe`, `LanguageModelRecipe` or `ClassifierRecipe`.
 
     Raises:
-        InputError: no such recipe, one of another kind, malformed YAML, an unknown key or a value that cannot
-            be used.
+        InputError: no such recipe, one of another kind, malformed YAML, an unknown key, a value that cannot
+            be used, or another preset under fields of the recipe that would hide it.
     """
     source, text = str(name_or_path), recipe_text(name_or_path)
     values = parse_mapping(text, source)
     _check_kind(values, source, kind)
-    apply_overrides(values, parse_overrides(overrides, kind), kind)
+    given = parse_overrides(overrides, kind)
+    _check_preset(given, values)
+    apply_overrides(values, given, kind)
     try:
         return kind.from_dict(values)
     except InputError as error:
         raise InputError(f"recipe {source}: {error}") from None
+
+
+def _check_preset(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuse a preset that the recipe's own fields of the model would replace."""
+    from ..configuration import PRESETS
+
+    kept = values.get("model")
+    hidden = [name for name in kept if f"model.{name}" not in given] if isinstance(kept, dict) else []
+    asked = given.get("preset")
+    if asked in PRESETS and asked != values.get("preset") and hidden and "model" not in given:
+        raise InputError(
+            f"`--preset {asked}` would be hidden by what the recipe says under `model` ({', '.join(hidden)}):"
+            ' add `--model "{}"`.'
+        )
 
 
 def saved_recipe(path: Path) -> RunRecipe | None:

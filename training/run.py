@@ -58,6 +58,7 @@ from .run_checks import (
 from .run_folder import (
     check_same_data,
     check_same_recipe,
+    check_same_tokenizer,
     checkpoint_to_go_on_from,
     mark_begun,
     only_run_in,
@@ -227,11 +228,22 @@ def _build_trainer(task: Task[Any], args: VanillaTransformerTrainingArguments) -
         train_dataset=data.train,
         eval_dataset=data.validation,
         processing_class=data.tokenizer,
-        compute_metrics=task.scores(data.tokenizer),
+        compute_metrics=task.scores(data.tokenizer, data.validation),
         callbacks=[*callbacks, *task.callbacks(data.tokenizer, data.validation)],
     )
     _set_intervals(task, trainer)
     return trainer
+
+
+def check_ahead(recipe: RunRecipe) -> None:
+    """Refuse what `train` would refuse before it reads data.
+
+    Raises:
+        InputError: as `train`.
+    """
+    recipe.require_trainable()
+    check_same_recipe(recipe, Path(recipe.output_dir))
+    _check(task_of(recipe), training_arguments(recipe))
 
 
 def _check(task: Task[Any], args: VanillaTransformerTrainingArguments) -> None:
@@ -266,6 +278,7 @@ def _prepare_data(task: Task[Any], args: VanillaTransformerTrainingArguments) ->
         check_labels(task, main=main)
         check_same_data(task, data, main=main)
         tokenizer = _tokenizer(task, data, main=main)
+        check_same_tokenizer(task.recipe, tokenizer, main=main)
         train, report = task.training_rows(data, tokenizer)
         if main and not task.streaming:
             print(f"Training data: {report}", flush=True)

@@ -185,7 +185,7 @@ def check_trackers(recipe: RunRecipe) -> None:
 
 
 def check_attention(task: Task[Any], device: torch.device) -> None:
-    """Refuse a kernel that is not installed here, or that does not train on `device`.
+    """Refuse a kernel that is not installed here, or trains neither on `device` nor in the recipe's type.
 
     Raises:
         InputError: names the kernel and what it lacks.
@@ -195,6 +195,8 @@ def check_attention(task: Task[Any], device: torch.device) -> None:
         return
     if kernel == "flex_attention" and device.type == "cpu":
         raise InputError("`attn_implementation`: flex_attention does not train on a CPU; use sdpa.")
+    if "flash" in kernel and task.recipe.precision == "fp32":
+        raise InputError(f"`attn_implementation`: {kernel} needs `precision` bf16 or fp16.")
     config = copy.deepcopy(task.config)
     config._attn_implementation = kernel
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -169,12 +170,39 @@ def check_same_data(task: Task[Any], data: Any, *, main: bool) -> None:
             write_text(path, json.dumps(now, indent=2))
         return
     before = read_json(path)
-    if before != now:
+    if any(before.get(name) != value for name, value in now.items()):
         raise InputError(
             f"the training data are not those that the run in `{output_dir}` began with ({now['rows']} rows"
             f" now, {before.get('rows')} then): give the same, or another"
             f" `output_dir`{_begin_anew_hint(output_dir)}."
         )
+
+
+def check_same_tokenizer(recipe: RunRecipe, tokenizer: Any, *, main: bool) -> None:
+    """Note a digest of the tokenizer beside that of the data, or refuse to continue a run with another.
+
+    Raises:
+        InputError: it is another one than the run began with.
+    """
+    path = Path(recipe.output_dir, DATA_FILE)
+    noted, now = read_json(path), tokenizer_digest(tokenizer)
+    if noted.get("tokenizer", now) != now:
+        raise InputError(
+            f"the tokenizer is not the one that the run in `{recipe.output_dir}` began with: give that one,"
+            " or another `output_dir`."
+        )
+    if main and "tokenizer" not in noted:
+        write_text(path, json.dumps(noted | {"tokenizer": now}, indent=2))
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """What tells a tokenizer from one that makes other pieces of a text, or numbers them otherwise."""
+    content = tokenizer.get_vocab()
+    if backend := getattr(tokenizer, "backend_tokenizer", None):
+        content = json.loads(backend.to_str())
+        for name in ("padding", "truncation"):  # of the last call
+            content.pop(name, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def mark_begun(recipe: RunRecipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ class TranslationScores:
     Args:
         tokenizer: turns the generated ids, and the labels, into text.
         language: target language (BCP-47); Chinese and Japanese need a word splitter of their own.
+        references: the text that labels were made of, by their ids without the padding. Labels that are not
+            among them are decoded, of which a tokenizer with <unk> gives less than the text had.
 
     Attributes:
         signatures: sacreBLEU's signatures of the last scores.
@@ -27,11 +30,18 @@ class TranslationScores:
 
     any_order = True
 
-    def __init__(self, tokenizer: Any, *, language: str | None = None):
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        language: str | None = None,
+        references: Mapping[tuple[int, ...], str] | None = None,
+    ):
         from .metrics import TranslationMetric, lower_cases
 
         self.tokenizer = tokenizer
         self.language = language
+        self.references = references or {}
         self.lowercase = lower_cases(tokenizer)
         self.signatures: dict[str, str] = {}
         self.metric = TranslationMetric(keep_in_memory=True)
@@ -44,7 +54,7 @@ class TranslationScores:
             compute_result: false for a batch that others follow (`batch_eval_metrics` of the Trainer).
         """
         self.metric.add_batch(
-            predictions=self._decode(prediction.predictions), references=self._decode(prediction.label_ids)
+            predictions=self._decode(prediction.predictions), references=self._texts(prediction.label_ids)
         )
         if not compute_result:
             return {}
@@ -52,10 +62,21 @@ class TranslationScores:
         self.signatures = {name: scores[f"{name}_signature"] for name in SHOWN}
         return {name: float(scores[name]) for name in self.signatures}
 
+    def _texts(self, labels: Any) -> list[str]:
+        """What labels were made of, as far as it is known."""
+        if isinstance(labels, list):  # of batches (`eval_do_concat_batches=False`)
+            return [text for batch in labels for text in self._texts(batch)]
+        rows = (tuple(row[row >= 0].tolist()) for row in _as_array(labels))
+        return [self.references.get(row, text) for row, text in zip(rows, self._decode(labels), strict=True)]
+
     def _decode(self, ids: Any) -> list[str]:
-        if isinstance(ids, list):  # of batches (`eval_do_concat_batches=False`)
+        if isinstance(ids, list):
             return [text for batch in ids for text in self._decode(batch)]
-        ids = ids[0] if isinstance(ids, tuple) else ids
-        ids = ids.numpy(force=True) if isinstance(ids, torch.Tensor) else ids
+        ids = _as_array(ids)
         filled = np.where(ids < 0, self.tokenizer.pad_token_id, ids)  # -100 pads what is shorter
         return self.tokenizer.batch_decode(filled, skip_special_tokens=True)
+
+
+def _as_array(ids: Any) -> Any:
+    ids = ids[0] if isinstance(ids, tuple) else ids
+    return ids.numpy(force=True) if isinstance(ids, torch.Tensor) else ids

@@ -138,7 +138,7 @@ class Task(ABC, Generic[R]):
     def finish_tokenizer(self, tokenizer: Any) -> None:
         """Set the tokenizer, once the data are prepared, to what a user of the model will want of it."""
 
-    def scores(self, tokenizer: Any) -> Any:
+    def scores(self, tokenizer: Any, eval_rows: Any) -> Any:
         """`compute_metrics` of the Trainer; `None` where the loss is all."""
         return None
 
@@ -264,11 +264,12 @@ class TranslationTask(Task[TrainRecipe]):
         target = tokenizer.decode(rows[0]["labels"], skip_special_tokens=True)
         return one_line(f"{source_text(tokenizer, rows[0]['input_ids'])} → {target}")
 
-    def scores(self, tokenizer: Any) -> Any:
-        """BLEU and chrF, unless only the loss is wanted."""
-        if self.recipe.metric == "loss":
+    def scores(self, tokenizer: Any, eval_rows: Any) -> Any:
+        """BLEU and chrF against the text of the validation data, unless only the loss is wanted."""
+        if self.recipe.metric == "loss" or eval_rows is None:
             return None
-        return TranslationScores(tokenizer, language=self.recipe.target_lang)
+        texts = zip(map(tuple, eval_rows["labels"]), eval_rows["target"], strict=True)
+        return TranslationScores(tokenizer, language=self.recipe.target_lang, references=dict(texts))
 
     def callbacks(self, tokenizer: PreTrainedTokenizerBase, eval_rows: Any) -> list[TrainerCallback]:
         """Samples with each validation."""
@@ -396,7 +397,7 @@ class ClassifierTask(Task[ClassifierRecipe]):
             "label2id": {label: number for number, label in enumerate(self.classes)},
         }
 
-    def scores(self, tokenizer: Any) -> Any:
+    def scores(self, tokenizer: Any, eval_rows: Any) -> Any:
         """Accuracy and F1."""
         return ClassificationScores()
 

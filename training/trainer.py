@@ -147,6 +147,8 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
         """The training data in batches by tokens, already this process's share."""
         if self._tokens_per_batch is None or self.train_dataset is None:
             return super().get_train_dataloader()
+        self.args.plan_tokens()
+        self._tokens_per_batch = self.args.tokens_per_batch
         if not has_length(self.train_dataset):
             return self._data_loader(
                 self._streaming_batches(),
@@ -171,18 +173,20 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
 
     def plan_batches(self) -> None:
         """Sort the training pairs into batches; `updates_per_epoch` is known from then on."""
-        if self._sampler is not None and self._planned is self.train_dataset:
+        layout, dropout = self._batch_layout(), getattr(self.args, "bpe_dropout", 0.0)
+        plan = (self.train_dataset, dropout, *layout.values())
+        if self._sampler is not None and self._planned == plan:
             return
-        if getattr(self.args, "bpe_dropout", 0.0):
+        self._segmentation = None
+        if dropout:
             self._segmentation = self._new_segmentation()
             lengths: tuple[Any, Any] = self._segmentation.planning_lengths()
             spare = SPARE_BATCHES
         else:
             lengths, spare = pair_lengths(self.train_dataset), 0.0
-        self._planned = self.train_dataset
+        self._planned = plan
         self._pairs = _Replaceable(_fast_rows(self.train_dataset))
         text_keys = getattr(self.data_collator, "length_keys", ())
-        layout = self._batch_layout()
         self._sampler = TokenBatchSampler(*lengths, spare=spare, text_keys=text_keys, **layout)
 
     def _streaming_batches(self) -> StreamingTokenBatches:

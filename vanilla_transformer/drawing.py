@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+from .files import readable_write_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,13 +35,19 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Save `figure` as the suffix of `path` says, written beside first, then renamed; returns `path`.
 
     Raises:
-        InputError: the suffix is neither .png nor .svg.
+        InputError: the suffix is neither .png nor .svg, or the file cannot be written.
     """
     path = Path(path)
     check_format(path)
     beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, format=path.suffix[1:].lower(), dpi=100)
-    return beside.replace(path)
+    with readable_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            figure.savefig(beside, format=path.suffix[1:].lower(), dpi=100)
+            return beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def check_format(path: str | Path) -> None:
@@ -74,23 +81,15 @@ def fonts_for(texts: Iterable[str], *, required: bool = True) -> Iterator[None]:
         "text.parse_math": False,  # a piece may hold dollar signs
         "svg.fonttype": "path",  # outlines look the same where the font is not installed
     }
-    with rc_context(settings), _weights_not_told():
+    # For good, as a figure looks for its fonts when it is drawn; a filter is added once.
+    logging.getLogger("matplotlib.font_manager").addFilter(_is_told)
+    with rc_context(settings):
         yield
 
 
-@contextmanager
-def _weights_not_told() -> Iterator[None]:
-    """Keep matplotlib from telling that the only font for some text is not of the weight asked for."""
-
-    def told(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("findfont: Failed to find font weight")
-
-    logger = logging.getLogger("matplotlib.font_manager")
-    logger.addFilter(told)
-    try:
-        yield
-    finally:
-        logger.removeFilter(told)
+def _is_told(record: logging.LogRecord) -> bool:
+    """Not of the only font for some text that it is not of the weight asked for."""
+    return not record.getMessage().startswith("findfont: Failed to find font weight")
 
 
 @cache

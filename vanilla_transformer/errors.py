@@ -31,12 +31,14 @@ def import_extra(module: str, extra: str) -> Any:
     """A module that only an extra of this package brings.
 
     Raises:
-        InputError: it is not installed; the message names the extra.
+        InputError: it is not installed, and the message names the extra; or it does not work here.
     """
     try:
         return import_module(module)
-    except ImportError:
-        raise InputError(missing_package(module, extra)) from None
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            raise InputError(missing_package(module, extra)) from None
+        raise InputError(f"the package {module} cannot be imported: {first_line(error)}") from error
 
 
 def missing_package(module: str, extra: str | None) -> str:

@@ -22,20 +22,21 @@ def add_corpus_options(parser: argparse.ArgumentParser, *, train_size: int) -> N
     parser.add_argument(
         "--train_size",
         type=positive,
-        default=train_size,
-        help="training pairs of the embedded corpus; default: %(default)s",
+        help=f"training pairs of the embedded corpus; default: {train_size}",
     )
+    parser.set_defaults(embedded_train_size=train_size)
 
 
 def corpus_files(args: argparse.Namespace) -> dict[str, str]:
     """The four files that are given, or those of the embedded corpus, written into `args.output_dir`.
 
-    The languages among `args` that are not given become those of the embedded corpus.
+    The languages and the size among `args` that are not given become those of the embedded corpus.
 
     Raises:
-        InputError: some of the four are given, but not all, or without their languages; or the folder holds
-            a corpus of another size.
+        InputError: some of the four are given, but not all, without their languages, or with a size; or the
+            folder holds a corpus of another size.
     """
+    default_size = vars(args).pop("embedded_train_size", None)
     given = {name: getattr(args, name) for name in CORPUS_FILES}
     own = all(given.values())
     for name, language in LANGUAGES.items():
@@ -44,6 +45,8 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
                 raise InputError(f"`--{name}` must be given for files of your own.")
             setattr(args, name, language)
     if own:
+        if args.train_size is not None:
+            raise InputError("`--train_size` is for the embedded corpus: leave it out for files of your own.")
         return given
     if any(given.values()):
         raise InputError(f"give all of {', '.join(f'`--{name}`' for name in CORPUS_FILES)}, or none.")
@@ -52,6 +55,8 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
 
     folder = Path(args.output_dir, "corpus")
     settings = folder / "settings.json"
+    if args.train_size is None:
+        args.train_size = default_size
     if not settings.is_file():  # which is written last
         write_corpus(build_corpus(train_size=args.train_size), folder)
     check_settings(settings, {"train_size": args.train_size})

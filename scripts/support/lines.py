@@ -86,10 +86,12 @@ def check_output(path: str | None, inputs: Iterable[str | None] = (), *, grows: 
 
     Raises:
         InputError: `path` is a folder or one of `inputs`, no file can be made in its own folder, or its name
-            promises a packed file.
+            promises a packed file or stands for standard input.
     """
     if path is None or is_stream(path):
         return
+    if path == STANDARD_INPUT:
+        raise InputError("leave `--output` out for standard output.")
     if packed := text_files.compression(Path(path)):
         raise InputError(f"`{path}` must not end in {packed}: what is written is plain text.")
     if Path(path).is_dir():

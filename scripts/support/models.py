@@ -134,13 +134,14 @@ def load_model(
     from transformers.utils import logging
 
     import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
-    from vanilla_transformer.modeling.pipelines import check_translates, check_vocabulary
+    from vanilla_transformer.modeling.pipelines import check_translates, check_vocabulary, tokenizer_place
 
     place = _device(device)
     check_model_name(name)
+    shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_place(name), trust_remote_code=False)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             name,
             trust_remote_code=False,  # nor a question, which a line of the text would answer
@@ -151,7 +152,8 @@ def load_model(
         here = "" if Path(name).is_dir() else "there is no such folder here, and "
         raise InputError(f"`{name}` cannot be loaded: {here}{first_line(error)}") from error
     finally:
-        logging.enable_progress_bar()
+        if shows_progress:
+            logging.enable_progress_bar()
     check_translates(model.config, name)
     check_vocabulary(tokenizer, model.config)
     return model.eval().to(place), tokenizer

@@ -391,6 +391,19 @@ def test_an_unknown_preset_is_refused() -> None:
         VanillaTransformerConfig.from_preset("huge")
 
 
+def test_the_vocabulary_of_one_stack_alone_can_be_replaced() -> None:
+    two: dict[str, Any] = {
+        "vocab_size": 20, "decoder_vocab_size": 30, "share_encoder_decoder_embeddings": False,
+    }  # fmt: skip
+    whole = VanillaTransformerConfig(**two)
+    for is_decoder in (False, True):
+        saved = VanillaTransformerConfig(**{**whole.to_dict(), **whole.fields_of_one_stack(is_decoder)})
+        changed = VanillaTransformerConfig.from_dict(saved.to_dict(), vocab_size=50)
+        saved.vocab_size = 50
+        for config in (saved, changed):
+            assert (config.vocab_size, config.decoder_vocab_size) == (50, 50)
+
+
 def test_one_stack_alone_has_one_set_of_sizes() -> None:
     """What transformers reads of a decoder-only model are the decoder's sizes."""
     sizes: dict[str, Any] = {

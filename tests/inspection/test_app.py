@@ -16,6 +16,7 @@ from vanilla_transformer.inspection.app import (
     build_app,
     score_formula,
 )
+from vanilla_transformer.modeling.translation_vanilla_transformer import Translation
 
 from ..modeling.toy import toy_model
 
@@ -61,6 +62,17 @@ def test_bad_sentences_are_answered_kindly(translator: Translator, sentence: str
         translator.translate(sentence, 1)
     with pytest.raises(InputError, match=message):
         translator.attention(sentence, "cross", 1, 1)
+
+
+def test_a_translation_too_long_to_draw_is_answered_kindly(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator.explain.cache_clear()
+    monkeypatch.setattr("vanilla_transformer.inspection.app.MOST_PIECES", 4)
+    monkeypatch.setattr(translator, "translate", lambda *args: [Translation("w1 w2 w3 w4")])
+    with pytest.raises(InputError, match=r"The translation has \d pieces; this page shows at most 4"):
+        translator.alignment(SOURCE)
+    translator.explain.cache_clear()
 
 
 def test_pictures_are_of_the_models_translation(translator: Translator) -> None:

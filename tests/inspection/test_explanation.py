@@ -354,3 +354,23 @@ def test_what_cannot_be_explained(
 ) -> None:
     with pytest.raises(InputError, match=message):
         explain(model_for(tokenizer, **changes), tokenizer, source, target=target)
+
+
+def test_a_notebook_shows_the_text(explained: tuple[Any, Explanation]) -> None:
+    explanation = explained[1]
+    assert repr(explanation) == str(explanation) == explanation.text()
+
+
+def test_the_models_own_translation_has_nothing_that_generate_forbids(tokenizer: Any) -> None:
+    model = model_for(tokenizer, tie_word_embeddings=False)
+    first = explain(model, tokenizer, SOURCE, max_new_tokens=7).decoding.steps
+    banned = [first[0].chosen.id, first[1].chosen.id]
+    model.generation_config.update(
+        suppress_tokens=banned[:1], bad_words_ids=[banned[1:], [5, 6]], min_new_tokens=5
+    )
+    batch = tokenizer([SOURCE], return_tensors="pt")
+    batch.pop("token_type_ids", None)
+    ids = model.generate(**batch, num_beams=1, max_new_tokens=7)[0, 1:].tolist()
+    steps = explain(model, tokenizer, SOURCE, max_new_tokens=7).decoding.steps
+    assert [step.chosen.id for step in steps] == ids
+    assert steps[0].candidates[0].id == banned[0] != ids[0]

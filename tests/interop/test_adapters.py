@@ -1,16 +1,19 @@
 """Adapters of PEFT on their way out: merged into a copy, exactly, or refused in a line; packed weights."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import word_tokenizer
 from peft import IA3Config, PrefixTuningConfig, TrainableTokensConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
-from vanilla_transformer import InputError
+from vanilla_transformer import InputError, pipeline
 from vanilla_transformer.interop import (
     load_marian,
     load_torch,
@@ -25,6 +28,8 @@ from vanilla_transformer.interop import (
 from vanilla_transformer.interop.adapters import plain_model
 from vanilla_transformer.modeling.engines import load_engine
 from vanilla_transformer.modeling.half_weights import HalfWeightsConfig, half_weights_run_here
+from vanilla_transformer.scripts import convert
+from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.training import lora_config
 
 from ..modeling.toy import assert_parity, padded_batch, toy_model, translating_model
@@ -109,6 +114,26 @@ def test_an_adapted_model_translates_alike_everywhere(
         assert before.keys() == one.state_dict().keys()
         assert all(tensor.equal(before[name]) for name, tensor in one.state_dict().items())
         assert torch.equal(translated(one), expected)
+
+
+def test_a_folder_of_adapters_translates_by_its_name(adapter_folder: Path, tmp_path: Path) -> None:
+    """PEFT saves no tokenizer: it is the base model's, until the folder has one of its own."""
+    base = json.loads((adapter_folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+    words = word_tokenizer(["one two three"])
+    words.save_pretrained(base)
+    expected = translated(AutoModelForSeq2SeqLM.from_pretrained(adapter_folder))
+    model, tokenizer = load_model(str(adapter_folder), device="cpu")
+    assert torch.equal(translated(model), expected)
+    assert tokenizer.get_vocab() == words.get_vocab()
+    pipe: Any = pipeline("translation", adapter_folder, device="cpu")
+    assert torch.equal(translated(pipe.model), expected)
+    options = ["--to", "ctranslate2", str(adapter_folder), "--output", str(tmp_path / "exported")]
+    assert convert.main(options) == 0
+    engine = load_engine("ctranslate2", tmp_path / "exported", compute_type="float32")
+    assert torch.equal(translated(engine), expected)
+    own = shutil.copytree(adapter_folder, tmp_path / "own")
+    word_tokenizer(["another"]).save_pretrained(own)
+    assert "another" in load_model(str(own), device="cpu")[1].get_vocab()
 
 
 KINDS: dict[str, Callable[[Any], Any]] = {

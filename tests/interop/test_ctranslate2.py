@@ -9,11 +9,12 @@ from typing import Any
 import ctranslate2
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from vanilla_transformer import FairseqTokenizer, FsmtTokenizer, InputError, pipeline
 from vanilla_transformer.interop import from_marian, save_ctranslate2, to_ctranslate2
 from vanilla_transformer.interop.ctranslate2_export import token_names
+from vanilla_transformer.modeling.ctranslate2_engine import is_exact
 from vanilla_transformer.modeling.engines import load_engine
 from vanilla_transformer.modeling.generation_vanilla_transformer import (
     CTRANSLATE2_DECODING,
@@ -156,6 +157,8 @@ def test_as_many_hypotheses_as_end_can_be_returned() -> None:
         {"suppress_tokens": [6, 7]},
         {"no_repeat_ngram_size": 2, "suppress_tokens": [1]},
         {"min_new_tokens": 6},
+        {"min_length": 7},
+        {"bad_words_ids": [[2], [6]]},
         {"forced_bos_token_id": 7},
     ],
 )
@@ -171,6 +174,14 @@ def test_options_that_it_has_do_the_same(options: dict[str, Any], translating_fo
         tokens = [system.generate(**batch(), **one, **options) for system in (model, engine)]
         assert torch.equal(*tokens)
         assert not torch.equal(tokens[0], model.generate(**batch(), **one))
+
+
+@pytest.mark.parametrize("name", ["min_length", "min_new_tokens"])
+def test_a_least_length_makes_a_search_inexact_unless_probabilities_are_shared_out(name: str) -> None:
+    rules: dict[str, Any] = {"num_beams": 4, "patience": 1.0, "length_penalty_type": "power", name: 6}
+    assert not is_exact(GenerationConfig(**rules))
+    assert is_exact(GenerationConfig(**rules, renormalize_logits=True))
+    assert is_exact(GenerationConfig(**rules | {name: 0}))
 
 
 def test_each_sentence_has_its_own_limit(translating_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer, MarianTokenizer
 from vanilla_transformer import FairseqTokenizer, InputError, pipeline
 from vanilla_transformer.interop import from_fairseq, load_fairseq
 from vanilla_transformer.interop.fairseq import SAFE_CLASSES
+from vanilla_transformer.interop.fairseq_text import read_dictionary
 from vanilla_transformer.interop.weights import read_foreign_file
 from vanilla_transformer.scripts import convert
 
@@ -178,6 +180,7 @@ def test_settings_that_cannot_be_are_named(settings: dict[str, Any], message: st
     with pytest.raises(InputError) as caught:
         from_fairseq(changed("args-separate", settings))
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+    assert next(iter(settings)) in str(caught.value)
 
 
 def test_settings_of_a_stack_may_be_a_group_of_their_own() -> None:
@@ -323,3 +326,34 @@ def test_texts_files_that_do_not_fit_are_named(
 def test_the_first_name_of_activation_dropout_is_known(settings: dict[str, Any], dropout: float) -> None:
     state = changed("first-names", settings)
     assert from_fairseq(state).config.activation_dropout == dropout
+
+
+def test_pieces_without_codes_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    """A checkpoint often does not say how words are split, and the file may have any name."""
+    monkeypatch.setattr(logging.getLogger("vanilla_transformer"), "propagate", True)
+    folder = tmp_path / "data"
+    shutil.copytree(FIXTURES / "args-separate", folder)
+    load_fairseq(folder)
+    assert "codes" not in caplog.text
+    (folder / "bpecodes").rename(folder / "codes.30000")
+    load_fairseq(folder, {"bpe": None})
+    assert "no codes were found that split words into them: give `bpe` and its file" in caplog.text
+
+
+def test_a_word_that_overwrites_a_symbol_has_the_later_number(tmp_path: Path) -> None:
+    """fairseq keeps the entry of the first and looks up the second."""
+    path = tmp_path / "dict.txt"
+    path.write_text("a 9\n<s> 3 #fairseq:overwrite\nb 1\n")
+    found = read_dictionary(path)
+    assert (found["a"], found["<s>"], found["b"]) == (4, 5, 6)
+    assert sorted(found.values()) == list(range(7))
+
+
+def test_settings_of_a_text_that_is_not_read_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--from", "fairseq", "nowhere", "--config", "x.json", "--tokenizer", "other"]
+    assert convert.main([*words, "--output", str(tmp_path / "out")]) == 2
+    assert "leave `--tokenizer` out" in capsys.readouterr().err

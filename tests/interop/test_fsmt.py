@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, FSMTTokenizer
 
 from vanilla_transformer import FsmtTokenizer, pipeline
 from vanilla_transformer.interop import from_fsmt, load_fsmt, pair_tokenizer
+from vanilla_transformer.training import prepare_pairs
 
 from ..modeling.toy import assert_parity
 from .foreign import SENTENCES, fsmt_model, fsmt_tokenizer
@@ -101,3 +103,16 @@ def test_a_model_of_two_languages_is_forced_to_none(tmp_path: Path) -> None:
     assert pipeline("translation", model, tokenizer, device="cpu")(text, tgt_lang="de") == expected
     with pytest.raises(ValueError, match="FSMTTokenizer does not know 'k'"):
         pipeline("translation", model, tokenizer, device="cpu")(text, tgt_lang="k")
+
+
+def test_a_converted_tokenizer_prepares_pairs_and_keeps_what_was_added(tmp_path: Path) -> None:
+    theirs: Any = fsmt_tokenizer(tmp_path)
+    theirs.add_tokens(["<2de>"])
+    ours = pair_tokenizer(theirs)
+    assert ours.eos_token_id == ours.sep_token_id == theirs.sep_token_id
+    ours.save_pretrained(tmp_path / "ours")
+    for words in (ours, AutoTokenizer.from_pretrained(tmp_path / "ours")):
+        assert words("<2de> " + SENTENCES[0])["input_ids"] == theirs("<2de> " + SENTENCES[0])["input_ids"]
+        pairs = Dataset.from_dict({"source": SENTENCES, "target": SENTENCES})
+        rows, _ = prepare_pairs(pairs, words)
+        assert rows["input_ids"][:] == theirs(SENTENCES)["input_ids"]

@@ -236,7 +236,9 @@ def test_a_saved_tokenizer_of_ours_is_a_plain_one_with_its_settings(tmp_path: Pa
         assert not isinstance(saved, type(ours))
         for text in ("a cat", "<zh> a dog and many other things"):
             options: dict[str, Any] = {"truncation": True, "padding": "max_length"}
-            assert saved(text, **options).input_ids == tokenizer(text, **options).input_ids
+            # Marian counts padding among its positions.
+            expected = tokenizer(text, **options, padding_side="right").input_ids
+            assert saved(text, **options).input_ids == expected
         assert saved.extra_special_tokens == ["<zh>"]
         assert saved.chat_template == tokenizer.chat_template == ours.chat_template
 
@@ -273,11 +275,14 @@ def test_a_marian_of_half_precision_comes_in(dtype: torch.dtype, tmp_path: Path)
 
 def test_a_saved_marian_is_not_cut_at_the_library_s_20_tokens(tmp_path: Path) -> None:
     model = toy_model(dtype=torch.float32)
-    save_marian(model, tmp_path)
     ids = torch.tensor([[5, 9, 14, 7, 2]])
-    marian: Any = MarianMTModel.from_pretrained(tmp_path)
-    found = marian.generate(ids, suppress_tokens=[2])
-    assert found.shape[1] == model.config.max_position_embeddings
+    for number, length in enumerate((None, 20)):  # `Seq2SeqTrainer` writes 20 when it evaluates
+        model.generation_config.max_length = length
+        set_decoding(model.generation_config, max_length_beyond_source=50)
+        save_marian(model, tmp_path / str(number))
+        marian: Any = MarianMTModel.from_pretrained(tmp_path / str(number))
+        found = marian.generate(ids, suppress_tokens=[2])
+        assert found.shape[1] == model.config.max_position_embeddings
 
 
 def test_positions_that_are_no_sinusoids_are_refused() -> None:

@@ -66,6 +66,17 @@ def test_a_long_sentence_has_its_positions(tmp_path: Path) -> None:
     assert found.shape == (2, 61)
 
 
+def test_a_cache_of_fixed_size_is_read_as_far_as_it_is_filled(tmp_path: Path) -> None:
+    model = translating_model(dtype=torch.float32)
+    save_onnx(model, tmp_path)
+    engine, batch = load_engine("onnx", tmp_path), padded_batch()
+    sources = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    for beams in (1, 3):
+        options: dict[str, Any] = {"num_beams": beams, "max_new_tokens": 9}
+        found = engine.generate(**sources, **options, cache_implementation="static")
+        assert torch.equal(found, model.generate(**sources, **options))
+
+
 def test_a_marian_goes_through_to_onnx(tmp_path: Path) -> None:
     ours = from_marian(marian_model(VOCABULARY))
     save_onnx(ours, tmp_path)

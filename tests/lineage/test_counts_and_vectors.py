@@ -121,3 +121,7 @@ def test_what_word2vec_found_is_told_in_lines() -> None:
         "word2vec cbow, neighbours: cat dog, bird",
         "word2vec cbow, analogies: cat : cats = dog : ? dogs",
     ]
+
+
+def test_one_word_alone_lies_in_the_middle() -> None:
+    assert principal_components(np.ones((1, 5))).tolist() == [[0, 0]]

@@ -2,13 +2,15 @@
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import SPECIAL_TOKENS
+from helpers import SPECIAL_TOKENS, write_parallel_files
 from torch.nn import functional as F
 
+from vanilla_transformer.lineage import road
 from vanilla_transformer.lineage.config import LineageConfig
 from vanilla_transformer.lineage.elmo import BidirectionalLanguageModel, LayerMix, characters_of, reverse
 from vanilla_transformer.lineage.nnlm import NeuralLanguageModel
@@ -152,3 +154,23 @@ def test_a_mix_of_layers_is_peters_formula() -> None:
     mix.gamma.fill_(0.5)
     shares = [math.exp(k) / (1 + math.e + math.e**2) for k in range(3)]
     assert torch.allclose(mix(layers), 0.5 * sum(s * h for s, h in zip(shares, layers, strict=True)))
+
+
+def test_the_perplexity_of_elmo_is_per_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all pieces predicted in both directions, whatever batches they are evaluated in."""
+    names = ("train_source", "train_target", "valid_source", "valid_target")
+    paths = (*write_parallel_files(tmp_path, 40), *write_parallel_files(tmp_path, 9, seed=1))
+    files = {name: str(path) for name, path in zip(names, paths, strict=True)}
+    journey = road.prepare(
+        files, tmp_path, vocab_size=300, steps=1, tokens_per_update=200, width=8, seed=1, language="en"
+    )
+    model = road.build_elmo(journey)
+    monkeypatch.setattr(road, "build_elmo", lambda journey: model)
+    row = road.elmo_row(journey)
+    total, count = 0.0, 0
+    for ids in journey.valid["input_ids"]:
+        batch = torch.tensor([ids])
+        with torch.no_grad():
+            loss = model(batch, torch.ones_like(batch)).loss
+        total, count = total + float(loss) * (len(ids) - 1), count + len(ids) - 1
+    assert row["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)

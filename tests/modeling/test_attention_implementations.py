@@ -184,6 +184,20 @@ def test_one_stack_alone_equals_eager(kind: Any, side: str, implementation: str)
     assert_parity(found[real], expected[real])
 
 
+def test_packed_texts_do_not_see_each_other(implementation: str) -> None:
+    """In one row without padding, where positions begin anew: as `DataCollatorWithFlattening` lays them."""
+    texts = SOURCES[:3]
+    model = switched(toy_head(VanillaTransformerForCausalLM, attention="eager"), implementation)
+    packed = {
+        "input_ids": torch.tensor([[token for text in texts for token in text]]),
+        "position_ids": torch.tensor([[place for text in texts for place in range(len(text))]]),
+    }
+    with torch.no_grad():
+        found = model(**packed, use_cache=False).logits[0]
+        apart = [model(torch.tensor([text]), use_cache=False).logits[0] for text in texts]
+    assert_parity(found, torch.cat(apart))
+
+
 @pytest.mark.parametrize("name", ["sdpa", "flex_attention"])
 @pytest.mark.parametrize("changes", UNEQUAL_HEADS)
 def test_keys_and_values_of_different_width(

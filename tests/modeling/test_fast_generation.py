@@ -29,7 +29,11 @@ from vanilla_transformer import VanillaTransformerForConditionalGeneration as Mo
 from vanilla_transformer import pipeline, translate
 from vanilla_transformer.modeling import generation_vanilla_transformer as generation
 from vanilla_transformer.modeling import projections_vanilla_transformer as projections
-from vanilla_transformer.modeling.generation_vanilla_transformer import IncrementalDecoder, RowLengthCriteria
+from vanilla_transformer.modeling.generation_vanilla_transformer import (
+    BeamSearch,
+    IncrementalDecoder,
+    RowLengthCriteria,
+)
 from vanilla_transformer.modeling.modeling_vanilla_transformer import (
     VanillaTransformerAttention,
     VanillaTransformerDecoder,
@@ -382,27 +386,61 @@ def test_a_hook_of_all_modules_is_called(steps: list[int]) -> None:
     assert len(layers) > 1 and not steps
 
 
-def test_a_beam_search_reads_no_more_from_the_device_as_sentences_grow_in_number() -> None:
+def test_a_beam_search_reads_no_more_from_the_device_as_sentences_grow_in_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """On a GPU each reading waits: a few a step are enough, however many sentences there are and end."""
     model, readings = translating_model(), []
-    for sources in (MORE_SOURCES[:1], MORE_SOURCES * 7):
+    for sources in (MORE_SOURCES * 2, MORE_SOURCES * 14):
         ids, mask = pad(sources)
-        with Readings() as found:
+        with Readings() as found, monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "tolist", found.counted(torch.Tensor.tolist))
             model.generate(ids, attention_mask=mask, num_beams=4, max_new_tokens=8)
         readings.append(found.count)
-    assert readings[1] <= readings[0] + 8, readings
+    assert 0 < readings[1] <= readings[0] + 8 <= 8 * 8, readings
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_scores_that_are_not_returned_are_not_kept(
+    beams: int, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers has it: without them, finished sentences leave the batch."""
+    kept: list[Any] = []
+    monkeypatch.setattr(BeamSearch, "_leave", spy(BeamSearch._leave, kept))
+    monkeypatch.setattr(IncrementalDecoder, "keep", spy(IncrementalDecoder.keep, kept))
+    ids, mask = pad(MORE_SOURCES)
+    options: dict[str, Any] = {"num_beams": beams, "max_new_tokens": 12, "output_scores": True}
+    translating_model().generate(ids, attention_mask=mask, **options)
+    assert kept and steps
+
+
+def spy(method: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    """The method, which notes that it is called."""
+
+    def called(*args: Any) -> Any:
+        calls.append(args)
+        return method(*args)
+
+    return called
 
 
 class Readings(TorchDispatchMode):
-    """Counts what is read from the device one by one."""
+    """Counts what waits for the device: numbers one by one, the places of some, and whole lists."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func.overloadpacket is torch.ops.aten._local_scalar_dense
+        self.count += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
         return func(*args, **(kwargs or {}))
+
+    def counted(self, read: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+        def reading(tensor: torch.Tensor) -> Any:
+            self.count += 1
+            return read(tensor)
+
+        return reading
 
 
 def test_a_hook_on_the_model_is_called(steps: list[int]) -> None:

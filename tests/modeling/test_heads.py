@@ -89,9 +89,10 @@ def test_embeddings_and_positions_may_be_given(kind: Any, side: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_masks_of_four_dimensions(kind: Any) -> None:
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_masks_of_four_dimensions(kind: Any, side: str) -> None:
     model = toy_head(kind)
-    ids, mask = pad(SOURCES)
+    ids, mask = pad(SOURCES, side)
     whole = mask[:, None, None].bool().expand(-1, 1, ids.shape[1], -1)
     lowest = torch.finfo(torch.float64).min
     for given in (whole, torch.zeros(whole.shape, dtype=torch.float64).masked_fill(~whole, lowest)):
@@ -100,6 +101,27 @@ def test_masks_of_four_dimensions(kind: Any) -> None:
         if per_token(kind):
             found, expected = found[mask.bool()], expected[mask.bool()]
         assert_parity(found, expected)
+
+
+@pytest.mark.parametrize("bias", [None, -0.5])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_prefix_that_sees_all_of_itself_keeps_its_order(kind: Any, bias: float | None) -> None:
+    """A position is the number of tokens before it, whatever is seen behind it; a bias hides none."""
+    model = toy_head(kind)
+    ids = torch.tensor([SOURCES[0]])
+    length = ids.shape[1]
+    shown = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
+    shown[..., :3] = True
+    given = shown
+    if bias is not None:
+        given = torch.full(shown.shape, bias, dtype=torch.float64)
+        given = given.masked_fill(~shown, torch.finfo(torch.float64).min)
+    with torch.no_grad():
+        found, expected = (
+            model(input_ids=ids, attention_mask=given, **places)[0]
+            for places in ({}, {"position_ids": torch.arange(length)[None]})
+        )
+    assert_parity(found, expected)
 
 
 @pytest.mark.parametrize("mask", [None, "left", "right"])

@@ -100,11 +100,13 @@ def test_what_cannot_be_scored(tiny_tokenizer: Any, caplog: pytest.LogCaptureFix
 def test_a_pair_without_tokens() -> None:
     model = translating_model(dtype=torch.float32)
     tokenizer: Any = Nothing()
-    assert list(score_pairs(model, tokenizer, [("", "")])) == [PairScore(0.0, 0)]
+    assert list(score_pairs(model, tokenizer, [("", ""), ("x", "")])) == [PairScore(0.0, 0)] * 2
 
 
 class Nothing:
     """A tokenizer that gives no end token."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[]]}
+    def __call__(
+        self, text: Any = None, text_target: Any = None, **kwargs: Any
+    ) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[5] * len(line) for line in text or text_target]}

@@ -173,3 +173,14 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tiny_tokenizer: Any) -> No
     config.vocab_size -= 1
     with pytest.raises(InputError, match=f"has {len(tiny_tokenizer)} entries, but `vocab_size` of the model"):
         check_vocabulary(tiny_tokenizer, config)
+
+
+def test_options_of_loading_reach_the_tokenizer_in_either_place(tokenizer: Any, tmp_path: Path) -> None:
+    translating_model(dtype=torch.float32, vocab_size=len(tokenizer)).save_pretrained(tmp_path / "inner")
+    tokenizer.save_pretrained(tmp_path / "inner")
+    places: tuple[dict[str, Any], ...] = ({"subfolder": "inner"}, {"model_kwargs": {"subfolder": "inner"}})
+    for options in places:
+        found: Any = own_pipeline("translation", str(tmp_path), device="cpu", **options)
+        assert found.tokenizer.get_vocab() == tokenizer.get_vocab()
+    with pytest.raises(ValueError, match="`subfolder` is not available with `backend='onnx'`"):
+        own_pipeline("translation", str(tmp_path), backend="onnx", **places[1])

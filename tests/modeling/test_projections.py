@@ -15,6 +15,7 @@ from torch import nn
 
 from vanilla_transformer.modeling import projections_vanilla_transformer as projections
 from vanilla_transformer.modeling.half_weights import half_weights_run_here
+from vanilla_transformer.modeling.modules_vanilla_transformer import multiplies_bfloat16
 from vanilla_transformer.modeling.projections_vanilla_transformer import (
     FEW_ROWS,
     MANY_ENTRIES,
@@ -41,6 +42,7 @@ def test_the_kernels_are_found_where_pytorch_has_them() -> None:
     """Elsewhere the tests of copies and of half weights are skipped, which a bug must not bring about."""
     vectors = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     assert copies_run_here(torch.float32) == (vectors and torch.backends.mkldnn.is_available())
+    assert copies_run_here(torch.bfloat16) == (copies_run_here(torch.float32) and multiplies_bfloat16())
     assert half_weights_run_here() == ("fbgemm" in torch.backends.quantized.supported_engines)
 
 

@@ -70,6 +70,11 @@ def test_rows_of_other_settings_are_not_shown(tmp_path: Path, capsys: pytest.Cap
         "--vocab_size",
     ]
     assert compare_lineage.main([*words, "300"]) == 0
+    words[words.index("ngram2")] = "ngram1"
+    assert compare_lineage.main([*words, "300"]) == 0
+    assert "Training data: " in capsys.readouterr().out
+    report = json.loads((tmp_path / "road" / "lineage.json").read_text("utf-8"))
+    assert [row[0] for row in report["table"]["rows"]] == ["1-gram, add-one", "2-gram, add-one"]
     assert compare_lineage.main([*words, "400"]) == 2
     assert "holds results made otherwise (vocab_size differ)" in capsys.readouterr().err
 

@@ -234,3 +234,14 @@ def test_refusals_come_before_any_work(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_of_another_run_is_told_before_the_teacher_translates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(load_recipe(recipe).to_yaml())
+    assert distill_model.main([str(recipe), "--teacher", "nowhere"]) == 2
+    assert "holds a run with another recipe; these keys differ: train_source" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.yaml"]

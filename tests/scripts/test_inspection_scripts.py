@@ -34,6 +34,8 @@ def test_explain_prints_and_draws(
     assert shown.splitlines()[-8:] == [str(path) for path in sorted(figures.iterdir())]
     refused([*words, "--layer", "9"], "`layer` must be at most 2, but is 9 instead.", capsys)
     refused(["explain", " ", "--model", model_folder], "`source` must be a sentence", capsys)
+    alone = ["explain", SOURCE, "--model", model_folder, "--format", "svg"]
+    refused(alone, "`--format` goes together with `--figures`", capsys)
     refused(["explain", "x", "--model", str(figures)], "is not a folder with a model", capsys)
 
 
@@ -80,6 +82,8 @@ def test_plot_positions(model_folder: str, tmp_path: Path, capsys: pytest.Captur
         picture.unlink()
     capsys.readouterr()
     refused(["plot-positions", "--d_model", "7"], "`d_model` must be even", capsys)
+    both = ["plot-positions", "--model", model_folder, "--layout", "split"]
+    refused(both, "`--d_model` and `--layout` are for positions without `--model`", capsys)
 
 
 def test_plot_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,6 +143,10 @@ def test_a_model_of_another_kind_is_one_line(tmp_path: Path, capsys: pytest.Capt
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     capsys.readouterr()
+    refused(["demo", str(tmp_path)], "is a `mbart`, not a `vanilla_transformer`", capsys)
+    refused(["plot-positions", "--model", str(tmp_path)], "has no positional encodings that can", capsys)
+    out = ["--output", str(tmp_path / "out")]
+    refused(["convert", "--to", "marian", str(tmp_path), *out], "is not a model of ours, but of type", capsys)
     for command in ("explain", "plot-attention"):
         assert main([command, "a b", "--model", str(tmp_path)]) == 2
         shown = capsys.readouterr().err

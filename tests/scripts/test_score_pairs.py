@@ -49,3 +49,11 @@ def test_files_of_unequal_length(
     assert run(model_folder, *files, "--output", str(tmp_path / "out")) == 2
     assert "must have equally many lines, but have 7 and 1 instead" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_files_without_a_pair(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).write_text("")
+    words = ["--source", str(tmp_path / "source"), "--target", str(tmp_path / "target")]
+    assert run(model_folder, *words) == 0
+    assert capsys.readouterr().err.endswith("no pair was scored\n")

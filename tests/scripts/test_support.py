@@ -8,7 +8,7 @@ import lzma
 import os
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -27,7 +27,7 @@ from vanilla_transformer import (
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import one_line
 from vanilla_transformer.scripts.support.console import fail, run_script
-from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, corpus_files
+from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, add_corpus_options, corpus_files
 from vanilla_transformer.scripts.support.lines import (
     check_output,
     read_aligned,
@@ -472,9 +472,40 @@ def test_files_of_ones_own_need_their_languages(tmp_path: Path) -> None:
     embedded = Namespace(**vars(corpus_options(tmp_path, 400)), **languages)
     corpus_files(embedded)
     assert (embedded.source_lang, embedded.target_lang) == ("zh", "en")
-    own = Namespace(**(dict.fromkeys(CORPUS_FILES, "x") | languages | {"source_lang": "en"}))
+    given: dict[str, str | None] = dict.fromkeys(CORPUS_FILES, "x")
+    own = Namespace(**given | languages | {"source_lang": "en", "train_size": None})
     with pytest.raises(InputError, match="`--target_lang` must be given for files of your own"):
         corpus_files(own)
     own.target_lang = "de"
     assert corpus_files(own) == dict.fromkeys(CORPUS_FILES, "x")
     assert (own.source_lang, own.target_lang) == ("en", "de")
+
+
+def test_a_size_of_the_embedded_corpus_is_not_for_files_of_ones_own(tmp_path: Path) -> None:
+    parser = ArgumentParser()
+    add_corpus_options(parser, train_size=400)
+    words = [word for name in CORPUS_FILES for word in (f"--{name}", "x")]
+    own = parser.parse_args(words)
+    assert corpus_files(own) == dict.fromkeys(CORPUS_FILES, "x")
+    with pytest.raises(InputError, match="`--train_size` is for the embedded corpus"):
+        corpus_files(parser.parse_args([*words, "--train_size", "9"]))
+    embedded = parser.parse_args([])
+    embedded.output_dir = str(tmp_path)
+    corpus_files(embedded)
+    assert embedded.train_size == 400 and "embedded_train_size" not in vars(embedded)
+
+
+def test_standard_output_is_no_file_called_so() -> None:
+    with pytest.raises(InputError, match="leave `--output` out for standard output"):
+        check_output("-")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_loading_leaves_progress_bars_as_they_are(
+    shown: bool, model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import logging
+
+    monkeypatch.setattr(logging, "_tqdm_active", shown)
+    load_model(model_folder, device="cpu")
+    assert logging.is_progress_bar_enabled() is shown

@@ -52,8 +52,21 @@ def test_a_run_of_each(
     assert "`model.decoder_layers` has no effect" in capsys.readouterr().err
     sizes = "--train_size 120 --valid_size 20 --test_size 20 --labels --output_dir corpus"
     assert make_demo_corpus.main(sizes.split()) == 0
+    assert make_demo_corpus.main(sizes.split()) == 0  # the same again
     files = ["--train_file", "corpus/train.csv", "--valid_file", "corpus/valid.csv"]
     assert train_classifier.main([*files, *SMALL, "--output_dir", "classifier"]) == 0
     assert "accuracy " in capsys.readouterr().out
     labels = json.loads(Path("classifier/config.json").read_text())["id2label"]
     assert labels == {"0": "question", "1": "relative", "2": "statement"}
+
+
+def test_the_demo_corpus_is_not_written_over_text_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.en").write_text("my own\n")
+    sizes = ["--train_size", "120", "--valid_size", "20", "--test_size", "20", "--output_dir", str(tmp_path)]
+    assert make_demo_corpus.main(sizes) == 2
+    message = f"`{tmp_path / 'train.en'}` holds other text: give another `--output_dir`, or delete it."
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "train.en").read_text() == "my own\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["train.en"]

@@ -73,3 +73,18 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path, capsys: pytest.Captur
     assert train_tokenizer.main(words) == 2
     assert "is not a folder" in capsys.readouterr().err
     assert (tmp_path / "a").read_text() == "text\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "recipe.yaml"])
+def test_the_tokenizer_of_a_model_is_not_replaced(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").write_text("the cat sat on the mat\n" * 20)
+    output = tmp_path / "model"
+    output.mkdir()
+    (output / name).write_text("{}")
+    words = ["--input", str(tmp_path / "a"), "--vocab_size", "300", "--output", str(output)]
+    assert train_tokenizer.main(words) == 2
+    shown = f"holds a model or a run ({name}), whose tokenizer would be replaced: give another `--output`."
+    assert shown in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == [name]

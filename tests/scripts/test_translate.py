@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from foreign_toy import mbart
 from helpers import parallel_sentences
 
@@ -104,6 +105,12 @@ def test_the_languages_of_a_model_of_several(tmp_path: Path, capsys: pytest.Capt
         "error: `tgt_lang` must be a language of the tokenizer, but MBart50Tokenizer does not know 'xx'."
     )
     assert capsys.readouterr().err.strip() == message
+
+
+def test_weights_are_loaded_in_bfloat16(model_folder: str) -> None:
+    words = ["--model", model_folder, "--device", "cpu", "--dtype", "bfloat16"]
+    assert load_translator(translate.parser().parse_args(words))[0].dtype == torch.bfloat16
+    assert run(model_folder, "--dtype", "bfloat16", *SENTENCES) == 0
 
 
 @pytest.mark.skipif(not half_weights_run_here(), reason="this PyTorch has no kernels for them")
@@ -532,15 +539,25 @@ def test_another_job_does_not_go_on_with_the_lines_of_the_first(
     assert len((tmp_path / "out").read_text().splitlines()) == len(SENTENCES)
 
 
-def test_files_are_translated_without_what_training_needs(
-    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("datasets", "evaluate", "pyarrow", "sacrebleu"):
-        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "vanilla_transformer.training.parallel_files", raising=False)
+def test_files_are_translated_without_what_training_needs(model_folder: str, tmp_path: Path) -> None:
+    """As after a plain `pip install .`, in a process that has imported nothing yet."""
+    absent = [
+        "accelerate",
+        "datasets",
+        "evaluate",
+        "matplotlib",
+        "peft",
+        "pyarrow",
+        "sacrebleu",
+        "sacremoses",
+    ]
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); "
+        "from vanilla_transformer.scripts import translate; sys.exit(translate.main(sys.argv[1:]))"
+    )
     (tmp_path / "in").write_text("w1 w2\n", encoding="utf-8")
     words = ["--model", model_folder, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
-    assert translate.main(words) == 0
+    subprocess.run([sys.executable, "-c", program, *words], check=True)
     assert (tmp_path / "out").is_file()
 
 

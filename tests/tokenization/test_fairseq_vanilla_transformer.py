@@ -82,6 +82,14 @@ def test_moses_has_its_own_languages() -> None:
     assert words.convert_tokens_to_string(["don", "&apos;t", "!"]) == "don't!"
 
 
+@pytest.mark.parametrize("name", ["target_vocab.json", "merges.txt"])
+def test_a_folder_that_lost_a_file_is_refused(name: str, tmp_path: Path) -> None:
+    tokenizer().save_pretrained(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=f"`{name}` is missing, which this tokenizer was saved with"):
+        FairseqTokenizer.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

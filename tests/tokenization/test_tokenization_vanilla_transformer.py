@@ -512,6 +512,12 @@ def test_train_new_keeps_the_settings() -> None:
     assert tokenizer.tokenize("<2zh> The <s>") == ["<2zh>", " the", " ", "<", "s", "<0x3E>"]
     again = tokenizer.train_new_from_iterator([lines], 310)
     assert len(again) == 310 and again.convert_tokens_to_ids("<2en>") == 309
+    whole = start.train_new_from_iterator(
+        lines, 400, new_special_tokens=[AddedToken("<2en>", normalized=False)]
+    )
+    assert whole.decode([399, *whole("the")["input_ids"]], skip_special_tokens=True) == "the"
+    with pytest.raises(ValueError, match="a special token must not be called 'the', which is a piece"):
+        start.train_new_from_iterator(lines, 400, special_tokens_map={"<mask>": "the"})
 
 
 def test_train_new_from_a_loaded_one_has_none_of_its_tokens(tmp_path: Path) -> None:

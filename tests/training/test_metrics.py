@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
-from helpers import require_corpus
+from helpers import require_corpus, word_tokenizer
 from sacremoses import MosesTokenizer
 from transformers import EvalPrediction
 
@@ -135,8 +135,9 @@ def test_lowercased_tokenized_bleu_is_what_papers_report() -> None:
 
 def test_moses_splits_words_by_the_language_whatever_its_region() -> None:
     french = ["il parle d'un chat noir."], [["il parle un chat noir."]]
-    found = {code: score_lowercased_tokenized(*french, code)["bleu"] for code in ("fr", "fr-FR", "FR", "en")}
-    assert found["fr"] == found["fr-FR"] == found["FR"] != found["en"]
+    codes = ("fr", "fr-FR", "FR", "fra_Latn", "en", "eng")
+    found = {code: score_lowercased_tokenized(*french, code)["bleu"] for code in codes}
+    assert found["fr"] == found["fr-FR"] == found["FR"] == found["fra_Latn"] != found["en"] == found["eng"]
 
 
 @pytest.mark.parametrize(
@@ -305,3 +306,20 @@ def test_validation_ignores_case_where_the_tokenizer_knows_none(lowercase: bool)
     assert found["bleu"] == pytest.approx(expected["bleu"])
     assert (found["bleu"] == pytest.approx(100)) == lowercase
     assert scores.signatures["bleu"] == expected["bleu_signature"]
+
+
+def test_validation_scores_against_the_text_and_not_what_a_tokenizer_knows_of_it() -> None:
+    """As `evaluate` does with the file; a word that is <unk> is missing from what is decoded."""
+    references = ["the old cat sees a dog near the house", "I have a cat"]
+    tokenizer = word_tokenizer(" ".join(references).split()[:-4])
+    rows = tokenizer(references)["input_ids"]
+    labels = np.full((2, max(map(len, rows)) + 1), -100)
+    for number, row in enumerate(rows):
+        labels[number, : len(row)] = row
+    written = np.array(tokenizer(["the old cat sees the dog near a house", "a cat"], padding=True).input_ids)
+    texts = {tuple(row): text for row, text in zip(rows, references, strict=True)}
+    found = TranslationScores(tokenizer, references=texts)(EvalPrediction(written, labels))
+    hypotheses = tokenizer.batch_decode(written, skip_special_tokens=True)
+    expected = score(hypotheses, [references], metrics=("bleu", "chrf"))
+    assert found == {name: pytest.approx(expected[name]) for name in ("bleu", "chrf")}
+    assert TranslationScores(tokenizer)(EvalPrediction(written, labels)) != found

@@ -268,6 +268,16 @@ def test_weights_that_were_sent_before_are_not_loaded_instead(hub: Hub, tmp_path
     ]
 
 
+def test_shards_of_a_variant_take_the_place_of_its_one_file(hub: Hub, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"push_to_hub": True, "repo_id": "me/x", "token": TOKEN}
+    toy_model().save_pretrained(tmp_path / "whole", **options)
+    for size in ("50GB", "5KB"):
+        toy_model().save_pretrained(tmp_path / size, variant="fp16", max_shard_size=size, **options)
+    sent = hub.repositories["me/x"].files()
+    assert "model.fp16.safetensors" not in sent and "model.safetensors.index.fp16.json" in sent
+    assert "model.safetensors" in sent
+
+
 def test_what_an_earlier_tokenizer_of_words_left_is_not_read_beside_a_new_one(hub: Hub) -> None:
     vocab = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "the": 4}
     FairseqTokenizer(vocab=vocab, target_vocab=vocab | {"le": 5}, merges=["t h", "th e</w>"]).push_to_hub(
@@ -582,6 +592,7 @@ def test_a_push_that_fails_in_the_background_is_told_and_training_goes_on(
         (PAPER_DECODING, "beam search with 4 beams and the GNMT length penalty 0.6"),
         ({"num_beams": 5, "length_penalty": 1.0}, "beam search with 5 beams and length penalty 1.0"),
         ({"num_beams": 5}, "beam search with 5 beams"),
+        ({"num_beams": 1, "do_sample": True}, "sampling"),
     ],
 )
 def test_a_card_names_the_search(generation: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -605,3 +616,18 @@ def test_examples_are_in_the_language_of_the_recipe(
     if recipe is not None:
         (tmp_path / "recipe.yaml").write_text(recipe)
     assert examples_for(tmp_path) == EXAMPLES.get(str(language), ())
+
+
+@pytest.mark.parametrize(
+    ("final_model", "chosen"),
+    [("best", True), ("average_best", True), ("average_last", False), ("last", False)],
+)
+def test_a_card_says_whether_its_scores_chose_the_checkpoint(
+    final_model: str, chosen: bool, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, max_source_length=40)
+    (run / "results.json").write_text(json.dumps(RESULTS | {"final_model": final_model}))
+    card = str(render_model_card(run, "me/x"))
+    end = ", on which the checkpoint was chosen" if chosen else ""
+    assert f"Measured at the end of the training, on the validation data{end}.\n" in card
+    assert "on sentences longer than 40 tokens (the limit in training), and" in card

@@ -412,3 +412,13 @@ def test_values_that_no_library_can_read_are_one_line(text: str, tmp_path: Path)
     path.write_text(text)
     with pytest.raises(InputError, match="^[^\n]*$"):
         load_recipe(path)
+
+
+def test_a_preset_is_not_hidden_by_the_fields_of_a_recipe() -> None:
+    message = r"`--preset big` would be hidden by what the recipe says under `model` \(.*d_model.*`?--model"
+    with pytest.raises(InputError, match=message):
+        load_recipe("wmt14_en_de_base", ["--preset", "big"])
+    with pytest.raises(InputError, match="would be hidden"):
+        load_recipe("wmt14_en_de_base", ["--preset", "big", "--model.d_model", "64"])
+    assert load_recipe("wmt14_en_de_base", ["--preset", "big", "--model", "{}"]).model == {}
+    assert load_recipe("wmt14_en_de_base", ["--preset", "base"]).preset == "base"

@@ -30,6 +30,7 @@ from transformers.utils import is_flash_attn_2_available, is_kernels_available
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
     translate,
 )
 from vanilla_transformer.errors import InputError
@@ -279,6 +280,24 @@ def test_a_run_goes_on_only_with_the_data_that_it_began_with(
     assert train(dataclasses.replace(recipe, max_steps=9)).steps == 9
 
 
+def test_a_run_goes_on_only_with_the_tokenizer_that_it_began_with(tmp_path: Path) -> None:
+    """Of the same size, another one would give other pieces the embeddings of these."""
+    words = tmp_path / "words"
+
+    def save(text: str) -> None:
+        VanillaTransformerTokenizer.train_from_iterator([text] * 9, vocab_size=275).save_pretrained(words)
+
+    save("w1 W1 n2 N2")
+    recipe = load_recipe(write_recipe(tmp_path, max_steps=3, tokenizer=str(words)))
+    assert train(recipe).steps == 3
+    longer = dataclasses.replace(recipe, max_steps=6)
+    save("W1 w1 N2 n2")
+    with pytest.raises(InputError, match=r"the tokenizer is not the one that the run in `.*run` began with"):
+        train(longer)
+    save("w1 W1 n2 N2")
+    assert train(longer).steps == 6
+
+
 def test_data_of_a_run_that_trained_nothing_may_change_when_it_begins_anew(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -323,11 +342,15 @@ def test_data_of_a_run_that_trained_nothing_may_change_when_it_begins_anew(
             r"`max_source_length` of a stream must be at most the tokens of a batch \(130\), but is 140",
         ),
         pytest.param(
-            {"attn_implementation": "flash_attention_2", "train_source": "absent.txt"},
+            {"attn_implementation": "flash_attention_2", "precision": "bf16", "train_source": "absent.txt"},
             "`attn_implementation`: flash_attention_2 cannot be used: .*installed",
             marks=pytest.mark.skipif(
                 is_flash_attn_2_available() or is_kernels_available(), reason="it can be used here"
             ),
+        ),
+        (
+            {"attn_implementation": "flash_attention_2", "train_source": "absent.txt"},
+            "`attn_implementation`: flash_attention_2 needs `precision` bf16 or fp16",
         ),
         pytest.param(
             {"precision": "fp16", "train_source": "absent.txt"},
@@ -980,3 +1003,14 @@ def test_a_compiled_run_trains_and_saves_as_any_other(tmp_path: Path) -> None:
     losses = [step_losses(run.output_dir) for run in (plain, compiled)]
     for (step, loss), (same, other) in zip(*losses, strict=True):
         assert step == same and other == pytest.approx(loss, rel=1e-4)
+
+
+def test_damaged_weights_to_start_from_are_one_line(tmp_path: Path) -> None:
+    first = load_recipe(write_recipe(tmp_path, max_steps=1, save_steps=1, eval_steps=1))
+    train(first)
+    start = shutil.copytree(first.output_dir, tmp_path / "start")
+    (start / "model.safetensors").write_bytes(b"half")
+    path = write_recipe(tmp_path / "second", init_from=str(start), model={}, max_steps=1)
+    with pytest.raises(InputError, match=r"model\.safetensors` is cut short or damaged") as caught:
+        train(load_recipe(path))
+    assert "\n" not in str(caught.value)

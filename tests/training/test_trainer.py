@@ -631,6 +631,32 @@ def test_evaluation_is_in_float32_where_training_is_in_bfloat16(tmp_path: Path) 
     assert under_autocast == {(True, True), (False, False)}
 
 
+def test_flash_attention_is_evaluated_in_the_type_that_it_knows(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, bf16=True)
+    for kernel, casts in (("sdpa", False), ("flash_attention_2", True)):
+        trainer.model.config._attn_implementation_internal = kernel
+        with trainer._without_autocast():
+            assert torch.is_autocast_enabled("cpu") is casts
+
+
+def test_each_training_makes_the_batches_that_the_arguments_ask_for(tmp_path: Path) -> None:
+    """As in a search for hyper-parameters, which sets the arguments of one trainer again and again."""
+    trainer = make_trainer(tmp_path, tokens_per_update=80, tokens_per_device=40)
+    seen = []
+    for changes in ({}, {"tokens_per_update": 160}, {"tokens_per_device": 80}, {"seed": 3}, {}):
+        for name, value in changes.items():
+            setattr(trainer.args, name, value)
+        batches = [batch["input_ids"].tolist() for batch in trainer.get_train_dataloader()]
+        seen.append((trainer.args.gradient_accumulation_steps, trainer.updates_per_epoch, batches))
+    assert [steps for steps, *_ in seen] == [2, 4, 2, 2, 2]
+    updates = [count or 0 for _, count, _ in seen]
+    assert updates[1] <= updates[0] / 2 + 1 and updates[2] <= updates[0]
+    batches = [found for *_, found in seen]
+    assert max(len(rows) * len(rows[0]) for rows in batches[1]) <= 40
+    assert 40 < max(len(rows) * len(rows[0]) for rows in batches[2]) <= 80
+    assert batches[2] != batches[3] == batches[4]
+
+
 def test_a_causal_model_is_evaluated_over_what_it_predicts(tmp_path: Path) -> None:
     """Nothing predicts the first label of a row, here of short rows and long ones in batches of one kind."""
     config = VanillaTransformerConfig(**toy_model().config.to_dict() | {"is_encoder_decoder": False})
@@ -929,3 +955,12 @@ def test_columns_that_no_model_takes_stay_out_of_batches(tmp_path: Path) -> None
 
     trainer = VanillaTransformerTrainer(toy_model(), toy_arguments(tmp_path), strictly, train_dataset=data)
     assert trainer.train().global_step == 4
+
+
+def test_other_batches_than_before_are_told_when_a_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_trainer(tmp_path, max_steps=2, save_strategy="steps", save_steps=2).train()
+    assert "not on the same batches" not in caplog.text
+    make_trainer(tmp_path, max_steps=4, tokens_per_update=160).train(resume_from_checkpoint=True)
+    assert "not on the same batches" in caplog.text
