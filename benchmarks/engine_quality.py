@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.lines import read_aligned
+from vanilla_transformer.scripts.support.lines import load_aligned_lines
 from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
     from vanilla_transformer.training import metrics
 
     torch.set_num_threads(arguments.threads)
-    texts = read_aligned([arguments.source, arguments.references])
+    texts = load_aligned_lines([arguments.source, arguments.references])
     sources, references = (lines[: arguments.sentences] for lines in texts)
     model, tokenizer = load_model(str(arguments.model), device="cpu", dtype="float32")
 

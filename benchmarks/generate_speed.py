@@ -37,18 +37,17 @@ from typing import Any
 
 import torch
 from side_by_side import (
-    END,
-    FIRST_WORD,
+    LENGTH_NOISE,
     MARIAN,
     MODELS,
-    PAD,
     SHAPES,
     add_options,
     build_model,
-    compared,
+    format_ratio,
+    random_sentences,
     seconds,
     take_turns,
-    told,
+    with_ratios,
 )
 
 from vanilla_transformer.scripts.support.console import run_script
@@ -64,8 +63,6 @@ ENGINES = {
 SYSTEMS = (*PYTORCH, *ENGINES)
 # Odd ones too: sentences that are finished leave batches of any size behind.
 BATCHES, BEAMS = (1, 3, 13, 16, 64), (1, 4)
-# Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
-LENGTH_NOISE = 0.17
 
 Generate = Callable[..., torch.Tensor]
 Rows = dict[str, dict[str, Any]]
@@ -151,11 +148,8 @@ def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tenso
     draw = torch.Generator().manual_seed(rows)
     lengths = (15 + torch.randn(max(20 * 64, 2 * rows), generator=draw) * 5).clamp(4, 40).long().sort().values
     lengths = lengths[len(lengths) // 2 :][:rows]
-    ids = torch.randint(FIRST_WORD, vocabulary, (rows, int(lengths.max())), generator=draw)
-    places = torch.arange(ids.shape[1])
-    ids[places == lengths[:, None] - 1] = END
-    mask = (places < lengths[:, None]).long()
-    return {"input_ids": ids.masked_fill(mask == 0, PAD).to(device), "attention_mask": mask.to(device)}
+    ids, mask = random_sentences(lengths, vocabulary, draw)
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
 def measure(arguments: argparse.Namespace) -> Rows:
@@ -172,7 +166,7 @@ def measure(arguments: argparse.Namespace) -> Rows:
                 name: partial(translate, model, batch, beams, written) for name, model in compilable.items()
             }
             speeds = take_turns(works, rounds=arguments.rounds, device=arguments.device)
-            results[f"beam {beams}, batch {rows}"] = compared(speeds)
+            results[f"beam {beams}, batch {rows}"] = with_ratios(speeds)
     return results
 
 
@@ -236,20 +230,20 @@ def _least_seconds(work: Callable[[], Any], device: str) -> float:
 
 def table_titles(results: Rows) -> list[str]:
     """Return the titles: what Marian writes a second, and how many times as much the others do."""
-    return ["Search", "Marian, tokens/s", *_compared(results), "Limit, float32"]
+    return ["Search", "Marian, tokens/s", *_measured_systems(results), "Limit, float32"]
 
 
 def table_rows(results: Rows) -> list[list[str]]:
     """Return the results as they are shown: ratios to Marian, median and range."""
     rows = []
     for label, row in results.items():
-        cells = (row.get(f"{name} / {MARIAN}") for name in _compared(results))
-        shown = [told(ratio) if ratio else "" for ratio in cells]
+        cells = (row.get(f"{name} / {MARIAN}") for name in _measured_systems(results))
+        shown = [format_ratio(ratio) if ratio else "" for ratio in cells]
         rows.append([label, f"{row[MARIAN]:.0f}", *shown, f"{row['limit'] / row[MARIAN]:.1f}"])
     return rows
 
 
-def _compared(results: Rows) -> list[str]:
+def _measured_systems(results: Rows) -> list[str]:
     return [name for name in SYSTEMS if any(f"{name} / {MARIAN}" in row for row in results.values())]
 
 
@@ -259,9 +253,9 @@ def plot(results: Rows, path: Path) -> None:
 
     figure = new_figure(8, 4)
     axes = figure.subplots()
-    compared = _compared(results)
-    width = 0.8 / len(compared)
-    for shift, name in enumerate(compared):
+    shown = _measured_systems(results)
+    width = 0.8 / len(shown)
+    for shift, name in enumerate(shown):
         places = [place + width * (shift + 0.5) - 0.4 for place in range(len(results))]
         ratios = [row.get(f"{name} / {MARIAN}", [math.nan])[0] for row in results.values()]
         axes.bar(places, ratios, 0.95 * width, label=name if name in ENGINES else f"ours, {name}")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from side_by_side import ratios, told
+from side_by_side import format_ratio, ratios
 
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
         [
             row["import"],
             f"{row['seconds']:.2f} {row['clock']}",
-            told(row["ratio"]),
+            format_ratio(row["ratio"]),
         ]
         for row in figures
     ]

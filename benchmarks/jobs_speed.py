@@ -35,14 +35,15 @@ import torch
 from side_by_side import (
     END,
     FIRST_WORD,
+    LENGTH_NOISE,
     MARIAN,
     OURS,
     SHAPES,
     add_options,
     build_model,
-    compared,
+    format_ratio,
     take_turns,
-    told,
+    with_ratios,
 )
 
 from vanilla_transformer.scripts.support.console import run_script
@@ -55,8 +56,6 @@ JOBS = tuple(UNITS)
 TITLES = ("Job", "System", "Speed", "Marian = 1")
 IN_BF16, MARIAN_IN_OURS = "ours, bf16", "marian in our batches"
 LINES_AT_ONCE, NEW_TOKENS = 16, 15
-# Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
-LENGTH_NOISE = 0.17
 FIRST_TRANSLATION = """
 import sys, torch
 torch.set_num_threads(int(sys.argv[3]))
@@ -234,7 +233,7 @@ def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
         works = WORKS[job](arguments, Path(folder))
         if arguments.device == "cpu" and not multiplies_bfloat16():
             works.pop(IN_BF16, None)
-        return compared(take_turns(works, rounds=arguments.rounds, device=arguments.device))
+        return with_ratios(take_turns(works, rounds=arguments.rounds, device=arguments.device))
 
 
 def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -243,7 +242,7 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     for job, row in results.items():
         for name in (name for name in row if "/" not in name):
             ratio = row.get(f"{name} / {MARIAN}")
-            shown = told(ratio) if ratio else ""
+            shown = format_ratio(ratio) if ratio else ""
             rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", shown])
     return rows
 

@@ -30,7 +30,7 @@ from vanilla_transformer.scripts.support.corpora import (
     corpus_digests,
     corpus_files,
 )
-from vanilla_transformer.scripts.support.lines import read_aligned, write_lines
+from vanilla_transformer.scripts.support.lines import load_aligned_lines, write_lines
 from vanilla_transformer.scripts.support.options import parser_of, positive, random_seed
 from vanilla_transformer.training.recipe import TrainRecipe
 
@@ -61,7 +61,7 @@ def write_joined(files: Mapping[str, str], args: argparse.Namespace) -> dict[str
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
     for part in ("train", "valid"):
         names = (f"{part}_source", f"{part}_target")
-        sides = read_aligned([files[name] for name in names])
+        sides = load_aligned_lines([files[name] for name in names])
         for name, lines, language in zip(names, sides, (args.source_lang, args.target_lang), strict=True):
             write_lines(joined_lines(lines, args.joined, language), paths[name])
     return paths
@@ -114,7 +114,7 @@ def measure(recipe: TrainRecipe, args: argparse.Namespace, files: Mapping[str, s
     started = time.perf_counter()
     result = train(recipe)
     model, tokenizer = load_model(str(result.output_dir))
-    sources, references = read_aligned([files["valid_source"], files["valid_target"]])
+    sources, references = load_aligned_lines([files["valid_source"], files["valid_target"]])
     translations = list(translate(model, tokenizer, sources, num_beams=1, length_penalty=1.0))
     lengths = [len(ids) for ids in tokenizer(sources).input_ids]
     scores = {}

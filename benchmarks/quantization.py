@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.lines import read_aligned
+from vanilla_transformer.scripts.support.lines import load_aligned_lines
 from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure both and print a table, or JSON."""
-    texts = read_aligned([arguments.source, arguments.references])
+    texts = load_aligned_lines([arguments.source, arguments.references])
     sources, references = (lines[: arguments.sentences] for lines in texts)
     results = {
         kind: measure(*load(arguments.model, kind), sources, references, arguments.target_lang)

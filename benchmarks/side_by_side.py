@@ -20,6 +20,8 @@ from vanilla_transformer.scripts.support.options import positive
 PAD, START, END, FIRST_WORD = 0, 1, 2, 5
 OURS, MARIAN = "ours", "marian"
 MODELS = (OURS, MARIAN)
+# Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
+LENGTH_NOISE = 0.17
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ def build_model(
     return model.train().to(device)
 
 
+def random_sentences(
+    lengths: torch.Tensor, vocab_size: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random words for sentences of `lengths` (N,), each with its end token: ids and mask (N, T)."""
+    ids = torch.randint(FIRST_WORD, vocab_size, (len(lengths), int(lengths.max())), generator=generator)
+    places = torch.arange(ids.shape[1])
+    ids[places == lengths[:, None] - 1] = END
+    mask = (places < lengths[:, None]).long()
+    return ids.masked_fill(mask == 0, PAD), mask
+
+
 def seconds(device: str) -> float:
     """Seconds of processor time of this process and its children, or of the clock where a GPU computes."""
     if device != "cpu":
@@ -115,12 +128,12 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float
     return statistics.median(found), min(found), max(found)
 
 
-def told(ratio: Sequence[float]) -> str:
+def format_ratio(ratio: Sequence[float]) -> str:
     """Return a ratio as tables show it: its median, and its range."""
     return "{:.2f} ({:.2f}-{:.2f})".format(*ratio)
 
 
-def compared(speeds: Mapping[str, Sequence[float]], reference: str = MARIAN) -> dict[str, Any]:
+def with_ratios(speeds: Mapping[str, Sequence[float]], reference: str = MARIAN) -> dict[str, Any]:
     """Return the median of each system, and as "name / reference" its `ratios` to that one."""
     summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
     for name in speeds.keys() - {reference}:

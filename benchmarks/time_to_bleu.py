@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.lines import read_aligned
+from vanilla_transformer.scripts.support.lines import load_aligned_lines
 from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of, positive
 from vanilla_transformer.training.recipe import TrainRecipe, load_recipe
@@ -71,7 +71,7 @@ def taught_recipe(recipe: TrainRecipe, changes: Sequence[str]) -> TrainRecipe:
     """The recipe of a run that goes on from that of `recipe`, with its translations of the training text.
 
     Args:
-        changes: `key=value`, what else is another.
+        changes: other keys to replace, each as `key=value`.
     """
     from vanilla_transformer.training.distillation import student_recipe, write_student_corpus
 
@@ -182,7 +182,7 @@ def measure(name: str, recipe: TrainRecipe, args: argparse.Namespace) -> dict[st
         trained = RUNS[name](recipe, args)
     until_trained = time.perf_counter() - started
     model, tokenizer = trained.pop("model"), trained.pop("tokenizer")
-    sources, references = read_aligned([args.test_source, args.test_reference])
+    sources, references = load_aligned_lines([args.test_source, args.test_reference])
     search = {"num_beams": recipe.generation.get("num_beams", 4)}
     translations = list(translate(model, tokenizer, sources, **search))
     paper = score_lowercased_tokenized(translations, [references], recipe.target_lang or "en")
@@ -270,7 +270,7 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
         )
     if args.taught:
         changed_recipe(recipe, args.taught)  # what is wrong there is told now
-    read_aligned([args.test_source, args.test_reference])
+    load_aligned_lines([args.test_source, args.test_reference])
     results = {name: measure(name, recipe, args) for name in args.models}
     rows = table_rows(results, args.target)
     write_report(

@@ -21,7 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from side_by_side import ratios, told
+from side_by_side import format_ratio, ratios
 
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
@@ -141,7 +141,7 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
             peer,
             f"{figures['ours'] / 1e6:.2f}",
             f"{figures['theirs'] / 1e6:.2f}",
-            told((figures["ratio"], figures["min"], figures["max"])),
+            format_ratio((figures["ratio"], figures["min"], figures["max"])),
         ]
         for text, peers in results.items()
         for peer, jobs in peers.items()

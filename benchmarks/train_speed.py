@@ -22,20 +22,18 @@ from typing import Any
 
 import torch
 from side_by_side import (
-    END,
-    FIRST_WORD,
     MARIAN,
     MODELS,
     OURS,
-    PAD,
     SHAPES,
     START,
     add_options,
     build_model,
-    compared,
+    format_ratio,
+    random_sentences,
     resident_mib,
     take_turns,
-    told,
+    with_ratios,
 )
 
 from vanilla_transformer.scripts.support.console import run_script
@@ -84,8 +82,8 @@ def _rows_that_fit(
 def _random_batch(
     sources: torch.Tensor, targets: torch.Tensor, vocab_size: int, generator: torch.Generator
 ) -> Batch:
-    input_ids, attention_mask = _random_sentences(sources, vocab_size, generator)  # (N, T)
-    target_ids, target_mask = _random_sentences(targets, vocab_size, generator)  # (N, S)
+    input_ids, attention_mask = random_sentences(sources, vocab_size, generator)  # (N, T)
+    target_ids, target_mask = random_sentences(targets, vocab_size, generator)  # (N, S)
     labels = target_ids.masked_fill(target_mask == 0, -100)
     start = torch.full_like(target_ids[:, :1], START)
     decoder_input_ids = torch.cat([start, target_ids[:, :-1]], dim=1)  # (N, S)
@@ -95,17 +93,6 @@ def _random_batch(
         "decoder_input_ids": decoder_input_ids,
         "labels": labels,
     }
-
-
-def _random_sentences(
-    lengths: torch.Tensor, vocab_size: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    size = (len(lengths), int(lengths.max()))
-    ids = torch.randint(FIRST_WORD, vocab_size, size, generator=generator)
-    positions = torch.arange(size[1])
-    ids[positions == lengths[:, None] - 1] = END
-    mask = (positions < lengths[:, None]).long()
-    return ids.masked_fill(mask == 0, PAD), mask
 
 
 def target_tokens(batches: Sequence[Batch]) -> int:
@@ -154,7 +141,7 @@ def compare_speed(arguments: argparse.Namespace) -> dict[str, Any]:
 
     works = {name: work(name) for name in MODELS}
     return {
-        "target tokens per second": compared(
+        "target tokens per second": with_ratios(
             take_turns(works, rounds=arguments.rounds, device=arguments.device)
         )
     }
@@ -181,13 +168,14 @@ def compare_memory(arguments: argparse.Namespace, argv: Sequence[str]) -> dict[s
             command = [sys.executable, __file__, *argv, "--peak-memory-of", name]
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             peaks[name].append(float(result.stdout))
-    return {"peak memory in MiB": compared(peaks)} if arguments.memory_rounds else {}
+    return {"peak memory in MiB": with_ratios(peaks)} if arguments.memory_rounds else {}
 
 
 def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Return the results as they are shown."""
     return [
-        [label, f"{row[OURS]:.0f}", f"{row[MARIAN]:.0f}", told(row[RATIO])] for label, row in results.items()
+        [label, f"{row[OURS]:.0f}", f"{row[MARIAN]:.0f}", format_ratio(row[RATIO])]
+        for label, row in results.items()
     ]
 
 

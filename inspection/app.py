@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Longer sentences, in characters and in pieces, make pictures that nobody can read.
 LONGEST = 200
-MOST_PIECES = 100
+MAX_PIECES = 100
 # Of the beam search (section 6.1), and as many translations are listed at most: a wider search for a longer
 # list could find another translation than the one that the pictures are of.
 BEAMS = 4
@@ -49,8 +49,8 @@ class Translator:
 
     def _explain(self, sentence: str) -> Explanation:
         best = self.translate(sentence, 1)[0].text
-        if (pieces := len(self.tokenizer(text_target=best)["input_ids"])) > MOST_PIECES:
-            raise InputError(f"The translation has {pieces} pieces; this page shows at most {MOST_PIECES}.")
+        if (pieces := len(self.tokenizer(text_target=best)["input_ids"])) > MAX_PIECES:
+            raise InputError(f"The translation has {pieces} pieces; this page shows at most {MAX_PIECES}.")
         return explain(self.model, self.tokenizer, sentence, target=best if best.strip() else None)
 
     def translate(self, sentence: str, count: int) -> list[Translation]:
@@ -65,8 +65,8 @@ class Translator:
             raise InputError(
                 f"The sentence has {len(sentence)} characters; this page takes at most {LONGEST}."
             )
-        if (pieces := len(self.tokenizer(sentence)["input_ids"])) > MOST_PIECES:
-            raise InputError(f"The sentence has {pieces} pieces; this page takes at most {MOST_PIECES}.")
+        if (pieces := len(self.tokenizer(sentence)["input_ids"])) > MAX_PIECES:
+            raise InputError(f"The sentence has {pieces} pieces; this page takes at most {MAX_PIECES}.")
         search: dict[str, Any] = {"num_beams": BEAMS, "num_return_sequences": count}
         return next(translations(self.model, self.tokenizer, [sentence], scores=True, window=1, **search))
 
@@ -212,7 +212,7 @@ def _on(events: Sequence[Any], answer: Callable[..., Any], inputs: list[Any], ou
     """Answer events one at a time; wrong input is told in a message, and the page stays as it is."""
     import gradio
 
-    def kindly(*args: Any) -> Any:
+    def with_warnings(*args: Any) -> Any:
         try:
             return answer(*args)
         except ValueError as error:
@@ -222,7 +222,7 @@ def _on(events: Sequence[Any], answer: Callable[..., Any], inputs: list[Any], ou
     for listen in events:
         # The recording of a forward pass, and the fonts of matplotlib, are for one at a time.
         listen(
-            kindly,
+            with_warnings,
             inputs=inputs,
             outputs=outputs,
             api_name=answer.__name__,

@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..errors import InputError
 from ..modeling.generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
+from ..modeling.loading import without_peft
 from ..modeling.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..modeling.translation_vanilla_transformer import evaluation_mode, source_names
 from .recording import Recording, record
@@ -283,7 +284,7 @@ def explain(
 
 
 def _checked(model: Any, source: str, target: str | None) -> VanillaTransformerForConditionalGeneration:
-    model = _without_wrapper(model)
+    model = without_peft(model, "explained: no layer of it holds what was learned")
     if getattr(model.config, "model_type", None) != "vanilla_transformer":
         raise InputError(
             f"only a `vanilla_transformer` can be explained, but the model is a `{model.config.model_type}`."
@@ -297,17 +298,6 @@ def _checked(model: Any, source: str, target: str | None) -> VanillaTransformerF
             raise InputError(f"`{name}` must be a sentence, but is empty.")
     # Not told by its class: it may come from code beside its weights.
     return cast(VanillaTransformerForConditionalGeneration, model)
-
-
-def _without_wrapper(model: Any) -> Any:
-    """The model in a `PeftModel`, whose adapters are layers of its own and stay active."""
-    if not hasattr(model, "get_base_model"):
-        return model
-    config = getattr(model, "active_peft_config", None)
-    if getattr(config, "is_prompt_learning", False):
-        kind = type(config).__name__.removesuffix("Config")
-        raise InputError(f"a model with {kind} cannot be explained: no layer of it holds what was learned.")
-    return model.get_base_model()
 
 
 def decode_step_by_step(
@@ -328,7 +318,7 @@ def decode_step_by_step(
     """
     end = model.config.eos_token_id
     ends = end if isinstance(end, list) else [end]
-    banned, least = _banned(model.generation_config), model.generation_config.min_new_tokens or 0
+    banned, min_new_tokens = _banned(model.generation_config), model.generation_config.min_new_tokens or 0
     produced: list[int] = []
     rows: list[torch.Tensor] = []
     cache: Any = None
@@ -345,8 +335,8 @@ def decode_step_by_step(
             cache = output.past_key_values
             rows.append(output.logits[0, -1].softmax(dim=-1))
             if target_ids is None:
-                hidden = [*banned, *(ends if len(produced) < least else [])]
-                allowed = rows[-1].index_fill(0, input_ids.new_tensor(hidden), -1.0)
+                forbidden = [*banned, *(ends if len(produced) < min_new_tokens else [])]
+                allowed = rows[-1].index_fill(0, input_ids.new_tensor(forbidden), -1.0)
                 token = int(allowed.argmax())
             else:
                 token = target_ids[len(produced)]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import InputError, first_line
+from ..modeling.loading import without_peft
 
 # By the last part of their names, the layers whose weights a format takes.
 _PLAIN: dict[str, type[nn.Module]] = {
@@ -30,12 +31,7 @@ def plain_model(model: Any) -> Any:
         InputError: adapters that have no merged form, or weights that are quantized; the message names the
             layer.
     """
-    if hasattr(model, "get_base_model"):
-        config = getattr(model, "active_peft_config", None)
-        if getattr(config, "is_prompt_learning", False):
-            kind = type(config).__name__.removesuffix("Config")
-            raise InputError(f"a model with {kind} cannot be exported: no weights hold what was learned.")
-        model = model.get_base_model()
+    model = without_peft(model, "exported: no weights hold what was learned")
     if any(_adapted(model)):
         model = _merged(model)
     _check_plain(model)

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, import_extra
 from ..modeling import VanillaTransformerForConditionalGeneration
-from ..modeling.ctranslate2_engine import fields_without_place
+from ..modeling.ctranslate2_engine import unsupported_fields
 from ..modeling.modeling_vanilla_transformer import (
     VanillaTransformerAttention,
     VanillaTransformerLayer,
@@ -150,7 +150,7 @@ def token_names(tokenizer: Any, size: int, *, target: bool) -> list[str]:
 def _generation_config(model: VanillaTransformerForConditionalGeneration) -> GenerationConfig:
     """How a model generates, without what CTranslate2 does not have."""
     config = copy_generation_config(model)
-    for name, value in fields_without_place(config).items():
+    for name, value in unsupported_fields(config).items():
         logger.warning(
             f"`{name}` {value!r} of the generation config is not taken over: CTranslate2 has none."
         )

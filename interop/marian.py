@@ -42,10 +42,10 @@ COMPUTED = ("embed_positions", "final_logits_bias")
 
 
 def marian_config(config: VanillaTransformerConfig, **changes: Any) -> MarianConfig:
-    """Marian's configuration of the same shape; whether it computes the same is for others to look at.
+    """Marian's configuration of the same shape; the caller checks that it computes the same.
 
     Args:
-        changes: fields of Marian's that are to be otherwise.
+        changes: fields that replace the copied ones.
     """
     fields = {name: getattr(config, name) for name in SHARED_FIELDS}
     return MarianConfig(**{**fields, "forced_eos_token_id": None, **changes})

@@ -60,7 +60,7 @@ ANALOGIES = (
 
 
 @dataclass(frozen=True)
-class Journey:
+class Experiment:
     """What all models share.
 
     Attributes:
@@ -85,10 +85,12 @@ class Journey:
     language: str | None = "en"
 
 
-Look: TypeAlias = Callable[[Journey, PreTrainedModel], dict[str, Any]]
+Measure: TypeAlias = Callable[[Experiment, PreTrainedModel], dict[str, Any]]
 
 
-def prepare(files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, **settings: Any) -> Journey:
+def prepare(
+    files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, **settings: Any
+) -> Experiment:
     """Read the four files (`train_source`, ... `valid_target`) and train the one tokenizer on them."""
     pairs = load_pairs(source=files["train_source"], target=files["train_target"])
     try:
@@ -99,58 +101,61 @@ def prepare(files: dict[str, str], output_dir: Path, *, vocab_size: int = 2000, 
     valid_pairs = load_pairs(source=files["valid_source"], target=files["valid_target"])
     valid, valid_report = prepare_pairs(valid_pairs, tokenizer, long_sentences="keep")
     print(f"Training data: {report}\nValidation data: {valid_report}", flush=True)
-    return Journey(train=train, valid=valid, tokenizer=tokenizer, output_dir=output_dir, **settings)
+    return Experiment(train=train, valid=valid, tokenizer=tokenizer, output_dir=output_dir, **settings)
 
 
-def ngram_row(journey: Journey, order: int) -> dict[str, Any]:
+def ngram_row(experiment: Experiment, order: int) -> dict[str, Any]:
     """Count the target side."""
-    model = NgramLanguageModel(order, len(journey.tokenizer)).fit(journey.train["labels"])
-    return {"parameters": model.num_parameters, "perplexity": model.perplexity(journey.valid["labels"])}
+    model = NgramLanguageModel(order, len(experiment.tokenizer)).fit(experiment.train["labels"])
+    return {"parameters": model.num_parameters, "perplexity": model.perplexity(experiment.valid["labels"])}
 
 
 def neural_row(
-    journey: Journey, build: Callable[[Journey], PreTrainedModel], name: str, look: Look | None = None
+    experiment: Experiment,
+    build: Callable[[Experiment], PreTrainedModel],
+    name: str,
+    measure: Measure | None = None,
 ) -> dict[str, Any]:
-    """Train a neural model with the package's Trainer, measure its perplexity, and look closer."""
-    set_seed(journey.seed)
+    """Train a neural model with the package's Trainer, measure its perplexity and what `measure` adds."""
+    set_seed(experiment.seed)
     trainer = VanillaTransformerTrainer(
-        model=build(journey),
-        args=training_arguments(journey, name),
-        train_dataset=journey.train,
-        eval_dataset=journey.valid,
-        processing_class=journey.tokenizer,
+        model=build(experiment),
+        args=training_arguments(experiment, name),
+        train_dataset=experiment.train,
+        eval_dataset=experiment.valid,
+        processing_class=experiment.tokenizer,
     )
     trainer.train()
     model: Any = trainer.model.eval()
     curve = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
     row = {"parameters": model.num_parameters(), "loss_by_step": curve}
     row["perplexity"] = trainer.evaluate()["eval_perplexity"]
-    return row | (look(journey, model) if look else {})
+    return row | (measure(experiment, model) if measure else {})
 
 
-def elmo_row(journey: Journey) -> dict[str, Any]:
+def elmo_row(experiment: Experiment) -> dict[str, Any]:
     """Train ELMo on the source side and, where 苹果 is a piece of it, see whether its senses come apart.
 
     It then also reads some sentences that have the word in both senses; others of the kind are looked at.
     """
     # What it predicts of the source, in each direction: the evaluation weighs batches by their labels.
-    predicted = journey.valid.map(
+    predicted = experiment.valid.map(
         lambda row: {"labels": row["input_ids"][1:], "target_length": row["source_length"] - 1}
     )
-    journey = replace(journey, valid=predicted)
-    shown, held_out = split_sentences(journey.tokenizer)
+    experiment = replace(experiment, valid=predicted)
+    shown, held_out = split_sentences(experiment.tokenizer)
     if not held_out:
-        return neural_row(journey, build_elmo, "elmo")
+        return neural_row(experiment, build_elmo, "elmo")
     texts = [text for text, _ in shown]
-    pairs, _ = prepare_pairs(Dataset.from_dict({"source": texts, "target": texts}), journey.tokenizer)
-    journey = replace(journey, train=concatenate_datasets([journey.train, pairs]))
+    pairs, _ = prepare_pairs(Dataset.from_dict({"source": texts, "target": texts}), experiment.tokenizer)
+    experiment = replace(experiment, train=concatenate_datasets([experiment.train, pairs]))
     return neural_row(
-        journey, build_elmo, "elmo", look=partial(look_at_senses, shown=shown, held_out=held_out)
+        experiment, build_elmo, "elmo", measure=partial(measure_senses, shown=shown, held_out=held_out)
     )
 
 
-def look_at_senses(
-    journey: Journey,
+def measure_senses(
+    experiment: Experiment,
     model: PreTrainedModel,
     shown: Sequence[tuple[str, str]],
     held_out: Sequence[tuple[str, str]],
@@ -159,11 +164,11 @@ def look_at_senses(
 
     The classifier learns from the sentences shown, from each layer alone and from the mix of them all.
     """
-    look = partial(vectors_in_context, cast(BidirectionalLanguageModel, model), journey.tokenizer)
+    look = partial(vectors_in_context, cast(BidirectionalLanguageModel, model), experiment.tokenizer)
     (known, known_senses), (unseen, senses) = (
         (look(texts), senses) for texts, senses in (zip(*part, strict=True) for part in (shown, held_out))
     )
-    plot_senses(unseen, held_out, journey.output_dir / "senses.png")
+    plot_senses(unseen, held_out, experiment.output_dir / "senses.png")
     mixed = learn_senses(known, known_senses)
     layers = [
         sense_cosines(unseen[number], senses)
@@ -176,16 +181,16 @@ def look_at_senses(
     return {"senses": {"sentences": len(senses), "layers": layers, "mix": together}}
 
 
-def training_arguments(journey: Journey, name: str) -> VanillaTransformerTrainingArguments:
+def training_arguments(experiment: Experiment, name: str) -> VanillaTransformerTrainingArguments:
     """The same for all: Adam, a learning rate that falls in a straight line, no label smoothing."""
     return VanillaTransformerTrainingArguments(
-        output_dir=str(journey.output_dir / "trainer" / name),
-        tokens_per_update=journey.tokens_per_update,
-        max_steps=journey.steps,
+        output_dir=str(experiment.output_dir / "trainer" / name),
+        tokens_per_update=experiment.tokens_per_update,
+        max_steps=experiment.steps,
         paper_schedule=False,
         learning_rate=2e-3,
         lr_scheduler_type="linear",
-        warmup_steps=min(100, journey.steps // 10),
+        warmup_steps=min(100, experiment.steps // 10),
         label_smoothing_factor=0.0,
         max_grad_norm=1.0,
         predict_with_generate=False,
@@ -193,21 +198,21 @@ def training_arguments(journey: Journey, name: str) -> VanillaTransformerTrainin
         remove_unused_columns=False,
         label_names=["labels"],
         save_strategy="no",
-        logging_steps=max(1, journey.steps // 40),
+        logging_steps=max(1, experiment.steps // 40),
         report_to="none",
-        seed=journey.seed,
+        seed=experiment.seed,
     )
 
 
-def translation_scores(journey: Journey, model: PreTrainedModel) -> dict[str, Any]:
+def translation_scores(experiment: Experiment, model: PreTrainedModel) -> dict[str, Any]:
     """BLEU of greedy translations of the validation sources, all and by length."""
-    sources, references = list(journey.valid["source"]), list(journey.valid["target"])
-    translations = list(translate(model, journey.tokenizer, sources, **greedy(model)))
+    sources, references = list(experiment.valid["source"]), list(experiment.valid["target"])
+    translations = list(translate(model, experiment.tokenizer, sources, **greedy(model)))
     by_length = {
-        name: bleu(journey, [translations[k] for k in rows], [references[k] for k in rows])
-        for name, rows in rows_by_length(journey.valid["source_length"]).items()
+        name: bleu(experiment, [translations[k] for k in rows], [references[k] for k in rows])
+        for name, rows in rows_by_length(experiment.valid["source_length"]).items()
     }
-    return {"bleu": bleu(journey, translations, references), "bleu_by_length": by_length}
+    return {"bleu": bleu(experiment, translations, references), "bleu_by_length": by_length}
 
 
 def rows_by_length(lengths: Sequence[int]) -> dict[str, list[int]]:
@@ -227,63 +232,63 @@ def greedy(model: PreTrainedModel) -> dict[str, Any]:
     return {"num_beams": 1, "length_penalty": 1.0}
 
 
-def bleu(journey: Journey, translations: list[str], references: list[str]) -> float:
+def bleu(experiment: Experiment, translations: list[str], references: list[str]) -> float:
     """sacreBLEU."""
-    found = score(translations, [references], language=journey.language, metrics=("bleu",))
+    found = score(translations, [references], language=experiment.language, metrics=("bleu",))
     return float(found["bleu"])
 
 
-def build_nnlm(journey: Journey) -> PreTrainedModel:
+def build_nnlm(experiment: Experiment) -> PreTrainedModel:
     """NNLM of four context words."""
-    return NeuralLanguageModel(lineage_config(journey))
+    return NeuralLanguageModel(lineage_config(experiment))
 
 
-def build_elmo(journey: Journey) -> PreTrainedModel:
+def build_elmo(experiment: Experiment) -> PreTrainedModel:
     """A bidirectional language model of the source side."""
-    pieces = journey.tokenizer.convert_ids_to_tokens(list(range(len(journey.tokenizer))))
-    return BidirectionalLanguageModel(lineage_config(journey), characters_of(pieces))
+    pieces = experiment.tokenizer.convert_ids_to_tokens(list(range(len(experiment.tokenizer))))
+    return BidirectionalLanguageModel(lineage_config(experiment), characters_of(pieces))
 
 
-def build_recurrent(journey: Journey, *, cell: str, attention: bool) -> PreTrainedModel:
+def build_recurrent(experiment: Experiment, *, cell: str, attention: bool) -> PreTrainedModel:
     """An encoder-decoder of GRUs or LSTMs."""
-    return RecurrentTranslator(lineage_config(journey, cell=cell, attention=attention))
+    return RecurrentTranslator(lineage_config(experiment, cell=cell, attention=attention))
 
 
-def build_transformer(journey: Journey) -> PreTrainedModel:
+def build_transformer(experiment: Experiment) -> PreTrainedModel:
     """Two layers in each stack."""
     return VanillaTransformerForConditionalGeneration(
         VanillaTransformerConfig(
-            vocab_size=len(journey.tokenizer),
-            d_model=journey.width,
+            vocab_size=len(experiment.tokenizer),
+            d_model=experiment.width,
             encoder_layers=2,
             decoder_layers=2,
             encoder_attention_heads=4,
             decoder_attention_heads=4,
-            encoder_ffn_dim=2 * journey.width,
-            decoder_ffn_dim=2 * journey.width,
+            encoder_ffn_dim=2 * experiment.width,
+            decoder_ffn_dim=2 * experiment.width,
             dropout=0.1,
         )
     )
 
 
-def lineage_config(journey: Journey, **fields: Any) -> LineageConfig:
+def lineage_config(experiment: Experiment, **fields: Any) -> LineageConfig:
     """Sizes that all older models share."""
-    sizes: dict[str, Any] = {"embedding_dim": journey.width, "hidden_dim": journey.width}
-    return LineageConfig(vocab_size=len(journey.tokenizer), **sizes, **fields)
+    sizes: dict[str, Any] = {"embedding_dim": experiment.width, "hidden_dim": experiment.width}
+    return LineageConfig(vocab_size=len(experiment.tokenizer), **sizes, **fields)
 
 
-def words_row(journey: Journey, *, skip_gram: bool) -> dict[str, Any]:
+def words_row(experiment: Experiment, *, skip_gram: bool) -> dict[str, Any]:
     """Train word2vec on the target side, note neighbours of common words and analogies, and draw words."""
     sentences = [
-        [piece.strip() for piece in journey.tokenizer.convert_ids_to_tokens(row[:-1])]
-        for row in journey.train["labels"]
+        [piece.strip() for piece in experiment.tokenizer.convert_ids_to_tokens(row[:-1])]
+        for row in experiment.train["labels"]
     ]
-    vectors = train_word_vectors(sentences, skip_gram=skip_gram, size=journey.width, seed=journey.seed)
+    vectors = train_word_vectors(sentences, skip_gram=skip_gram, size=experiment.width, seed=experiment.seed)
     common = list(vectors.index_to_key)
     # The frequent short words, and the bytes of rare characters, are not what one wants to look at.
     words = [word for word in common if display_width(word) > 2 and word not in BYTE_TOKENS] or common
     name = "skip_gram" if skip_gram else "cbow"
-    plot_words(vectors, words[:60], journey.output_dir / f"words_{name}.png")
+    plot_words(vectors, words[:60], experiment.output_dir / f"words_{name}.png")
     near = {word: neighbours(vectors, word) for word in words[20:30]}
     asked = [words for words in ANALOGIES if all(word in vectors for word in words)]
     answers = {f"{a} : {b} = {c} : ?": analogy(vectors, a, b, c, count=3) for a, b, c in asked}
@@ -292,58 +297,62 @@ def words_row(journey: Journey, *, skip_gram: bool) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Milestone:
-    """A line of the table: a name, the year of its paper, and what trains and measures it."""
+class LineageModel:
+    """A line of the table: its title, the year of its paper, and what trains and measures it."""
 
-    name: str
+    title: str
     year: int
-    measure: Callable[[Journey], dict[str, Any]]
+    measure: Callable[[Experiment], dict[str, Any]]
 
 
-def milestones() -> dict[str, Milestone]:
+def lineage_models() -> dict[str, LineageModel]:
     """All models, oldest first."""
     found = {
-        f"ngram{order}": Milestone(f"{order}-gram, add-one", 1948, partial(ngram_row, order=order))
+        f"ngram{order}": LineageModel(f"{order}-gram, add-one", 1948, partial(ngram_row, order=order))
         for order in (1, 2, 3)
     }
-    found["nnlm"] = Milestone("NNLM", 2003, partial(neural_row, build=build_nnlm, name="nnlm"))
+    found["nnlm"] = LineageModel("NNLM", 2003, partial(neural_row, build=build_nnlm, name="nnlm"))
     for kind in ("cbow", "skip_gram"):
         measure = partial(words_row, skip_gram=kind == "skip_gram")
-        found[kind] = Milestone(f"word2vec {kind.replace('_', '-')}", 2013, measure)
+        found[kind] = LineageModel(f"word2vec {kind.replace('_', '-')}", 2013, measure)
     for cell, attention in itertools.product(("gru", "lstm"), (False, True)):
         name = f"{cell}_attention" if attention else cell
         title = f"{cell.upper()} encoder-decoder" + (" with attention" if attention else "")
         build = partial(build_recurrent, cell=cell, attention=attention)
-        measure = partial(neural_row, build=build, name=name, look=translation_scores)
-        found[name] = Milestone(title, 2015 if attention else 2014, measure)
-    measure = partial(neural_row, build=build_transformer, name="transformer", look=translation_scores)
-    found["transformer"] = Milestone("Transformer", 2017, measure)
-    found["elmo"] = Milestone("ELMo (of the source)", 2018, elmo_row)
+        measure = partial(neural_row, build=build, name=name, measure=translation_scores)
+        found[name] = LineageModel(title, 2015 if attention else 2014, measure)
+    measure = partial(neural_row, build=build_transformer, name="transformer", measure=translation_scores)
+    found["transformer"] = LineageModel("Transformer", 2017, measure)
+    found["elmo"] = LineageModel("ELMo (of the source)", 2018, elmo_row)
     return found
 
 
-def row_file(journey: Journey, name: str) -> Path:
+def row_file(experiment: Experiment, name: str) -> Path:
     """Where the row of a model is kept."""
-    return journey.output_dir / "rows" / f"{name}.json"
+    return experiment.output_dir / "rows" / f"{name}.json"
 
 
-def travel(journey: Journey, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Train and measure the models that have no row in the output folder yet; all rows by name.
+def train_missing(experiment: Experiment, names: Sequence[str]) -> None:
+    """Train and measure the models that have no row in the output folder yet.
 
     Their seconds are the processor's where all is computed on a CPU, so that other work does not count.
     """
-    known, rows = milestones(), {}
+    known = lineage_models()
     clock = time.perf_counter if torch.accelerator.is_available() else time.process_time
     for name in names:
-        path = row_file(journey, name)
+        path = row_file(experiment, name)
         if not path.is_file():
             started = clock()
-            row = known[name].measure(journey)
-            row |= {"title": known[name].name, "year": known[name].year}
+            row = known[name].measure(experiment)
+            row |= {"title": known[name].title, "year": known[name].year}
             row["seconds"] = clock() - started
             write_text(path, json.dumps(row, indent=2, ensure_ascii=False))
-        rows[name] = read_json(path)
-    return rows
+
+
+def read_rows(experiment: Experiment, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rows of those of the models that have one, from this call or an earlier one."""
+    files = {name: row_file(experiment, name) for name in names}
+    return {name: read_json(path) for name, path in files.items() if path.is_file()}
 
 
 def table_rows(rows: dict[str, dict[str, Any]]) -> list[list[str]]:

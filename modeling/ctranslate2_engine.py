@@ -23,7 +23,7 @@ COMPUTE_TYPES = (
     *("int8", "int8_float32", "int8_float16", "int8_bfloat16"),
 )
 # Fields of a generation config that the engine has, or that change nothing there.
-FIELDS = {
+SUPPORTED_FIELDS = {
     *("num_beams", "length_penalty", "length_penalty_type", "early_stopping", "patience"),
     *("max_length", "max_new_tokens", "max_length_beyond_source", "min_length", "min_new_tokens"),
     *("num_return_sequences", "bad_words_ids", "suppress_tokens", "no_repeat_ngram_size"),
@@ -31,17 +31,20 @@ FIELDS = {
     *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
     *("use_cache", "fast", "transformers_version", "_from_model_config"),
 }
-# Hypotheses re-ranked for each beam, where the engine's own rules are not those asked for.
-RERANKED = 2.0
+# Patience of the engine's search where its hypotheses are ranked anew by other rules than its own.
+RERANKING_PATIENCE = 2.0
 
 
-def fields_without_place(config: GenerationConfig) -> dict[str, Any]:
+def unsupported_fields(config: GenerationConfig) -> dict[str, Any]:
     """The fields of a generation config that ask for what CTranslate2 does not have."""
     defaults = config._get_default_generation_params()
     return {
         name: value
         for name, value in config.to_dict().items()
-        if name not in FIELDS and value is not None and value is not False and value != defaults.get(name)
+        if name not in SUPPORTED_FIELDS
+        and value is not None
+        and value is not False
+        and value != defaults.get(name)
     }
 
 
@@ -80,7 +83,7 @@ class CTranslate2Model(EngineModel):
     `no_repeat_ngram_size` does not count the start token.
     """
 
-    engine = "CTranslate2"
+    engine_name = "CTranslate2"
     files = ("model.bin", "config.json")
     translator: Any
 
@@ -140,7 +143,7 @@ class CTranslate2Model(EngineModel):
 
         Args:
             attention_mask: (N, T), 1 at real tokens; by default all are.
-            generation_config, kwargs: fields of a generation config, of those in `FIELDS`.
+            generation_config, kwargs: fields of a generation config, of those in `SUPPORTED_FIELDS`.
 
         Returns:
             (N * R, S) tokens, start token first; or with `return_dict_in_generate` these as `sequences`, and
@@ -168,7 +171,7 @@ class CTranslate2Model(EngineModel):
     ) -> GenerationConfig:
         """The whole generation config of a call, checked."""
         config, unknown = self._prepare_generation_config(given, **kwargs)
-        unknown |= fields_without_place(config)
+        unknown |= unsupported_fields(config)
         unknown |= {
             name: getattr(config, name)
             for name in ("eos_token_id", "decoder_start_token_id")
@@ -202,7 +205,7 @@ class CTranslate2Model(EngineModel):
         # Greedy scores are sums; and 0 would stop a beam search early that is not asked to.
         alpha = config.length_penalty if beams > 1 else 0.0
         if not exact:
-            patience, alpha = max(patience, RERANKED), alpha or 1.0
+            patience, alpha = max(patience, RERANKING_PATIENCE), alpha or 1.0
             count = int(beams * patience)
         prefix = config.forced_bos_token_id
         try:

@@ -34,7 +34,7 @@ class EngineModel(VanillaTransformerPreTrainedModel, VanillaTransformerGeneratio
             library is not installed.
     """
 
-    engine: str
+    engine_name: str
     files: tuple[str, ...]
     main_input_name = "input_ids"
     generate: Callable[..., Any]
@@ -43,7 +43,7 @@ class EngineModel(VanillaTransformerPreTrainedModel, VanillaTransformerGeneratio
         folder = Path(folder)
         for name in self.files:
             if not (folder / name).is_file():
-                raise InputError(f"`{folder}` was not exported to {self.engine}: it has no {name}.")
+                raise InputError(f"`{folder}` was not exported to {self.engine_name}: it has no {name}.")
         config, generation_config = _read_configs(folder)
         super().__init__(config)
         self.generation_config = generation_config
@@ -70,16 +70,18 @@ class EngineModel(VanillaTransformerPreTrainedModel, VanillaTransformerGeneratio
     def to(self, device: Any = None, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
         """Itself; an engine stays on the device that it was loaded on."""
         if device is not None and _numbered(torch.device(device)) != _numbered(self.place):
-            raise InputError(f"`device` must be chosen when a model of {self.engine} is loaded, not later.")
+            raise InputError(
+                f"`device` must be chosen when a model of {self.engine_name} is loaded, not later."
+            )
         return self
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises `InputError`: the exported folder is what there is to copy."""
-        raise InputError(f"a model of {self.engine} cannot be saved; copy its folder `{self.folder}`.")
+        raise InputError(f"a model of {self.engine_name} cannot be saved; copy its folder `{self.folder}`.")
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises `InputError`: the engine does not show its attention."""
-        raise InputError(f"`attention` weights are not available with {self.engine}.")
+        raise InputError(f"`attention` weights are not available with {self.engine_name}.")
 
 
 def load_engine(
@@ -99,11 +101,11 @@ def load_engine(
     if name not in ENGINES:
         raise InputError(f"`backend` must be one of {', '.join(ENGINES)}, but is {name!r} instead.")
     module, kind = ENGINES[name]
-    engine: type[EngineModel] = getattr(import_module(module, __package__), kind)
+    model_class: type[EngineModel] = getattr(import_module(module, __package__), kind)
     given = {option: value for option, value in options.items() if value is not None}
-    for option in given.keys() - signature(engine.open).parameters.keys():
-        raise InputError(f"`{option}` is not available with {engine.engine}.")
-    return engine(folder, device=device, **given)
+    for option in given.keys() - signature(model_class.open).parameters.keys():
+        raise InputError(f"`{option}` is not available with {model_class.engine_name}.")
+    return model_class(folder, device=device, **given)
 
 
 def _numbered(device: torch.device) -> tuple[str, int]:

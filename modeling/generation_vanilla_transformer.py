@@ -65,7 +65,7 @@ CTRANSLATE2_DECODING: dict[str, Any] = {
 
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
 # Of the exponent: far more than a search can use, and lengths to that power are still numbers.
-MOST_ALPHA = 20
+MAX_ALPHA = 20
 # Fields of a generation config that transformers does not know, and what they are where a config lacks them.
 OWN_FIELDS: dict[str, Any] = {
     "length_penalty_type": "power",
@@ -96,9 +96,9 @@ FAST_KEYWORDS = {
 MASKS = ("attention_mask", "decoder_attention_mask")
 # What transformers takes for `max_length` where nothing is said.
 LIBRARY_MAX_LENGTH = 20
-# Tokens that nobody waits for.
+# A limit that no translation reaches and that an int64 holds.
 NO_LIMIT = 2**31
-# Tokens for which greedy search makes room at a time, at first.
+# Tokens that greedy search makes room for at first; the room doubles when it is full.
 FIRST_ROOM = 256
 # Added to a score, it keeps a hypothesis from being chosen: transformers' own number.
 NEVER = -1.0e9
@@ -154,7 +154,7 @@ class Patience:
 
     def __init__(self, config: GenerationConfig, limits: torch.Tensor):
         self.limits = limits.tolist()
-        self.most = _most_hypotheses(config)
+        self.required = _required_hypotheses(config)
         self.returned = config.num_return_sequences
         self.best_decides = config.length_penalty == 0
         self.ended = [0] * len(limits)
@@ -168,9 +168,10 @@ class Patience:
     def is_over(self, sentence: int, length: int) -> bool:
         """Whether nothing more of a sentence is searched for, now that hypotheses are of `length` tokens."""
         ended = self.ended[sentence]
-        enough = (
-            self.best_ended[sentence] and ended >= self.returned if self.best_decides else ended >= self.most
-        )
+        if self.best_decides:
+            enough = self.best_ended[sentence] and ended >= self.returned
+        else:
+            enough = ended >= self.required
         return enough or length >= self.limits[sentence]
 
 
@@ -263,14 +264,14 @@ class IncrementalDecoder:
         self.decoder, self.lm_head = model.model.decoder, model.lm_head
         self.project = Projections(steps)
         self.states = model_kwargs["encoder_outputs"][0]  # (N, T, E)
-        self.source_mask = self._additive(model_kwargs.get("attention_mask"))
+        self.source_mask = self._additive_mask(model_kwargs.get("attention_mask"))
         self.prompt_mask: Any = model_kwargs.get("decoder_attention_mask")
         self.slots, self.source_keys = SlotCache(), DynamicCache()
         self.cache = EncoderDecoderCache(self.slots, self.source_keys)
         self.mask: torch.Tensor | None = None  # (N, 1, B, slots), added to the scores of self-attention
         self.positions = torch.zeros(1, 1, dtype=torch.long, device=self.states.device)
 
-    def _additive(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+    def _additive_mask(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """(N, T) ones and zeros -> (N, 1, 1, T), or `None` where nothing is hidden."""
         if mask is None or bool(mask.all()):
             return None
@@ -282,15 +283,15 @@ class IncrementalDecoder:
         self._read_source()
         embeddings = self.decoder.embed(prompt, None)
         hidden_states = self.decoder.add_positions(embeddings, None, self.prompt_mask)
-        hidden = self._additive(self.prompt_mask)
-        if prompt.shape[1] == 1 and hidden is None:
+        padding = self._additive_mask(self.prompt_mask)
+        if prompt.shape[1] == 1 and padding is None:
             hidden_states = self._layers(hidden_states, None)
         else:
             hidden_states = self._layers_over_prompt(hidden_states)
-        if beams > 1 or hidden is not None:
+        if beams > 1 or padding is not None:
             shape = (len(prompt), 1, beams, prompt.shape[1])
-            self.mask = hidden_states.new_zeros(shape) if hidden is None else hidden.expand(shape)
-        counted = prompt.shape[1] if hidden is None else self.prompt_mask.long().sum(-1, keepdim=True)
+            self.mask = hidden_states.new_zeros(shape) if padding is None else padding.expand(shape)
+        counted = prompt.shape[1] if padding is None else self.prompt_mask.long().sum(-1, keepdim=True)
         self.positions = self.positions + counted
         del self.states  # what it says is in the keys and values by now
         return self._predict(hidden_states[:, -1:])
@@ -354,22 +355,22 @@ class IncrementalDecoder:
     def _layer(self, layer: Any, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """One step through a layer that is called as it is: its own modules, and nothing around them."""
         attention = layer.self_attn
-        entered = layer.enter(layer.self_attn_layer_norm, hidden_states)
-        query, key, value = self.project(entered, attention.q_proj, attention.k_proj, attention.v_proj)
+        inputs = layer.sublayer_input(layer.self_attn_layer_norm, hidden_states)
+        query, key, value = self.project(inputs, attention.q_proj, attention.k_proj, attention.v_proj)
         keys, values = self.slots.update(
             _heads(key, attention.head_dim), _heads(value, attention.value_head_dim), attention.layer_idx
         )
         attended = self._attend(attention, query, keys, values, mask)
-        hidden_states = layer.leave(layer.self_attn_layer_norm, hidden_states, attended)
+        hidden_states = layer.add_residual(layer.self_attn_layer_norm, hidden_states, attended)
         attention = layer.encoder_attn
         source: Any = self.source_keys.layers[attention.layer_idx]
-        entered = layer.enter(layer.encoder_attn_layer_norm, hidden_states)
-        (query,) = self.project(entered, attention.q_proj)
+        inputs = layer.sublayer_input(layer.encoder_attn_layer_norm, hidden_states)
+        (query,) = self.project(inputs, attention.q_proj)
         attended = self._attend(attention, query, source.keys, source.values, self.source_mask)
-        hidden_states = layer.leave(layer.encoder_attn_layer_norm, hidden_states, attended)
-        (inner,) = self.project(layer.enter(layer.final_layer_norm, hidden_states), layer.fc1)
+        hidden_states = layer.add_residual(layer.encoder_attn_layer_norm, hidden_states, attended)
+        (inner,) = self.project(layer.sublayer_input(layer.final_layer_norm, hidden_states), layer.fc1)
         (outer,) = self.project(layer.activation_fn(inner), layer.fc2)
-        return layer.leave(layer.final_layer_norm, hidden_states, outer)
+        return layer.add_residual(layer.final_layer_norm, hidden_states, outer)
 
     def _attend(
         self,
@@ -601,10 +602,11 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
     - `length_penalty_type`: "gnmt" or "power" (the default), see `LengthPenalty`.
     - `max_length_beyond_source`: each translation may have so many tokens more than its source, padding not
       counted. The source's tokens are counted in the attention mask; without one all are, as the model reads
-      them all. A limit that the caller gives (`max_new_tokens`, `max_length`) replaces one of the model's
-      generation config, and the other way round; limits given together all hold. Where there is none at all,
-      it is 50. A `max_length` of 20 in the model's generation config counts as none, as transformers writes
-      it there by itself. `forced_eos_token_id` knows the limit of the batch, not that of each source.
+      them all. A `max_length` or `max_new_tokens` of the caller switches it off where the model's generation
+      config has it, and given by the caller it switches off the model's two; limits given together all hold.
+      Where there is none at all, it is 50. A `max_length` of 20 in the model's generation config counts as
+      none, as transformers writes it there by itself. `forced_eos_token_id` knows the limit of the batch, not
+      that of each source.
     - `patience`: a beam search is over for a sentence as `Patience` says, whatever `early_stopping` is;
       `None` switches that off. With `CTRANSLATE2_DECODING` the translations and their scores are those of
       CTranslate2.
@@ -974,9 +976,9 @@ def check_own_fields(config: GenerationConfig) -> None:
     """Raises `ValueError` where an own field, `patience` for instance, cannot be used."""
     kind, beyond = config.length_penalty_type, config.max_length_beyond_source
     alpha = config.length_penalty
-    if alpha is not None and not (isinstance(alpha, int | float) and -MOST_ALPHA <= alpha <= MOST_ALPHA):
+    if alpha is not None and not (isinstance(alpha, int | float) and -MAX_ALPHA <= alpha <= MAX_ALPHA):
         raise ValueError(
-            f"`length_penalty` must be from -{MOST_ALPHA} to {MOST_ALPHA}, but is {alpha!r} instead."
+            f"`length_penalty` must be from -{MAX_ALPHA} to {MAX_ALPHA}, but is {alpha!r} instead."
         )
     if kind is not None and kind not in LENGTH_PENALTY_TYPES:
         known = ", ".join(LENGTH_PENALTY_TYPES)
@@ -989,7 +991,7 @@ def check_own_fields(config: GenerationConfig) -> None:
         _check_patience(config)
 
 
-def _most_hypotheses(config: GenerationConfig) -> int:
+def _required_hypotheses(config: GenerationConfig) -> int:
     """How many ended hypotheses a patient beam search waits for."""
     return int(config.num_beams * config.patience + 0.5)
 
@@ -998,7 +1000,7 @@ def _check_patience(config: GenerationConfig) -> None:
     patience = config.patience
     if isinstance(patience, bool) or not isinstance(patience, int | float) or not 0 < patience < math.inf:
         raise ValueError(f"`patience` must be a positive number, but is {patience!r} instead.")
-    most = _most_hypotheses(config)
+    most = _required_hypotheses(config)
     if config.num_beams > 1 and config.num_return_sequences > most:
         raise ValueError(
             f"`num_return_sequences` must be at most `num_beams` * `patience`, {most}, but is"

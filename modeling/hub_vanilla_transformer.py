@@ -218,7 +218,7 @@ def upload(
         CommitOperationAdd(f"{prefix}{name}", str(Path(folder) / name)) for name in names
     ]
     api = HfApi()
-    with clear_hub_errors(repo_id):
+    with readable_hub_errors(repo_id):
         repo_id = api.create_repo(
             repo_id,
             repo_type=repo_type,
@@ -263,7 +263,7 @@ def _superseded(there: Sequence[str], names: Sequence[str], prefix: str) -> list
 
 
 @contextmanager
-def clear_hub_errors(repo_id: str) -> Iterator[None]:
+def readable_hub_errors(repo_id: str) -> Iterator[None]:
     """Turn whatever a refused or interrupted request raises into one `OSError` of one line."""
     try:
         yield
@@ -389,9 +389,9 @@ def short_card(model: Any, repo_id: str, tags: Sequence[str] = ()) -> str:
         pipeline_tag=task,
         tags=[model.config.model_type, *tags],
     )
-    use = f'{auto_class}.from_pretrained("{repo_id}", trust_remote_code=True)'
+    imported, call = auto_class, f'{auto_class}.from_pretrained("{repo_id}", trust_remote_code=True)'
     if task == "translation":
-        use = f'pipeline("translation", model="{repo_id}", trust_remote_code=True)'
+        imported, call = "pipeline", f'pipeline("translation", model="{repo_id}", trust_remote_code=True)'
     return f"""---
 {data.to_yaml()}
 ---
@@ -402,9 +402,9 @@ A `{type(model).__name__}` of {model.num_parameters():,} parameters: the Transfo
 [Attention Is All You Need](https://arxiv.org/abs/1706.03762). What it was trained on is not recorded here.
 
 ```python
-from transformers import {use.partition(".")[0].partition("(")[0]}
+from transformers import {imported}
 
-{use}
+{call}
 ```
 """
 

@@ -261,8 +261,8 @@ def without_right_padding(
     """The mask of a decoder's tokens; `None` where padding stands on the right alone, for `sdpa`.
 
     No real token sees what comes after it. So nothing has to be spread out, whose memory would grow with the
-    square of the length, and the kernel leaves out what is masked. What the padding itself sees is then
-    another: not for a sequence that goes on behind its padding.
+    square of the length, and the kernel leaves out what is masked. The padding itself then sees other
+    tokens, so that a sequence that goes on behind its padding must not use this.
 
     Args:
         queries: (N, S, E), all of the sequence.
@@ -430,20 +430,20 @@ class VanillaTransformerLayer(GradientCheckpointingLayer):
         self.fc2 = nn.Linear(ffn_dim, config.d_model)
         self.final_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
-    def enter(self, norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
+    def sublayer_input(self, norm: nn.LayerNorm, hidden_states: torch.Tensor) -> torch.Tensor:
         """What a sub-layer reads: its input, normalised first in a pre-norm model."""
         return norm(hidden_states) if self.pre_norm else hidden_states
 
-    def leave(self, norm: nn.LayerNorm, residual: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    def add_residual(self, norm: nn.LayerNorm, residual: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """x + Dropout(Sublayer(x)) (section 5.4), normalised in a post-norm model (3.1)."""
         hidden_states = residual + dropout(output, self.dropout, self.training)
         return hidden_states if self.pre_norm else norm(hidden_states)
 
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """max(0, x W1 + b1) W2 + b2 (equation 2), with its residual."""
-        inner = self.activation_fn(self.fc1(self.enter(self.final_layer_norm, hidden_states)))
+        inner = self.activation_fn(self.fc1(self.sublayer_input(self.final_layer_norm, hidden_states)))
         inner = dropout(inner, self.activation_dropout, self.training)
-        return self.leave(self.final_layer_norm, hidden_states, self.fc2(inner))
+        return self.add_residual(self.final_layer_norm, hidden_states, self.fc2(inner))
 
 
 class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
@@ -461,9 +461,9 @@ class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         """(N, T, E) -> (N, T, E)."""
-        entered = self.enter(self.self_attn_layer_norm, hidden_states)
-        attended, _ = self.self_attn(entered, attention_mask=attention_mask, **kwargs)
-        return self.feed_forward(self.leave(self.self_attn_layer_norm, hidden_states, attended))
+        inputs = self.sublayer_input(self.self_attn_layer_norm, hidden_states)
+        attended, _ = self.self_attn(inputs, attention_mask=attention_mask, **kwargs)
+        return self.feed_forward(self.add_residual(self.self_attn_layer_norm, hidden_states, attended))
 
 
 class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
@@ -496,25 +496,25 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
 
         `position_ids` (N, S) are for flash attention alone, which tells by them where a packed text begins.
         """
-        entered = self.enter(self.self_attn_layer_norm, hidden_states)
+        inputs = self.sublayer_input(self.self_attn_layer_norm, hidden_states)
         attended, _ = self.self_attn(
-            entered,
+            inputs,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             position_ids=position_ids,
             **kwargs,
         )
-        hidden_states = self.leave(self.self_attn_layer_norm, hidden_states, attended)
+        hidden_states = self.add_residual(self.self_attn_layer_norm, hidden_states, attended)
         if encoder_hidden_states is not None:
-            entered = self.enter(self.encoder_attn_layer_norm, hidden_states)
+            inputs = self.sublayer_input(self.encoder_attn_layer_norm, hidden_states)
             attended, _ = self.encoder_attn(
-                entered,
+                inputs,
                 key_value_states=encoder_hidden_states,
                 attention_mask=encoder_attention_mask,
                 past_key_values=past_key_values,
                 **kwargs,
             )
-            hidden_states = self.leave(self.encoder_attn_layer_norm, hidden_states, attended)
+            hidden_states = self.add_residual(self.encoder_attn_layer_norm, hidden_states, attended)
         return self.feed_forward(hidden_states)
 
 

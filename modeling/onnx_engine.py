@@ -76,7 +76,7 @@ class OnnxModel(EngineModel):
     transformers.
     """
 
-    engine = "ONNX"
+    engine_name = "ONNX"
     files = (ENCODER, DECODER, "config.json")
 
     def open(self) -> None:

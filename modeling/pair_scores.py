@@ -86,8 +86,9 @@ def _scores(
                 f" {positions}: it has no score (nan)."
             )
         # A target without a token, not even an end token, is certain.
-        empty = (k for k, (_, target) in enumerate(encoded) if not target and k not in found)
-        found |= {k: PairScore(0.0, 0) for k in list(empty)}
+        found |= {
+            k: PairScore(0.0, 0) for k, (_, target) in enumerate(encoded) if not target and k not in found
+        }
         lengths = [0 if k in found else length for k, length in enumerate(lengths)]
         for batch in token_batches(lengths, tokens_per_batch):
             with evaluation_mode(model):

@@ -111,7 +111,7 @@ class TranslationPipeline(SharedOnHub, Pipeline):
     ) -> Iterator[list[Translation]]:
         """The translations of each sentence."""
         given = known_languages(self.tokenizer, src_lang=src_lang, tgt_lang=tgt_lang)
-        options = {**search_in(self.tokenizer, given), **options}
+        options = {**language_generate_kwargs(self.tokenizer, given), **options}
         tokenizer = self._tokenizer_in(given) if given else self.tokenizer
         return translations(self.model, tokenizer, sentences, **options)  # type: ignore[arg-type]
 
@@ -166,7 +166,7 @@ def known_languages(tokenizer: Any, **languages: str | None) -> dict[str, str]:
     return given
 
 
-def search_in(tokenizer: Any, languages: Mapping[str, str]) -> dict[str, Any]:
+def language_generate_kwargs(tokenizer: Any, languages: Mapping[str, str]) -> dict[str, Any]:
     """Keywords of `generate()` for translations into the `tgt_lang` of `known_languages`."""
     if "tgt_lang" not in languages or not takes_languages(tokenizer):
         return {}

@@ -14,12 +14,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..configuration.configuration_vanilla_transformer import BASE_MODELS
-from ..errors import InputError
-from ..files import read_json
 from .engines import EngineModel, load_engine
+from .loading import check_translates, tokenizer_place
 from .pipeline_vanilla_transformer import TranslationPipeline, takes_languages
-from .saving_vanilla_transformer import ADAPTER_CONFIG_FILE
 
 _TASK = re.compile(r"translation(?:_(\w+)_to_(\w+))?")
 _PLACING = ("dtype", "torch_dtype", "device_map", "quantization_config", "attn_implementation", "variant")
@@ -87,49 +84,10 @@ def pipeline(
     return TranslationPipeline(**whole, task="translation", **options)
 
 
-def tokenizer_place(name: str | Path) -> str | Path:
-    """Where a model's tokenizer is: in its folder, or in the base model's if that of an adapter has none."""
-    folder = Path(name)
-    files = ("config.json", "tokenizer_config.json", "tokenizer.json")
-    adapter = folder / ADAPTER_CONFIG_FILE
-    if not adapter.is_file() or any((folder / file).is_file() for file in files):
-        return name
-    return str(read_json(adapter).get("base_model_name_or_path") or name)
-
-
 def _load_translator(name: str, **options: Any) -> Any:
     model: Any = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
     check_translates(model.config, name)
     return model
-
-
-def check_translates(config: Any, name: str) -> None:
-    """Refuse the folder of a model of ours with one stack: the other would have random weights.
-
-    Args:
-        config: configuration of the folder.
-        name: what the message calls it.
-
-    Raises:
-        InputError: names the class whose weights are there.
-    """
-    found = list(config.architectures or []) if config.model_type == "vanilla_transformer" else []
-    bases = {BASE_MODELS.get(architecture, architecture) for architecture in found}
-    if bases & {"VanillaTransformerEncoderModel", "VanillaTransformerDecoderModel"}:
-        raise InputError(f"`{name}` holds a {found[0]}, which does not translate.")
-
-
-def check_vocabulary(tokenizer: Any, config: Any) -> None:
-    """Refuse a tokenizer whose tokens a model of ours has no embeddings for.
-
-    Raises:
-        InputError: it is larger than the vocabulary of the sources.
-    """
-    if config.model_type == "vanilla_transformer" and len(tokenizer) > config.vocab_size:
-        raise InputError(
-            f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
-            f" {config.vocab_size}."
-        )
 
 
 def _options_of_task(match: re.Match[str], model: Any, tokenizer: Any) -> dict[str, Any]:

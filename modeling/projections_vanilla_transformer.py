@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from .modules_vanilla_transformer import HALF_TYPES, is_plain_linear, multiplies_bfloat16
 
-# Up to so many rows, a product with a matrix of so many entries is faster on a CPU if it is put in other
-# words; with more rows, unless they fill whole registers, or more inputs, it is the other way round.
+# On a CPU, for at most so many rows and at least so many entries of the matrix, the products below are faster
+# than `nn.Linear`; with more rows, unless they fill whole registers, or with more inputs, they are slower.
 FEW_ROWS, MANY_ENTRIES, MANY_INPUTS = 8, 2**16, 2048
 # From so many rows on, a product with a copy is the fastest.
 ROWS_WORTH_A_COPY = {torch.float32: 3, torch.bfloat16: 1}
@@ -35,7 +35,7 @@ STEPS_WORTH_A_COPY = 5
 ROWS_OF_LAYOUT = 8
 # Random vectors that tell a changed matrix of bfloat16: a row changed by 1% hides from one in five.
 VECTORS_OF_HALF = 8
-# It compiles a kernel of a megabyte for each number of rows that it meets, so that it is shown these alone.
+# oneDNN compiles a kernel of a megabyte for each number of rows that it meets, so it is shown these alone.
 ROW_COUNTS = (*range(1, 17), *range(24, 65, 8), 128, 192, 256)
 
 

@@ -256,10 +256,10 @@ class _Translator:
         self, sentences: Iterable[str], window: int, done: int
     ) -> Iterator[list[list[list[int]]]]:
         """The token ids of `window` sentences at a time, as `_encode` gives them."""
-        remaining, first_line = iter(sentences), done + 1
+        remaining, first_number = iter(sentences), done + 1
         while read := list(islice(remaining, window)):
-            yield self._encode(read, first_line)
-            first_line += len(read)
+            yield self._encode(read, first_number)
+            first_number += len(read)
 
     def run(
         self,
@@ -302,9 +302,9 @@ class _Translator:
             else:
                 yield [_join_parts(ranked) for ranked in zip(*parts, strict=True)] if parts else blank
 
-    def _encode(self, sentences: list[str], first_line: int) -> list[list[list[int]]]:
+    def _encode(self, sentences: list[str], first_number: int) -> list[list[list[int]]]:
         """Token ids of each sentence's parts: one part of most sentences, none of a blank one."""
-        for number, sentence in enumerate(sentences, start=first_line):
+        for number, sentence in enumerate(sentences, start=first_number):
             if not isinstance(sentence, str):
                 raise ValueError(
                     f"sentence {number} must be a string, but is a {type(sentence).__name__} instead."
@@ -322,7 +322,7 @@ class _Translator:
             for index, ids in zip(filled, all_ids, strict=True):
                 parts[index] = [ids]
                 if limit is not None and len(ids) > limit:
-                    parts[index] = self._shortened(sentences[index], len(ids), limit, first_line + index)
+                    parts[index] = self._shortened(sentences[index], len(ids), limit, first_number + index)
         return parts
 
     def _limit(self) -> int | None:
@@ -359,7 +359,7 @@ class _Translator:
         """The translations of each source, given as its token ids."""
         inputs = self.tokenizer.pad({"input_ids": encoded}, return_tensors="pt").to(self.model.device)
         sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}  # (N, T)
-        limit = _length_limit(self.model, inputs["input_ids"].shape[1], self.generate_kwargs)
+        limit = _default_length_limit(self.model, inputs["input_ids"].shape[1], self.generate_kwargs)
         options = limit | self.generate_kwargs
         if _setting(self.model, self.generate_kwargs, "stop_strings", None):
             options["tokenizer"] = self.tokenizer
@@ -600,7 +600,9 @@ def learned_positions(config: Any) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
-def _length_limit(model: PreTrainedModel, longest: int, generate_kwargs: dict[str, Any]) -> dict[str, Any]:
+def _default_length_limit(
+    model: PreTrainedModel, longest: int, generate_kwargs: dict[str, Any]
+) -> dict[str, Any]:
     config = generate_kwargs.get("generation_config")
     given = {**({} if config is None else vars(config)), **generate_kwargs}
     limited = any(given.get(name) is not None for name in ("max_length", "max_new_tokens"))

@@ -27,6 +27,7 @@ from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.corpora import add_corpus_options, corpus_digests, corpus_files
 from vanilla_transformer.scripts.support.options import parser_of, positive, random_seed
 
+# The keys of `road.lineage_models()`, so that `--help` need not import PyTorch.
 MODELS = (
     *("ngram1", "ngram2", "ngram3", "nnlm", "cbow", "skip_gram"),
     *("gru", "gru_attention", "lstm", "lstm_attention", "transformer", "elmo"),
@@ -70,12 +71,11 @@ def run(args: argparse.Namespace) -> None:
     settings = {name: getattr(args, name) for name in names}
     noted = settings | corpus_digests(files) | {"target_lang": args.target_lang}
     check_settings(folder / "settings.json", noted, begun=any(folder.glob("rows/*.json")))
-    journey = road.prepare(files, folder, language=args.target_lang, **settings)
-    road.travel(journey, args.models)
-    # Of an earlier call, too.
-    rows = road.travel(journey, [name for name in MODELS if road.row_file(journey, name).is_file()])
+    experiment = road.prepare(files, folder, language=args.target_lang, **settings)
+    road.train_missing(experiment, args.models)
+    rows = road.read_rows(experiment, MODELS)
     table = road.table_rows(rows)
-    lengths = road.rows_by_length(journey.valid["source_length"])
+    lengths = road.rows_by_length(experiment.valid["source_length"])
     sizes = {name: len(sentences) for name, sentences in lengths.items()}
     content: dict[str, Any] = {"settings": settings, "models": rows, "sentences_by_length": sizes}
     write_report(args.results or folder / "lineage.json", titles=road.TITLES, rows=table, **content)

@@ -99,7 +99,7 @@ def bring_in(args: argparse.Namespace, folder: Path) -> None:
 
     from vanilla_transformer.files import read_json
     from vanilla_transformer.interop import load_fairseq, load_fsmt, load_marian, load_torch, pair_tokenizer
-    from vanilla_transformer.modeling.pipelines import check_vocabulary
+    from vanilla_transformer.modeling.loading import check_vocabulary
 
     readers = {
         "marian": lambda: load_marian(args.model),

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.scripts.support.console import run_script, say
-from vanilla_transformer.scripts.support.lines import read_aligned
+from vanilla_transformer.scripts.support.console import print_title, run_script
+from vanilla_transformer.scripts.support.lines import load_aligned_lines
 from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of, positive
 from vanilla_transformer.tables import text_table
@@ -97,11 +97,11 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     student = student_recipe(recipe, args.teacher, with_references=args.with_references)
     check_ahead(student)
     # What the table needs is looked at first: the student may take days.
-    texts = read_aligned(comparison_files(args, recipe))
+    texts = load_aligned_lines(comparison_files(args, recipe))
     for folder in args.beside:
         if not Path(folder, "config.json").is_file():
             raise InputError(f"`--beside`: `{folder}` is not a folder with a model.")
-    say("The teacher translates the training text")
+    print_title("The teacher translates the training text")
     model, tokenizer = load_model(args.teacher, device=args.device)
     count = write_student_corpus(
         recipe,
@@ -114,9 +114,9 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
         **({} if args.teacher_beams is None else {"num_beams": args.teacher_beams}),
     )
     print(f"{count:,} sentences translated now")
-    say("The student learns from it")
+    print_title("The student learns from it")
     train(student)
-    say("Before and after")
+    print_title("Before and after")
     compare([args.teacher, *args.beside, recipe.output_dir], texts, recipe, args)
 
 

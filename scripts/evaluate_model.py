@@ -21,7 +21,7 @@ from typing import Any
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import one_line
 from vanilla_transformer.scripts.support.console import run_script
-from vanilla_transformer.scripts.support.lines import check_output, read_aligned, write_lines
+from vanilla_transformer.scripts.support.lines import check_output, load_aligned_lines, write_lines
 from vanilla_transformer.scripts.support.models import (
     add_model_options,
     generate_options,
@@ -93,15 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Translate if a model is named, and print the scores."""
     _check_options(args)
-    hypotheses, *references = read_aligned([args.source or args.hypotheses, *args.references])
+    hypotheses, *references = load_aligned_lines([args.source or args.hypotheses, *args.references])
     if args.model:
-        # A damaged recipe, and what cannot be scored, are told before the work of translating.
         args.target_lang = args.target_lang or _target_language(args.model) or args.tgt_lang
     if not (args.target_lang or args.tokenize):
         _warn_of_cjk(references)
     if args.model:
-        _scores(args, ["."], [["."]] * len(references))
-        hypotheses = _translated(args, hypotheses)
+        _check_scorable(args, len(references))
+        hypotheses, lower_cases = _translated(args, hypotheses)
+        args.lowercase = args.lowercase or lower_cases
     scores = _scores(args, hypotheses, references)
     print(json.dumps(scores, ensure_ascii=False, indent=2) if args.json else render(scores))
 
@@ -129,12 +129,21 @@ def _check_options(args: argparse.Namespace) -> None:
     check_output(args.output, [args.source, *args.references])
 
 
-def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
+def _check_scorable(args: argparse.Namespace, sets: int) -> None:
+    """Refuse what cannot be scored before the work of translating, by scoring one word.
+
+    Args:
+        sets: how many references there are of each sentence.
+    """
+    _scores(args, ["."], [["."]] * sets)
+
+
+def _translated(args: argparse.Namespace, sources: list[str]) -> tuple[list[str], bool]:
+    """The translations, and whether the model knows no capitals."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
     from vanilla_transformer.training.metrics import lower_cases
 
     model, tokenizer = load_translator(args)
-    args.lowercase = args.lowercase or lower_cases(tokenizer)
     translations = [
         one_line(text)
         for text in translate(
@@ -149,7 +158,7 @@ def _translated(args: argparse.Namespace, sources: list[str]) -> list[str]:
     ]
     if args.output:
         write_lines(translations, args.output)
-    return translations
+    return translations, lower_cases(tokenizer)
 
 
 def _target_language(model: str) -> str | None:

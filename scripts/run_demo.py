@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vanilla_transformer.scripts import open_demo
-from vanilla_transformer.scripts.support.console import fail, run_script, say
+from vanilla_transformer.scripts.support.console import fail, print_title, run_script
 from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of
 from vanilla_transformer.tables import text_table
@@ -65,23 +65,23 @@ def run(overrides: Sequence[str]) -> int:
     recipe = demo_recipe(overrides)
     folder = Path(recipe.output_dir)
     check_same_recipe(recipe, folder)  # before the corpus is written into it
-    say("Making the corpus")
+    print_title("Making the corpus")
     corpus = build_corpus()
     write_corpus(corpus, folder / "corpus")
     print(f"{len(corpus.train):,} pairs to train on, {len(corpus.test):,} to test, in {folder / 'corpus'}")
-    say("Training")
+    print_title("Training")
     from vanilla_transformer.training.run import train
 
     train(recipe)
-    say("Translating the test sentences, which training never saw")
+    print_title("Translating the test sentences, which training never saw")
     model, tokenizer = load_model(str(folder))
     translations = translate_test(model, tokenizer, corpus)
     scores = score_parts(corpus, translations, lowercase=lower_cases(tokenizer))
     for name, (bleu, chrf) in scores.items():
         print(f"{name:<32}BLEU {bleu:5.1f}   chrF {chrf:5.1f}")
-    say("Some of them")
+    print_title("Some of them")
     print(text_table(("source", "reference", "translation"), examples(corpus, translations)))
-    say("The model in Python")
+    print_title("The model in Python")
     print(python_lines(folder))
     return _status(scores, as_packaged=not overrides)
 

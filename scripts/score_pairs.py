@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     """Score what the options name."""
     from vanilla_transformer.modeling.pair_scores import score_pairs
     from vanilla_transformer.text_files import check_regular
-    from vanilla_transformer.training.parallel_files import check_equal_length, read_aligned
+    from vanilla_transformer.training.parallel_files import check_equal_length, read_aligned_batches
 
     check_output(args.output, [args.source, args.target])
     files = Path(args.source), Path(args.target)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     check_equal_length(*files)
     model, tokenizer = load_named_model(args)
     set_languages(model, tokenizer, args)
-    pairs = chain.from_iterable(zip(*batch, strict=True) for batch in read_aligned(*files))
+    pairs = chain.from_iterable(zip(*batch, strict=True) for batch in read_aligned_batches(*files))
     total = Total()
     found = score_pairs(model, tokenizer, pairs, tokens_per_batch=args.tokens_per_batch)
     write_lines(total.lines(found, per_token=args.per_token), args.output)

@@ -99,7 +99,7 @@ def check_average_output(output_dir: str | Path) -> None:
         raise InputError(f"`{output}` holds the {RECIPE_FILE} of a run: give another `--output`.")
 
 
-def refuse_average(output_dir: str | Path) -> None:
+def check_not_average(output_dir: str | Path) -> None:
     """Refuse to train in the folder of an average: its recipe is there, but no run that could go on.
 
     Raises:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from ..errors import InputError
-from .corpus import readable
+from .corpus import readable_data_errors
 
 Ints: TypeAlias = NDArray[np.int64]
 Lengths: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
@@ -260,7 +260,7 @@ class StreamingTokenBatches(IterableDataset[list[Feature]]):
         stream = _features(self.pairs, epoch)
         held: list[Feature] = []
         for index in itertools.count():
-            with readable("The stream of sentence pairs"):
+            with readable_data_errors("The stream of sentence pairs"):
                 fresh = list(itertools.islice(stream, self.window))
             last = len(fresh) < self.window
             draw = np.random.default_rng((self.seed, epoch, index))

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # Folders being written or deleted live here, inside the run's folder: on one file system a rename is atomic.
 INCOMPLETE = ".incomplete"
-# What a run leaves beside its model.
+# Names of the files in a run's folder or in a checkpoint.
 RECIPE_FILE = "recipe.yaml"
 RESULTS_FILE = "results.json"
 CURVES_FILE = "training_curves.png"

@@ -17,7 +17,7 @@ from ..errors import InputError
 def classification_scores(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
     """Share of right predictions, and the mean over the classes of F1, each 0 to 1.
 
-    F1 of a class is 2 * right / (predicted + there). The mean is over the classes that occur in either list
+    F1 of a class is 2 * right / (predicted + actual). The mean is over the classes that occur in either list
     (macro average), each counting equally.
 
     Args:

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from .parallel_files import (
     Columns,
     Pairs,
     check_equal_length,
-    read_aligned,
+    read_aligned_batches,
     read_csv,
     read_jsonl,
     read_parquet,
@@ -103,7 +103,7 @@ def load_pairs(
         files = _aligned_files(source, target) if file is None else _one_file(Path(file), columns)
         name = f"`{files.paths[0]}`"
         pairs = _load_files(files, streaming)
-    with readable(name):
+    with readable_data_errors(name):
         first = next(iter(pairs), None)
     if first is None:
         raise _empty(name)
@@ -138,7 +138,7 @@ def _check_origins(
 
 def _aligned_files(source: PathLike | None, target: PathLike | None) -> PairFiles:
     paths = (Path(cast(PathLike, source)), Path(cast(PathLike, target)))
-    return PairFiles(paths, partial(read_aligned, *paths), "aligned")
+    return PairFiles(paths, partial(read_aligned_batches, *paths), "aligned")
 
 
 def read_lines_of(path: Path) -> Iterator[tuple[list[str]]]:
@@ -216,7 +216,7 @@ def _load_files(files: PairFiles, streaming: bool) -> Dataset | IterableDataset:
 
 
 @contextmanager
-def readable(name: str, *, done: str = "read") -> Iterator[None]:
+def readable_data_errors(name: str, *, done: str = "read") -> Iterator[None]:
     """Turn what `datasets` and its readers raise into an `InputError`: `name` cannot be `done`, and why."""
     try:
         yield
@@ -247,7 +247,7 @@ def _cause(error: Exception) -> Exception:
 def _load_dataset(
     name: str, config: str | None, split: str, streaming: bool, columns: Columns
 ) -> Dataset | IterableDataset:
-    with readable(f"Dataset `{name}`", done="loaded"):
+    with readable_data_errors(f"Dataset `{name}`", done="loaded"):
         loaded = _open_dataset(name, config, split, streaming)
     return _pick_columns(loaded, name, columns)
 
@@ -312,17 +312,25 @@ def held_in_memory(pairs: IterableDataset, name: str) -> Dataset:
     Raises:
         InputError: it cannot be read.
     """
-    with readable(name):
+    with readable_data_errors(name):
         return Dataset.from_list(list(pairs), features=FEATURES)
 
 
 def _check_text_column(features: datasets.Features, column: str, name: str) -> None:
     if column not in features:
-        found = ", ".join(f"`{known}`" for known in features)
-        raise InputError(f"Dataset `{name}` has no column `{column}`; its columns are {found}.")
+        raise _no_column(name, column, features)
     kind = getattr(features[column], "dtype", type(features[column]).__name__)
     if kind not in ("string", "large_string"):
-        raise InputError(f"Dataset `{name}`: column `{column}` must hold text, but holds {kind} instead.")
+        raise _not_text(name, column, kind)
+
+
+def _no_column(name: str, column: str, known: Iterable[str]) -> InputError:
+    found = ", ".join(f"`{one}`" for one in known)
+    return InputError(f"Dataset `{name}` has no column `{column}`; its columns are {found}.")
+
+
+def _not_text(name: str, column: str, kind: str) -> InputError:
+    return InputError(f"Dataset `{name}`: column `{column}` must hold text, but holds {kind} instead.")
 
 
 def _pick_cells(batch: dict[str, list[Any]], *, name: str, columns: Columns) -> dict[str, list[str]]:
@@ -333,12 +341,10 @@ def _pick_cells(batch: dict[str, list[Any]], *, name: str, columns: Columns) -> 
         }
     for column in columns:
         if column not in batch:
-            found = ", ".join(f"`{known}`" for known in batch)
-            raise InputError(f"Dataset `{name}` has no column `{column}`; its columns are {found}.")
+            raise _no_column(name, column, batch)
         wrong = next((cell for cell in batch[column] if not isinstance(cell, str | None)), None)
         if wrong is not None:
-            kind = type(wrong).__name__
-            raise InputError(f"Dataset `{name}`: column `{column}` must hold text, but holds {kind} instead.")
+            raise _not_text(name, column, type(wrong).__name__)
     return _fill({new: batch[old] for old, new in zip(columns, PAIR_COLUMNS, strict=True)})
 
 

@@ -12,7 +12,7 @@ from transformers.utils import PushInProgress
 
 from ..configuration import VanillaTransformerConfig
 from ..files import read_json
-from ..modeling.hub_vanilla_transformer import check_repo_id, clear_hub_errors
+from ..modeling.hub_vanilla_transformer import check_repo_id, readable_hub_errors
 from ..modeling.saving_vanilla_transformer import files_written_whole
 from . import publishing
 
@@ -36,7 +36,7 @@ class HubTrainer(Seq2SeqTrainer):
         """
         name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
         check_repo_id(name)
-        with clear_hub_errors(name):
+        with readable_hub_errors(name):
             super().init_hf_repo(token=token, private=private)
 
     def create_model_card(self, license: str | None = None, **kwargs: Any) -> None:  # type: ignore[override]
@@ -134,6 +134,6 @@ class HubTrainer(Seq2SeqTrainer):
         """Take what may be sent of `folder`, and send it while this process goes on, one after another."""
         name = str(self.hub_model_id)
         with publishing.tolerated(tolerant):
-            ready = publishing.take(folder, name, license=license, run_dir=self.args.output_dir)
+            ready = publishing.stage(folder, name, license=license, run_dir=self.args.output_dir)
             return self._hub.run_as_future(publishing.send, ready, name, tolerant=tolerant, **options)
         return None

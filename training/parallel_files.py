@@ -39,7 +39,7 @@ def check_equal_length(source: Path, target: Path) -> None:
         )
 
 
-def read_aligned(source: Path, target: Path) -> Iterator[Pairs]:
+def read_aligned_batches(source: Path, target: Path) -> Iterator[Pairs]:
     """Yield the pairs of two aligned text files: line n of one belongs to line n of the other.
 
     Raises:

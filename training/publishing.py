@@ -157,14 +157,14 @@ def _extras_for(folder: str | Path) -> tuple[str, ...]:
 @contextmanager
 def staged(folder: str | Path, repo_id: str, *, license: str | None = None) -> Iterator[Path]:
     """A temporary folder with what may be sent of `folder`, completed by code and card."""
-    ready = take(folder, repo_id, license=license)
+    ready = stage(folder, repo_id, license=license)
     try:
         yield ready
     finally:
         shutil.rmtree(ready, ignore_errors=True)
 
 
-def take(
+def stage(
     folder: str | Path, repo_id: str, *, license: str | None = None, run_dir: str | Path | None = None
 ) -> Path:
     """As `staged`, for who removes the folder himself; what becomes of `folder` afterwards does not matter.

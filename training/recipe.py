@@ -37,7 +37,7 @@ from .recipe_values import (
 
 _PACKAGE = "vanilla_transformer.recipes"
 _LAUNCH_FOLDER = "accelerate"
-# What GenerationConfig takes as it is, and a search then stumbles over.
+# Types that GenerationConfig does not check: a wrong one would fail only in `generate()`.
 _GENERATION_TYPES: dict[str, type] = {
     **dict.fromkeys(("num_beams", "num_return_sequences", "top_k", "max_length", "max_new_tokens"), int),
     **dict.fromkeys(("min_length", "min_new_tokens", "max_length_beyond_source"), int),

@@ -30,7 +30,7 @@ from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..files import read_json, readable_write_errors, write_text
 from ..modeling.generation_vanilla_transformer import set_decoding
-from ..modeling.pipelines import check_vocabulary
+from ..modeling.loading import check_vocabulary
 from ..tokenization import VanillaTransformerTokenizer
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
@@ -61,7 +61,7 @@ from .run_folder import (
     check_same_tokenizer,
     checkpoint_to_go_on_from,
     mark_begun,
-    only_run_in,
+    run_lock,
 )
 from .samples import PrintSamples
 from .tasks import Task, task_of
@@ -118,7 +118,7 @@ def train(recipe: RunRecipe) -> TrainResult:
     check_processes(args.world_size)
     task = task_of(recipe)
     _check(task, args)
-    with only_run_in(Path(recipe.output_dir), main=args.should_save):
+    with run_lock(Path(recipe.output_dir), main=args.should_save):
         # Another start may have ended it meanwhile.
         return _finished_result(recipe) or _train(task, args)
 
@@ -148,7 +148,7 @@ def _train(task: Task[Any], args: VanillaTransformerTrainingArguments) -> TrainR
 
 
 def _finished_result(recipe: RunRecipe) -> TrainResult | None:
-    """What a run that is as long as it is to be has left; it says so. `None` if there is more to do."""
+    """The result of a run that is complete, of which a line is printed; `None` if there is more to train."""
     output_dir = Path(recipe.output_dir)
     longer = check_same_recipe(recipe, output_dir)
     if longer or not (output_dir / RESULTS_FILE).is_file():

@@ -96,15 +96,15 @@ def check_labels(task: Task[Any], *, main: bool) -> None:
             f"the training data have {len(classes)} labels, but `num_labels` of the model"
             f" `{task.recipe.init_from}` is {task.config.num_labels}."
         )
-    if classes is not None and of_its_kind and main and _are_others(classes, task.config.id2label):
+    if classes is not None and of_its_kind and main and _names_differ(classes, task.config.id2label):
         logger.warning(
             "the classes of `%s` have other names, or another order, than those of the training data.",
             task.recipe.init_from,
         )
 
 
-def _are_others(classes: dict[int, str], before: Any) -> bool:
-    """Whether classes were named before, and otherwise: transformers calls them LABEL_0, ... for itself."""
+def _names_differ(classes: dict[int, str], before: Any) -> bool:
+    """Whether the model has other names of its own for its classes: transformers calls them LABEL_0, ..."""
     named = any(name != f"LABEL_{number}" for number, name in before.items())
     return named and classes != before
 

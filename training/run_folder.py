@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from ..errors import InputError
 from ..files import read_json, readable_write_errors, write_text
 from . import checkpoints
-from .averaging import refuse_average
+from .averaging import check_not_average
 from .checkpoints import DATA_FILE, RECIPE_FILE, RESULTS_FILE
 from .corpus import text_digest
 from .recipe import RunRecipe, load_recipe
@@ -34,7 +34,7 @@ def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> bool:
     Raises:
         InputError: names the keys that differ, or the folder.
     """
-    refuse_average(output_dir)
+    check_not_average(output_dir)
     path = output_dir / RECIPE_FILE
     if path.is_file():
         before = load_recipe(path, (), type(recipe))
@@ -107,7 +107,7 @@ def checkpoint_to_go_on_from(recipe: RunRecipe) -> Path | None:
 
 
 @contextmanager
-def only_run_in(output_dir: Path, *, main: bool) -> Iterator[None]:
+def run_lock(output_dir: Path, *, main: bool) -> Iterator[None]:
     """No other start of a run trains in the folder meanwhile.
 
     The lock ends with the process that holds it, whatever ends that. Where the file system knows no locks,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, load_from_disk
 
 from ..errors import InputError
-from ..files import read_json, write_text
+from ..files import read_json, replaced_when_whole, write_text
 from .batching import pair_lengths
 from .checkpoints import discard, written_whole
 from .filtering import FEATURES, Rows, encode, encode_target, list_array, row_lengths
@@ -98,9 +98,8 @@ class EpochSegmentation:
         if not path.is_file():
             first = self.epoch(0)
             if self._main:
-                beside = path.with_suffix(".incomplete.npy")
-                np.save(beside, np.stack(pair_lengths(first)))
-                beside.replace(path)
+                with replaced_when_whole(path) as beside:
+                    np.save(beside, np.stack(pair_lengths(first)))
             self._wait()
         source, target = np.load(path)
         return source, target

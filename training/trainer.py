@@ -15,9 +15,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 from transformers.trainer_utils import TrainOutput, has_length
-from transformers.utils import logging as hf_logging
 
 from ..errors import InputError
+from ..modeling.progress import no_progress_bars
 from ..modeling.translation_vanilla_transformer import learned_positions
 from . import checkpoints
 from .arguments import VanillaTransformerTrainingArguments
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "training_progress.pt"
 # What helps where training diverges.
-AGAINST_LOSS = "lower `learning_rate_scale`, raise `warmup_steps`, clip with `max_grad_norm`"
+DIVERGENCE_ADVICE = "lower `learning_rate_scale`, raise `warmup_steps`, clip with `max_grad_norm`"
 
 
 class VanillaTransformerTrainer(EvaluatingTrainer):
@@ -355,7 +355,7 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             if not math.isfinite(logs["loss"]):
                 raise InputError(
                     f"the training loss is {logs['loss']} at step {self.state.global_step}:"
-                    f" {AGAINST_LOSS}, or use bf16 instead of fp16."
+                    f" {DIVERGENCE_ADVICE}, or use bf16 instead of fp16."
                 )
             if self._tokens_per_batch is not None:
                 logs.update(self._interval_speed())
@@ -435,7 +435,7 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
         if self._use_cache is not None:
             config.use_cache = self._use_cache
         try:
-            with _no_progress_bars():
+            with no_progress_bars():
                 super().save_model(output_dir, _internal_call)
         finally:
             if self._use_cache is not None:
@@ -481,7 +481,7 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
         trained = (weight for weight in self.model.parameters() if weight.requires_grad)
         if not all(bool(weight.isfinite().all()) for weight in trained):
             raise InputError(
-                f"after step {self.state.global_step} the weights are nan or infinite: {AGAINST_LOSS}."
+                f"after step {self.state.global_step} the weights are nan or infinite: {DIVERGENCE_ADVICE}."
             )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -575,18 +575,6 @@ class _Replaceable(Dataset):
 
 def _fast_rows(dataset: Any) -> Any:
     return TokenizedPairs(dataset) if has_length_columns(dataset) else dataset
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Save without a progress bar of its own, which would break the one of the training steps."""
-    enabled = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            hf_logging.enable_progress_bar()
 
 
 def _width(config: Any) -> int:

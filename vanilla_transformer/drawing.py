@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .files import readable_write_errors
+from .files import replaced_when_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,15 +39,9 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     check_format(path)
-    beside = path.with_name(f".{path.name}")
-    with readable_write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            figure.savefig(beside, format=path.suffix[1:].lower(), dpi=100)
-            return beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+    with replaced_when_whole(path) as beside:
+        figure.savefig(beside, format=path.suffix[1:].lower(), dpi=100)
+    return path
 
 
 def check_format(path: str | Path) -> None:
@@ -82,13 +76,13 @@ def fonts_for(texts: Iterable[str], *, required: bool = True) -> Iterator[None]:
         "svg.fonttype": "path",  # outlines look the same where the font is not installed
     }
     # For good, as a figure looks for its fonts when it is drawn; a filter is added once.
-    logging.getLogger("matplotlib.font_manager").addFilter(_is_told)
+    logging.getLogger("matplotlib.font_manager").addFilter(_is_not_about_weights)
     with rc_context(settings):
         yield
 
 
-def _is_told(record: logging.LogRecord) -> bool:
-    """Not of the only font for some text that it is not of the weight asked for."""
+def _is_not_about_weights(record: logging.LogRecord) -> bool:
+    """False for the warning that a font lacks a weight: it may be the only one with these characters."""
     return not record.getMessage().startswith("findfont: Failed to find font weight")
 
 

@@ -53,12 +53,27 @@ def changed_keys(noted: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    beside = path.with_name(f".{path.name}.incomplete")
+    """Write a small file whole or not at all; its folder is made if need be."""
+    with replaced_when_whole(path) as beside:
+        beside.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
+
+
+@contextmanager
+def replaced_when_whole(path: Path) -> Iterator[Path]:
+    """A file of the same kind to write beside `path`, which takes its place when the block ends well.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.stem}.incomplete{path.suffix}")
     with readable_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
-        os.replace(beside, path)
+        try:
+            yield beside
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def one_line(text: str) -> str:
@@ -70,7 +85,7 @@ def one_line(text: str) -> str:
 def readable_write_errors(path: str | Path) -> Iterator[None]:
     """Turn what the operating system, torch and safetensors raise on a failed write into one `InputError`.
 
-    Not the error of a print that nobody reads, which no file raises.
+    A broken pipe passes through: standard output has lost its reader, and no file has failed.
     """
     try:
         yield

@@ -49,7 +49,7 @@ def run_script(body: Callable[[], int | None]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        tell("interrupted")
+        print_error("interrupted")
         return 130
     finally:
         _close_broken_streams()
@@ -82,7 +82,7 @@ def _close_broken_streams() -> None:
 
 def fail(message: str) -> int:
     """Print `error: ` and the message, in a line of its own, on standard error; the exit status 2."""
-    tell("error: " + " ".join(message.split()))
+    print_error("error: " + " ".join(message.split()))
     return 2
 
 
@@ -95,7 +95,7 @@ def _end_progress_bars() -> None:
             bar.close()
 
 
-def tell(line: str) -> None:
+def print_error(line: str) -> None:
     """Print a line on standard error, behind the progress bars."""
     _end_progress_bars()
     # Where nobody reads the errors, the exit status tells.
@@ -103,6 +103,6 @@ def tell(line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def say(title: str) -> None:
+def print_title(title: str) -> None:
     """A title of what follows, seen at once."""
     print(f"\n{title}", flush=True)

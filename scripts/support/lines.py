@@ -14,7 +14,7 @@ from typing import IO, Any
 from vanilla_transformer import text_files
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.files import changed_keys, one_line, read_json
-from vanilla_transformer.scripts.support.console import tell
+from vanilla_transformer.scripts.support.console import print_error
 
 STANDARD_INPUT = "-"
 
@@ -58,7 +58,7 @@ def _standard_input() -> AbstractContextManager[IO[bytes]]:
         return nullcontext(sys.stdin.buffer)
 
 
-def read_aligned(paths: Sequence[str]) -> list[list[str]]:
+def load_aligned_lines(paths: Sequence[str]) -> list[list[str]]:
     """The lines of files that must be equally long.
 
     Raises:
@@ -206,7 +206,7 @@ class PartialFile:
                         file.flush()
         except BaseException:
             if number and not self.resumable:
-                tell(f"the lines so far are in {self.lines}")
+                print_error(f"the lines so far are in {self.lines}")
             raise
         os.replace(self.lines, self.path)
         self.note.unlink()

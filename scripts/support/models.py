@@ -14,6 +14,7 @@ from vanilla_transformer.scripts.support.options import at_least_two, penalty_ex
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# The keys of `engines.ENGINES`, so that `--help` need not import PyTorch.
 BACKENDS = ("ctranslate2", "onnx")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -131,29 +132,25 @@ def load_model(
     """
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-    from transformers.utils import logging
 
     import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
-    from vanilla_transformer.modeling.pipelines import check_translates, check_vocabulary, tokenizer_place
+    from vanilla_transformer.modeling.loading import check_translates, check_vocabulary, tokenizer_place
+    from vanilla_transformer.modeling.progress import no_progress_bars
 
     place = _device(device)
     check_model_name(name)
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_place(name), trust_remote_code=False)
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            name,
-            trust_remote_code=False,  # nor a question, which a line of the text would answer
-            dtype="auto" if dtype == "auto" else getattr(torch, dtype),
-            quantization_config=quantization_config,
-        )
+        with no_progress_bars():
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_place(name), trust_remote_code=False)
+            model = AutoModelForSeq2SeqLM.from_pretrained(
+                name,
+                trust_remote_code=False,  # nor a question, which a line of the text would answer
+                dtype="auto" if dtype == "auto" else getattr(torch, dtype),
+                quantization_config=quantization_config,
+            )
     except Exception as error:  # what a damaged or foreign folder raises is of many kinds
         here = "" if Path(name).is_dir() else "there is no such folder here, and "
         raise InputError(f"`{name}` cannot be loaded: {here}{first_line(error)}") from error
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()
     check_translates(model.config, name)
     check_vocabulary(tokenizer, model.config)
     return model.eval().to(place), tokenizer
@@ -187,7 +184,10 @@ def set_languages(model: Any, tokenizer: Any, args: argparse.Namespace) -> None:
     Raises:
         InputError: the tokenizer takes no languages, or does not know one of them.
     """
-    from vanilla_transformer.modeling.pipeline_vanilla_transformer import known_languages, search_in
+    from vanilla_transformer.modeling.pipeline_vanilla_transformer import (
+        known_languages,
+        language_generate_kwargs,
+    )
 
     try:
         languages = known_languages(tokenizer, src_lang=args.src_lang, tgt_lang=args.tgt_lang)
@@ -195,7 +195,7 @@ def set_languages(model: Any, tokenizer: Any, args: argparse.Namespace) -> None:
         raise InputError(str(error)) from None
     for name, language in languages.items():
         setattr(tokenizer, name, language)
-    if search := search_in(tokenizer, languages):
+    if search := language_generate_kwargs(tokenizer, languages):
         model.generation_config.update(**search)
 
 

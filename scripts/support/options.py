@@ -86,12 +86,12 @@ def at_least_two(text: str) -> int:
 
 def penalty_exponent(text: str) -> float:
     """A length penalty that `generate()` takes, for argparse."""
-    from vanilla_transformer.modeling.generation_vanilla_transformer import MOST_ALPHA
+    from vanilla_transformer.modeling.generation_vanilla_transformer import MAX_ALPHA
 
     number = _number(text)
-    if not -MOST_ALPHA <= number <= MOST_ALPHA:
+    if not -MAX_ALPHA <= number <= MAX_ALPHA:
         raise argparse.ArgumentTypeError(
-            f"must be a number from -{MOST_ALPHA} to {MOST_ALPHA}, but is {text!r} instead."
+            f"must be a number from -{MAX_ALPHA} to {MAX_ALPHA}, but is {text!r} instead."
         )
     return number
 

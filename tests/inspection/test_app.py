@@ -11,7 +11,7 @@ from helpers import parallel_sentences, word_tokenizer
 from vanilla_transformer import InputError
 from vanilla_transformer.inspection.app import (
     LONGEST,
-    MOST_PIECES,
+    MAX_PIECES,
     Translator,
     build_app,
     score_formula,
@@ -54,7 +54,7 @@ def test_hypotheses_are_those_of_the_beam(translator: Translator) -> None:
     [
         ("  ", "Please type a sentence"),
         ("x" * (LONGEST + 1), "has 201 characters; this page takes at most 200"),
-        ("x " * MOST_PIECES, "has 101 pieces; this page takes at most 100"),
+        ("x " * MAX_PIECES, "has 101 pieces; this page takes at most 100"),
     ],
 )
 def test_bad_sentences_are_answered_kindly(translator: Translator, sentence: str, message: str) -> None:
@@ -68,7 +68,7 @@ def test_a_translation_too_long_to_draw_is_answered_kindly(
     translator: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     translator.explain.cache_clear()
-    monkeypatch.setattr("vanilla_transformer.inspection.app.MOST_PIECES", 4)
+    monkeypatch.setattr("vanilla_transformer.inspection.app.MAX_PIECES", 4)
     monkeypatch.setattr(translator, "translate", lambda *args: [Translation("w1 w2 w3 w4")])
     with pytest.raises(InputError, match=r"The translation has \d pieces; this page shows at most 4"):
         translator.alignment(SOURCE)

@@ -161,14 +161,14 @@ def test_the_perplexity_of_elmo_is_per_piece(tmp_path: Path, monkeypatch: pytest
     names = ("train_source", "train_target", "valid_source", "valid_target")
     paths = (*write_parallel_files(tmp_path, 40), *write_parallel_files(tmp_path, 9, seed=1))
     files = {name: str(path) for name, path in zip(names, paths, strict=True)}
-    journey = road.prepare(
+    experiment = road.prepare(
         files, tmp_path, vocab_size=300, steps=1, tokens_per_update=200, width=8, seed=1, language="en"
     )
-    model = road.build_elmo(journey)
-    monkeypatch.setattr(road, "build_elmo", lambda journey: model)
-    row = road.elmo_row(journey)
+    model = road.build_elmo(experiment)
+    monkeypatch.setattr(road, "build_elmo", lambda experiment: model)
+    row = road.elmo_row(experiment)
     total, count = 0.0, 0
-    for ids in journey.valid["input_ids"]:
+    for ids in experiment.valid["input_ids"]:
         batch = torch.tensor([ids])
         with torch.no_grad():
             loss = model(batch, torch.ones_like(batch)).loss

@@ -34,8 +34,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def journey(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return road.prepare(files, tmp_path_factory.mktemp("journey"), **SETTINGS)
+def experiment(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return road.prepare(files, tmp_path_factory.mktemp("experiment"), **SETTINGS)
 
 
 def test_the_frames_give_both_senses_in_every_place() -> None:
@@ -55,9 +55,9 @@ def test_cosines_by_hand() -> None:
 
 
 def test_elmo_reads_some_sentences_and_is_asked_about_others(
-    journey: Any, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    experiment: Any, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown, held_out = split_sentences(journey.tokenizer)
+    shown, held_out = split_sentences(experiment.tokenizer)
     assert not set(shown) & set(held_out) and len(shown) > 2 * len(held_out) > 100
     options = [word for name, value in (files | SETTINGS).items() for word in (f"--{name}", str(value))]
     options += ["--target_lang", "en", "--models", "elmo", "--output_dir", str(tmp_path)]
@@ -80,22 +80,22 @@ def test_elmo_reads_some_sentences_and_is_asked_about_others(
     assert line in capsys.readouterr().out
 
 
-def test_accumulation_does_not_change_the_loss_of_elmo(journey: Any) -> None:
+def test_accumulation_does_not_change_the_loss_of_elmo(experiment: Any) -> None:
     """The Trainer divides by the passes of an update, for the labels that it counts are of the target."""
-    vocabulary = math.log(len(journey.tokenizer))
+    vocabulary = math.log(len(experiment.tokenizer))
     for tokens in (CPU_TOKENS, 3 * CPU_TOKENS):
-        changed = replace(journey, tokens_per_update=tokens, steps=1)
+        changed = replace(experiment, tokens_per_update=tokens, steps=1)
         row = road.neural_row(changed, road.build_elmo, f"elmo{tokens}")
         assert row["loss_by_step"][1] == pytest.approx(vocabulary, rel=0.1)
 
 
-def test_the_vector_is_that_of_the_word_in_its_place(journey: Any) -> None:
-    model: Any = road.build_elmo(journey).eval()
+def test_the_vector_is_that_of_the_word_in_its_place(experiment: Any) -> None:
+    model: Any = road.build_elmo(experiment).eval()
     texts = ["我吃了一个苹果。", "苹果卖了很多手机。"]
-    found = vectors_in_context(model, journey.tokenizer, texts)
+    found = vectors_in_context(model, experiment.tokenizer, texts)
     for k, text in enumerate(texts):
-        ids = journey.tokenizer(text, return_tensors="pt")
-        place = ids.input_ids[0].tolist().index(journey.tokenizer.get_vocab()[WORD])
+        ids = experiment.tokenizer(text, return_tensors="pt")
+        place = ids.input_ids[0].tolist().index(experiment.tokenizer.get_vocab()[WORD])
         alone = torch.stack(model.layers(ids.input_ids, ids.attention_mask))[:, 0, place]
         assert torch.allclose(found[:, k], alone, atol=1e-6)
 

@@ -23,7 +23,7 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
     translate,
 )
-from vanilla_transformer.modeling.pipelines import check_vocabulary
+from vanilla_transformer.modeling.loading import check_vocabulary
 from vanilla_transformer.modeling.pipelines import pipeline as own_pipeline
 from vanilla_transformer.training import lora_config
 

@@ -14,7 +14,7 @@ NO_GENSIM = "gensim is not installed: pip install '.[vectors]'"
 
 
 def test_the_options_name_every_milestone() -> None:
-    assert sorted(compare_lineage.MODELS) == sorted(road.milestones())
+    assert sorted(compare_lineage.MODELS) == sorted(road.lineage_models())
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_all_models_to_a_table_and_a_plot(tmp_path: Path, capsys: pytest.Capture
     shown = capsys.readouterr().out
     report = json.loads((tmp_path / "road" / "lineage.json").read_text("utf-8"))
     assert [row[0] for row in report["table"]["rows"]] == [
-        road.milestones()[name].name for name in compare_lineage.MODELS
+        road.lineage_models()[name].title for name in compare_lineage.MODELS
     ]
     for name, row in report["models"].items():
         assert row["title"] in shown

@@ -30,7 +30,7 @@ from vanilla_transformer.scripts.support.console import fail, run_script
 from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, add_corpus_options, corpus_files
 from vanilla_transformer.scripts.support.lines import (
     check_output,
-    read_aligned,
+    load_aligned_lines,
     read_lines,
     read_only_once,
     write_lines,
@@ -297,12 +297,12 @@ def test_aligned_files_are_equally_long(tmp_path: Path) -> None:
     paths = [str(tmp_path / name) for name in ("a", "b", "c")]
     for path, text in zip(paths, ("1\n2\n", "3\n4", ""), strict=True):
         Path(path).write_text(text)
-    assert read_aligned(paths[:2]) == [["1", "2"], ["3", "4"]]
+    assert load_aligned_lines(paths[:2]) == [["1", "2"], ["3", "4"]]
     with pytest.raises(InputError, match=r"c` is empty"):
-        read_aligned(paths)
+        load_aligned_lines(paths)
     Path(paths[2]).write_text("5\n")
     with pytest.raises(InputError, match=r"a` and `.*c` must have equally many lines, but have 2 and 1"):
-        read_aligned(paths)
+        load_aligned_lines(paths)
 
 
 def test_what_can_be_read_only_once(tmp_path: Path) -> None:

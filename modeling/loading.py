@@ -1,0 +1,69 @@
+"""What a folder or a wrapper holds, and what is refused of it before it is used."""
+
+from pathlib import Path
+from typing import Any
+
+from ..configuration.configuration_vanilla_transformer import BASE_MODELS, VanillaTransformerConfig
+from ..errors import InputError
+from ..files import read_json
+from .saving_vanilla_transformer import ADAPTER_CONFIG_FILE
+
+
+def tokenizer_place(name: str | Path) -> str | Path:
+    """Where a model's tokenizer is: in its folder, or in the base model's if that of an adapter has none."""
+    folder = Path(name)
+    files = ("config.json", "tokenizer_config.json", "tokenizer.json")
+    adapter = folder / ADAPTER_CONFIG_FILE
+    if not adapter.is_file() or any((folder / file).is_file() for file in files):
+        return name
+    return str(read_json(adapter).get("base_model_name_or_path") or name)
+
+
+def check_translates(config: Any, name: str) -> None:
+    """Refuse the folder of a model of ours with one stack: the other would have random weights.
+
+    Args:
+        config: configuration of the folder.
+        name: what the message calls it.
+
+    Raises:
+        InputError: names the class whose weights are there.
+    """
+    found = (
+        list(config.architectures or []) if config.model_type == VanillaTransformerConfig.model_type else []
+    )
+    bases = {BASE_MODELS.get(architecture, architecture) for architecture in found}
+    if bases & {"VanillaTransformerEncoderModel", "VanillaTransformerDecoderModel"}:
+        raise InputError(f"`{name}` holds a {found[0]}, which does not translate.")
+
+
+def check_vocabulary(tokenizer: Any, config: Any) -> None:
+    """Refuse a tokenizer whose tokens a model of ours has no embeddings for.
+
+    Raises:
+        InputError: it is larger than the vocabulary of the sources.
+    """
+    if config.model_type == VanillaTransformerConfig.model_type and len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} entries, but `vocab_size` of the model is"
+            f" {config.vocab_size}."
+        )
+
+
+def without_peft(model: Any, refusal: str) -> Any:
+    """The model in a `PeftModel`, whose adapters are layers of its own and stay active; any other as it is.
+
+    Args:
+        model: a model, wrapped or not.
+        refusal: what the message says of one that PEFT changes by learned prompts instead.
+
+    Raises:
+        InputError: what was learned is in no layer of the model.
+    """
+    if not hasattr(model, "get_base_model"):
+        return model
+    config = getattr(model, "active_peft_config", None)
+    if getattr(config, "is_prompt_learning", False):
+        kind = type(config).__name__.removesuffix("Config")
+        raise InputError(f"a model with {kind} cannot be {refusal}.")
+    return model.get_base_model()
