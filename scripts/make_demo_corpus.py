@@ -61,13 +61,16 @@ def run(args: argparse.Namespace) -> None:
     corpus = build_corpus(
         seed=args.seed, train_size=args.train_size, valid_size=args.valid_size, test_size=args.test_size
     )
-    with tempfile.TemporaryDirectory() as beside:
-        for folder in (Path(beside), output):
-            write_corpus(corpus, folder)
-            if args.labels:
-                write_labelled(corpus, folder)
-            if folder is not output:
-                check_no_other_text(folder, output)
+
+    def write(folder: Path) -> None:
+        write_corpus(corpus, folder)
+        if args.labels:
+            write_labelled(corpus, folder)
+
+    with tempfile.TemporaryDirectory() as made:
+        write(Path(made))
+        check_no_other_text(Path(made), output)
+    write(output)
     sizes = f"{len(corpus.train)} training, {len(corpus.valid)} validation and {len(corpus.test)} test pairs"
     print(f"wrote {sizes} to {output}")
 

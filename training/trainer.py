@@ -118,7 +118,9 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             self.label_smoother = None
         self._tokens_per_batch = args.tokens_per_batch if ours else None
         self._sampler: TokenBatchSampler | None = None
-        self._planned: Any = None
+        # What the batches of the sampler were planned for, and how.
+        self._planned_data: Any = None
+        self._planned: tuple[Any, ...] | None = None
         self._segmentation: EpochSegmentation | None = None
         self._pairs: _Replaceable | None = None
         self._counts = IntervalCounts()
@@ -174,8 +176,8 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
     def plan_batches(self) -> None:
         """Sort the training pairs into batches; `updates_per_epoch` is known from then on."""
         layout, dropout = self._batch_layout(), getattr(self.args, "bpe_dropout", 0.0)
-        plan = (self.train_dataset, dropout, *layout.values())
-        if self._sampler is not None and self._planned == plan:
+        plan = (dropout, *layout.values())
+        if self._planned_data is self.train_dataset and self._planned == plan:
             return
         self._segmentation = None
         if dropout:
@@ -184,7 +186,7 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             spare = SPARE_BATCHES
         else:
             lengths, spare = pair_lengths(self.train_dataset), 0.0
-        self._planned = plan
+        self._planned_data, self._planned = self.train_dataset, plan
         self._pairs = _Replaceable(_fast_rows(self.train_dataset))
         text_keys = getattr(self.data_collator, "length_keys", ())
         self._sampler = TokenBatchSampler(*lengths, spare=spare, text_keys=text_keys, **layout)
