@@ -318,7 +318,10 @@ def decode_step_by_step(
     """
     end = model.config.eos_token_id
     ends = end if isinstance(end, list) else [end]
-    banned, min_new_tokens = _banned(model.generation_config), model.generation_config.min_new_tokens or 0
+    banned, min_new_tokens = (
+        _banned(model.generation_config, ends),
+        model.generation_config.min_new_tokens or 0,
+    )
     produced: list[int] = []
     rows: list[torch.Tensor] = []
     cache: Any = None
@@ -346,9 +349,10 @@ def decode_step_by_step(
     return produced, torch.stack(rows)
 
 
-def _banned(config: GenerationConfig) -> list[int]:
+def _banned(config: GenerationConfig, ends: Sequence[int | None]) -> list[int]:
     """Tokens that `generate()` never chooses, as a converted model's padding."""
-    words = [words[0] for words in config.bad_words_ids or [] if len(words) == 1]
+    # As in transformers, the end token alone is no bad word.
+    words = [words[0] for words in config.bad_words_ids or [] if len(words) == 1 and words[0] not in ends]
     return [*(config.suppress_tokens or []), *words]
 
 

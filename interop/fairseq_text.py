@@ -95,9 +95,12 @@ def read_dictionary(path: Path) -> dict[str, int]:
         if not token or not count.isdecimal():
             raise InputError(f"`{path}`, line {number}, must be a token and its count, but is {line!r}.")
         if token in tokens and line.endswith(OVERWRITE):
-            # The symbol of before keeps its number, and nobody means it any more.
-            former = tokens.pop(token)
-            tokens[f"{token}#{former}"] = former
+            # fairseq means the later entry by the word, and by its own special tokens the first one still.
+            former = tokens[token]
+            if token in SPECIAL_TOKENS:
+                token = f"{token}#{len(tokens)}"
+            else:
+                tokens[f"{token}#{former}"] = tokens.pop(token)
         if token in tokens:
             raise InputError(f"`{path}`, line {number}, repeats the token {token!r}.")
         tokens[token] = len(tokens)

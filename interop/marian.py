@@ -162,7 +162,8 @@ def _plain_generation_config(model: VanillaTransformerForConditionalGeneration) 
     Where nothing else bounds the length, their positions do, not the library's 20 tokens.
     """
     config = copy_generation_config(model)
-    if config.max_length == LIBRARY_MAX_LENGTH and config.max_length_beyond_source is not None:
+    by_source = getattr(config, "max_length_beyond_source", None) is not None
+    if by_source and config.max_length == LIBRARY_MAX_LENGTH:
         config.max_length = None  # nobody's limit, see `LIBRARY_MAX_LENGTH`
     if config.max_length is None and config.max_new_tokens is None:
         config.max_length = model.config.max_position_embeddings

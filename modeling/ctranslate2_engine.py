@@ -59,7 +59,7 @@ def is_exact(config: GenerationConfig) -> bool:
         return True
     stops_alike = config.patience is not None or (config.early_stopping is True and config.length_penalty)
     banned = (
-        config.bad_words_ids,
+        _bad_words(config),
         config.suppress_tokens,
         config.no_repeat_ngram_size,
         _least_tokens(config),
@@ -272,11 +272,15 @@ class CTranslate2Model(EngineModel):
 
     def _banned(self, config: GenerationConfig) -> list[list[str]] | None:
         sequences: Sequence[Sequence[int]] = [
-            # As in transformers, the end token alone is no bad word.
-            *(words for words in config.bad_words_ids or [] if list(words) != [config.eos_token_id]),
+            *_bad_words(config),
             *([token] for token in config.suppress_tokens or []),
         ]
         return [[self.target_tokens[token] for token in one] for one in sequences] or None
+
+
+def _bad_words(config: GenerationConfig) -> list[list[int]]:
+    """Sequences that must not be written; as in transformers, the end token alone is none."""
+    return [list(words) for words in config.bad_words_ids or [] if list(words) != [config.eos_token_id]]
 
 
 def _least_tokens(config: GenerationConfig) -> int:

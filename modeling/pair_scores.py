@@ -104,9 +104,7 @@ def _score_batch(model: Any, tokenizer: Any, pairs: list[tuple[list[int], list[i
     inputs = {name: padded[name].to(model.device) for name in ("input_ids", "attention_mask")}
     longest = max(len(target) for _, target in pairs)
     labels = torch.tensor(
-        [[*target, *[IGNORED] * (longest - len(target))] for _, target in pairs],
-        dtype=torch.long,
-        device=model.device,
+        [[*target, *[IGNORED] * (longest - len(target))] for _, target in pairs], device=model.device
     )  # (N, S)
     decoder_inputs = _shifted(model, labels.clone())  # which some models fill up in place
     logits = model(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits  # (N, S, V)

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     folder = Path(args.output_dir)
     settings = {name: getattr(args, name) for name in names}
     noted = settings | corpus_digests(files) | {"target_lang": args.target_lang}
-    check_settings(folder / "settings.json", noted, begun=any(folder.glob("rows/*.json")))
+    check_settings(folder / "settings.json", noted, begun=any(folder.glob("rows/[!.]*.json")))
     experiment = road.prepare(files, folder, language=args.target_lang, **settings)
     road.train_missing(experiment, args.models)
     rows = road.read_rows(experiment, MODELS)

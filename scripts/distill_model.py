@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import print_title, run_script
 from vanilla_transformer.scripts.support.lines import load_aligned_lines
-from vanilla_transformer.scripts.support.models import load_model
+from vanilla_transformer.scripts.support.models import check_model_name, load_model
 from vanilla_transformer.scripts.support.options import parser_of, positive
 from vanilla_transformer.tables import text_table
 
@@ -95,6 +95,7 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     recipe = load_recipe(args.recipe, overrides)
     recipe.require_trainable()
     student = student_recipe(recipe, args.teacher, with_references=args.with_references)
+    check_model_name(args.teacher)
     check_ahead(student)
     # What the table needs is looked at first: the student may take days.
     texts = load_aligned_lines(comparison_files(args, recipe))

@@ -47,8 +47,14 @@ def test_a_script_explains_itself_when_run_by_its_path(script: Path, tmp_path: P
 
 
 def project_files() -> Iterator[Path]:
-    """Yield the files of the project: those that git knows, or all that .gitignore does not name."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    """Yield the files of the project: by git, or without it all that .gitignore does not name."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode == 0 and listed.stdout:
         yield from (path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file())
         return

@@ -220,7 +220,7 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         if found < vocab_size:
             logger.warning(f"The text is enough for {found} entries of the vocabulary, not for {vocab_size}.")
         special = list(names.values())
-        for name in sorted(set(map(str, special)) & set(pieces)):
+        for name in sorted({str(token) for token in (*special, *extra)} & set(pieces)):
             raise ValueError(f"a special token must not be called {name!r}, which is a piece of the text.")
         backend = _backend(special, _vocabulary(special, pieces), merges)
         backend.normalizer = normalizer

@@ -218,7 +218,7 @@ def _average_tensor(name: str, checkpoints: Sequence[_Checkpoint]) -> torch.Tens
 
 def _copy_model_files(source: Path, target: Path) -> None:
     for pattern in _MODEL_FILES:
-        for path in sorted(source.glob(pattern)):
+        for path in sorted(source.glob(f"[!.]{pattern}")):  # what is half-written begins with a dot
             if path.name not in _STATE_FILES:
                 shutil.copyfile(path, target / path.name)
 

@@ -652,10 +652,13 @@ def _check_preset(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Refuse a preset that the recipe's own fields of the model would replace."""
     from ..configuration import PRESETS
 
+    asked, before = given.get("preset"), values.get("preset") or "base"
     kept = values.get("model")
-    hidden = [name for name in kept if f"model.{name}" not in given] if isinstance(kept, dict) else []
-    asked = given.get("preset")
-    if asked in PRESETS and asked != values.get("preset") and hidden and "model" not in given:
+    if asked not in PRESETS or asked == before or "model" in given or not isinstance(kept, dict):
+        return
+    chosen = PRESETS[asked].fields.keys() | (PRESETS[before].fields.keys() if before in PRESETS else set())
+    hidden = [name for name in kept if name in chosen and f"model.{name}" not in given]
+    if hidden:
         raise InputError(
             f"`--preset {asked}` would be hidden by what the recipe says under `model` ({', '.join(hidden)}):"
             ' add `--model "{}"`.'

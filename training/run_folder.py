@@ -189,7 +189,7 @@ def check_same_tokenizer(recipe: RunRecipe, tokenizer: Any, *, main: bool) -> No
     if noted.get("tokenizer", now) != now:
         raise InputError(
             f"the tokenizer is not the one that the run in `{recipe.output_dir}` began with: give that one,"
-            " or another `output_dir`."
+            f" or another `output_dir`{_begin_anew_hint(Path(recipe.output_dir))}."
         )
     if main and "tokenizer" not in noted:
         write_text(path, json.dumps(noted | {"tokenizer": now}, indent=2))
@@ -197,11 +197,11 @@ def check_same_tokenizer(recipe: RunRecipe, tokenizer: Any, *, main: bool) -> No
 
 def tokenizer_digest(tokenizer: Any) -> str:
     """What tells a tokenizer from one that makes other pieces of a text, or numbers them otherwise."""
-    content = tokenizer.get_vocab()
+    content: list[Any] = [tokenizer.get_vocab()]
     if backend := getattr(tokenizer, "backend_tokenizer", None):
-        content = json.loads(backend.to_str())
-        for name in ("padding", "truncation"):  # of the last call
-            content.pop(name, None)
+        # What stands around a text, and how special tokens are found, is set anew when a run ends.
+        state = json.loads(backend.to_str())
+        content += (state.get(name) for name in ("normalizer", "pre_tokenizer", "model"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

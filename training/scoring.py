@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class TranslationScores:
 
         self.tokenizer = tokenizer
         self.language = language
-        self.references = references or {}
+        self.references = {self._key(ids): text for ids, text in (references or {}).items()}
         self.lowercase = lower_cases(tokenizer)
         self.signatures: dict[str, str] = {}
         self.metric = TranslationMetric(keep_in_memory=True)
@@ -66,8 +66,12 @@ class TranslationScores:
         """What labels were made of, as far as it is known."""
         if isinstance(labels, list):  # of batches (`eval_do_concat_batches=False`)
             return [text for batch in labels for text in self._texts(batch)]
-        rows = (tuple(row[row >= 0].tolist()) for row in _as_array(labels))
+        rows = (self._key(row.tolist()) for row in _as_array(labels))
         return [self.references.get(row, text) for row, text in zip(rows, self._decode(labels), strict=True)]
+
+    def _key(self, ids: Iterable[int]) -> tuple[int, ...]:
+        """Ids without padding: -100 of a batch, and that which the Trainer adds to short ones."""
+        return tuple(token for token in ids if token >= 0 and token != self.tokenizer.pad_token_id)
 
     def _decode(self, ids: Any) -> list[str]:
         if isinstance(ids, list):

@@ -47,6 +47,7 @@ def corpus_files(args: argparse.Namespace) -> dict[str, str]:
     if own:
         if args.train_size is not None:
             raise InputError("`--train_size` is for the embedded corpus: leave it out for files of your own.")
+        args.train_size = default_size  # as earlier runs on such files have noted it
         return given
     if any(given.values()):
         raise InputError(f"give all of {', '.join(f'`--{name}`' for name in CORPUS_FILES)}, or none.")

@@ -345,10 +345,11 @@ def test_pieces_without_codes_are_told(
 def test_a_word_that_overwrites_a_symbol_has_the_later_number(tmp_path: Path) -> None:
     """fairseq keeps the entry of the first and looks up the second."""
     path = tmp_path / "dict.txt"
-    path.write_text("a 9\n<s> 3 #fairseq:overwrite\nb 1\n")
+    path.write_text("a 9\n</s> 3 #fairseq:overwrite\na 2 #fairseq:overwrite\nb 1\n")
     found = read_dictionary(path)
-    assert (found["a"], found["<s>"], found["b"]) == (4, 5, 6)
-    assert sorted(found.values()) == list(range(7))
+    # Its own special tokens it means by their first numbers.
+    assert (found["</s>"], found["a"], found["b"]) == (2, 6, 7)
+    assert sorted(found.values()) == list(range(8))
 
 
 def test_settings_of_a_text_that_is_not_read_are_refused(

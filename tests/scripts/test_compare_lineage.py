@@ -13,7 +13,7 @@ from vanilla_transformer.scripts.support.corpora import CORPUS_FILES
 NO_GENSIM = "gensim is not installed: pip install '.[vectors]'"
 
 
-def test_the_options_name_every_milestone() -> None:
+def test_the_options_name_every_model() -> None:
     assert sorted(compare_lineage.MODELS) == sorted(road.lineage_models())
 
 

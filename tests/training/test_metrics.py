@@ -322,4 +322,6 @@ def test_validation_scores_against_the_text_and_not_what_a_tokenizer_knows_of_it
     hypotheses = tokenizer.batch_decode(written, skip_special_tokens=True)
     expected = score(hypotheses, [references], metrics=("bleu", "chrf"))
     assert found == {name: pytest.approx(expected[name]) for name in ("bleu", "chrf")}
+    filled = np.where(labels < 0, tokenizer.pad_token_id, labels)  # as `Seq2SeqTrainer` does with short ones
+    assert TranslationScores(tokenizer, references=texts)(EvalPrediction(written, filled)) == found
     assert TranslationScores(tokenizer)(EvalPrediction(written, labels)) != found

@@ -1,6 +1,7 @@
 """Whole runs of language models and classifiers, what they leave behind, and where they start from."""
 
 import csv
+import dataclasses
 import gzip
 import json
 import math
@@ -347,3 +348,11 @@ def test_a_stream_is_validated_on_a_split_that_is_not_stored(
     rows, _ = TranslationTask(recipe).validation_rows(word_tokenizer(["w1", "w2"]))
     assert asked == [("validation", True)]
     assert rows["source"][:] == ["w2"]
+
+
+@pytest.mark.parametrize("objective", ["causal", "masked"])
+def test_a_finished_language_model_goes_on_for_longer(objective: str, data: Path, tmp_path: Path) -> None:
+    """Though its tokenizer was saved with what a user of the model will want of it."""
+    recipe = language_model(data, tmp_path / "run", objective=objective, max_steps=2, save_steps=2)
+    assert train(recipe).steps == 2
+    assert train(dataclasses.replace(recipe, max_steps=4)).steps == 4
