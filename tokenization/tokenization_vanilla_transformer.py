@@ -364,27 +364,18 @@ def _found_before_guard(token: str | AddedToken, special: bool) -> str | AddedTo
         return AddedToken(token, normalized=False, special=special)
     if special or token.special:
         return token
-    return AddedToken(
-        token.content,
-        single_word=token.single_word,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=False,
-    )
+    return _changed(token, normalized=False)
 
 
 def _as_special(token: str | AddedToken) -> str | AddedToken:
     """A new special token, which is one whatever it says of itself."""
-    if isinstance(token, str):
-        return token
-    return AddedToken(
-        token.content,
-        single_word=token.single_word,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=token.normalized,
-        special=True,
-    )
+    return token if isinstance(token, str) else _changed(token, special=True)
+
+
+def _changed(token: AddedToken, **changes: bool) -> AddedToken:
+    """The same token but for `changes`."""
+    names = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    return AddedToken(token.content, **{name: getattr(token, name) for name in names} | changes)
 
 
 def _is_large_nfc_batch(text: Any) -> bool:
