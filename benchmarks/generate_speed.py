@@ -45,6 +45,7 @@ from side_by_side import (
     build_model,
     format_ratio,
     random_sentences,
+    report,
     seconds,
     take_turns,
     with_ratios,
@@ -290,20 +291,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import show_report
-
     torch.set_num_threads(arguments.threads)
     results = measure(arguments)
     add_limits(results, arguments)
-    show_report(
-        arguments.json,
-        titles=table_titles(results),
-        rows=table_rows(results),
-        device=arguments.device,
-        figures=results,
-    )
-    if arguments.figure:
-        plot(results, arguments.figure)
+    report(arguments, results, titles=table_titles(results), rows=table_rows(results), plot=plot)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from side_by_side import (
     add_options,
     build_model,
     format_ratio,
+    report,
     take_turns,
     with_ratios,
 )
@@ -286,19 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import show_report
-
     torch.set_num_threads(arguments.threads)
     results = {job: measure(job, arguments) for job in arguments.jobs}
-    show_report(
-        arguments.json,
-        titles=TITLES,
-        rows=table_rows(results),
-        device=arguments.device,
-        figures=results,
-    )
-    if arguments.figure:
-        plot(results, arguments.figure)
+    report(arguments, results, titles=TITLES, rows=table_rows(results), plot=plot)
 
 
 if __name__ == "__main__":

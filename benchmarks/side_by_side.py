@@ -150,3 +150,19 @@ def add_options(parser: argparse.ArgumentParser, *, rounds: int, threads: int | 
     add("--rounds", type=positive, default=rounds, help=f"timed rounds of each system (default: {rounds})")
     add("--json", type=Path, help="write the figures here")
     add("--figure", type=Path, help="draw the figures here, as PNG")
+
+
+def report(
+    arguments: argparse.Namespace,
+    results: dict[str, Any],
+    *,
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    plot: Callable[[dict[str, Any], Path], None],
+) -> None:
+    """Print the table of a benchmark, and write and draw its figures where the options say so."""
+    from vanilla_transformer.training.reports import show_report
+
+    show_report(arguments.json, titles=titles, rows=rows, device=arguments.device, figures=results)
+    if arguments.figure:
+        plot(results, arguments.figure)

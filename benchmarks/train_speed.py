@@ -31,6 +31,7 @@ from side_by_side import (
     build_model,
     format_ratio,
     random_sentences,
+    report,
     resident_mib,
     take_turns,
     with_ratios,
@@ -223,23 +224,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     """Measure and print a table."""
-    from vanilla_transformer.training.reports import show_report
-
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.peak_memory_of:
         print(peak_memory(arguments.peak_memory_of, arguments))
         return
     results = compare_memory(arguments, argv) | compare_speed(arguments)
-    show_report(
-        arguments.json,
-        titles=TITLES,
-        rows=table_rows(results),
-        device=arguments.device,
-        figures=results,
-    )
-    if arguments.figure:
-        plot(results, arguments.figure)
+    report(arguments, results, titles=TITLES, rows=table_rows(results), plot=plot)
 
 
 if __name__ == "__main__":

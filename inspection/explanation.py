@@ -318,10 +318,8 @@ def decode_step_by_step(
     """
     end = model.config.eos_token_id
     ends = end if isinstance(end, list) else [end]
-    banned, min_new_tokens = (
-        _banned(model.generation_config, ends),
-        model.generation_config.min_new_tokens or 0,
-    )
+    banned = _banned(model.generation_config, ends)
+    min_new_tokens = model.generation_config.min_new_tokens or 0
     produced: list[int] = []
     rows: list[torch.Tensor] = []
     cache: Any = None

@@ -29,9 +29,8 @@ def check_translates(config: Any, name: str) -> None:
     Raises:
         InputError: names the class whose weights are there.
     """
-    found = (
-        list(config.architectures or []) if config.model_type == VanillaTransformerConfig.model_type else []
-    )
+    ours = config.model_type == VanillaTransformerConfig.model_type
+    found = list(config.architectures or []) if ours else []
     bases = {BASE_MODELS.get(architecture, architecture) for architecture in found}
     if bases & {"VanillaTransformerEncoderModel", "VanillaTransformerDecoderModel"}:
         raise InputError(f"`{name}` holds a {found[0]}, which does not translate.")
