@@ -17,8 +17,8 @@ cannot be stopped so, and are left out there.
     python benchmarks/generate_speed.py --threads 1 --ends apart
     python benchmarks/generate_speed.py --shape base --device cuda
 
-Limits stand beside the figures: tokens per second if nothing but matrix products were computed, at the rate
-that this machine reaches in a large one, or nothing but weights read, at its bandwidth, whichever is lower.
+Limits stand beside the figures: tokens per second if encoder and steps were nothing but matrix products, at
+the rate that this machine reaches in a large one, or but weights read, at its bandwidth, whichever is slower.
 Both are of float32; smaller weights may exceed them.
 fairseq, JoeyNMT and OpenNMT-py are left out: they run other files than these models. So is an engine that is
 not installed, which is then named.
@@ -197,24 +197,47 @@ def translate(generate: Generate, batch: dict[str, torch.Tensor], beams: int, wr
 
 
 def add_limits(results: Rows, arguments: argparse.Namespace) -> None:
-    """Add to each row the tokens per second that the decoder's matrix products alone would allow."""
-    shape = SHAPES[arguments.shape]
-    width = shape.d_model
-    weights = shape.layers * (6 * width * width + 2 * width * shape.ffn_dim) + width * arguments.vocabulary
+    """Add to each row the tokens per second that the matrix products alone would allow."""
     products, bandwidth = _machine_rates(arguments.device)
-    for beams in arguments.beams:
-        for rows in arguments.batches:
-            step = max(2 * weights * rows * beams / products, 4 * weights / bandwidth)
-            results[f"beam {beams}, batch {rows}"]["limit"] = rows / step
+    for rows in arguments.batches:
+        batch = make_batch(rows, arguments.vocabulary, arguments.device)
+        written = target_lengths(batch, arguments.ends)
+        for beams in arguments.beams:
+            found = results[f"beam {beams}, batch {rows}"]
+            found["limit"] = int(written.sum()) / sum(
+                max(2 * weights * count / products, 4 * weights / bandwidth)
+                for weights, count in _matrix_products(arguments, batch["input_ids"].numel(), written, beams)
+            )
+
+
+def _matrix_products(
+    arguments: argparse.Namespace, source_tokens: int, written: torch.Tensor, beams: int
+) -> list[tuple[int, int]]:
+    """Return the entries of the matrices and the rows multiplied with them: once, and in each step."""
+    shape = SHAPES[arguments.shape]
+    square, feed_forward = shape.d_model**2, 2 * shape.d_model * shape.ffn_dim
+    # Keys and values of the cross-attention are made of each source once.
+    once = shape.layers * (4 * square + feed_forward + 2 * square)
+    step = shape.layers * (6 * square + feed_forward) + shape.d_model * arguments.vocabulary
+    still_written = [int((written > number).sum()) for number in range(int(written.max()))]
+    return [(once, source_tokens), *((step, sentences * beams) for sentences in still_written)]
 
 
 def _machine_rates(device: str) -> tuple[float, float]:
     """Return operations per second of a large product, and bytes per second read in one with a vector."""
     matrix = torch.randn(2048, 2048, device=device)
     vectors = [torch.randn(8192, 2048, device=device) for _ in range(4)]
-    products = 2 * 2048**3 / _least_seconds(lambda: matrix @ matrix, device)
+    products = 2 * 2048**3 / min(_least_seconds(product, device) for product in _products(matrix))
     read = 4 * sum(one.numel() for one in vectors)
     return products, read / _least_seconds(lambda: [one @ matrix[0] for one in vectors], device)
+
+
+def _products(matrix: torch.Tensor) -> list[Callable[[], torch.Tensor]]:
+    """Return the ways to multiply a matrix with itself; which one is the fastest depends on the processor."""
+    ways = [lambda: matrix @ matrix]
+    if matrix.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(matrix, matrix, None, "none", [], ""))
+    return ways
 
 
 def _least_seconds(work: Callable[[], Any], device: str) -> float:

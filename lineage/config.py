@@ -6,6 +6,11 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+SIZES = (
+    *("vocab_size", "embedding_dim", "hidden_dim", "num_layers"),
+    *("num_characters", "longest_piece", "context_size"),
+)
+
 
 @strict
 class LineageConfig(PreTrainedConfig):
@@ -16,6 +21,9 @@ class LineageConfig(PreTrainedConfig):
         embedding_dim (`int`, defaults to 64): width of a piece's vector.
         hidden_dim (`int`, defaults to 128): width of the hidden layer or of a recurrent state.
         num_layers (`int`, defaults to 2): recurrent layers, of ELMo alone.
+        num_characters (`int`, defaults to 1): characters that pieces are spelled with, padding among them, of
+            ELMo alone.
+        longest_piece (`int`, defaults to 1): characters of the longest piece, of ELMo alone.
         context_size (`int`, defaults to 4): words that NNLM sees.
         cell (`str`, defaults to `"gru"`): `"gru"` or `"lstm"`.
         attention (`bool`, defaults to `True`): additive attention of the encoder-decoder.
@@ -32,6 +40,8 @@ class LineageConfig(PreTrainedConfig):
     embedding_dim: int = 64
     hidden_dim: int = 128
     num_layers: int = 2
+    num_characters: int = 1
+    longest_piece: int = 1
     context_size: int = 4
     cell: str = "gru"
     attention: bool = True
@@ -41,7 +51,7 @@ class LineageConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for name in ("vocab_size", "embedding_dim", "hidden_dim", "num_layers", "context_size"):
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be positive, but is {getattr(self, name)} instead.")
         if self.cell not in ("gru", "lstm"):

@@ -1,6 +1,6 @@
 """ELMo: deep contextualised word representations (Peters et al., 2018, arXiv:1802.05365)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -12,39 +12,68 @@ from .config import LineageConfig, LineagePreTrainedModel
 
 CHARACTER_DIM = 16
 CONVOLUTION_WIDTHS = (1, 2, 3)
+HIGHWAY_LAYERS = 2
+# As many characters of a word are read as in the paper.
+MOST_CHARACTERS = 50
 
 
-def characters_of(pieces: Sequence[str], longest: int = 12) -> torch.Tensor:
-    """(V, longest): the characters of each piece, numbered from 1 by their code points; 0 pads."""
-    known = sorted({char for piece in pieces for char in piece})
-    numbers = {char: k for k, char in enumerate(known, start=1)}
-    table = torch.zeros(len(pieces), longest, dtype=torch.long)
-    for row, piece in zip(table, pieces, strict=True):
-        for place, char in enumerate(piece[:longest]):
-            row[place] = numbers[char]
+def characters_of(pieces: Sequence[str], symbols: Collection[str] = ()) -> torch.Tensor:
+    """(V, characters of the longest piece): how each is spelled, numbered from 1; 0 pads.
+
+    Args:
+        pieces: the vocabulary.
+        symbols: those pieces that are a character of their own, such as the end token and bytes.
+    """
+    spelled = [[piece] if piece in symbols else list(piece)[:MOST_CHARACTERS] for piece in pieces]
+    numbers = {char: k for k, char in enumerate(sorted({char for one in spelled for char in one}), start=1)}
+    table = torch.zeros(len(pieces), max(map(len, spelled)), dtype=torch.long)
+    for row, characters in zip(table, spelled, strict=True):
+        row[: len(characters)] = torch.tensor([numbers[char] for char in characters])
     return table
 
 
+class Highway(nn.Module):
+    """t * relu(W x) + (1 - t) * x, t = sigmoid(W_t x) (Srivastava et al., 2015, arXiv:1505.00387, (3))."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.transform = nn.Linear(width, width)
+        self.gate = nn.Linear(width, width)
+        nn.init.constant_(self.gate.bias, -2.0)  # at first nearly everything is carried (section 2.2 there)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., E) -> (..., E)."""
+        gate = self.gate(states).sigmoid()
+        return gate * self.transform(states).relu() + (1 - gate) * states
+
+
 class CharacterEncoder(nn.Module):
-    """Words from their characters: convolutions of several widths, the maximum over places, a projection."""
+    """Words from their characters (section 3.4).
+
+    Convolutions of several widths, the maximum over places, highway layers, a projection.
+    """
 
     characters: torch.Tensor
 
-    def __init__(self, characters: torch.Tensor, width: int):
+    def __init__(self, config: LineageConfig):
         super().__init__()
-        self.register_buffer("characters", characters)
-        self.embed = nn.Embedding(int(characters.max()) + 1, CHARACTER_DIM, padding_idx=0)
+        width, filters = config.embedding_dim, max(1, config.embedding_dim // 2)
+        spelling = torch.zeros(config.vocab_size, config.longest_piece, dtype=torch.long)
+        self.register_buffer("characters", spelling)
+        self.embed = nn.Embedding(config.num_characters, CHARACTER_DIM, padding_idx=0)
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(CHARACTER_DIM, width, size, padding=size - 1) for size in CONVOLUTION_WIDTHS
+            nn.Conv1d(CHARACTER_DIM, filters, size, padding=size - 1) for size in CONVOLUTION_WIDTHS
         )
-        self.project = nn.Linear(len(CONVOLUTION_WIDTHS) * width, width)
+        joined = len(CONVOLUTION_WIDTHS) * filters
+        self.highways = nn.Sequential(*(Highway(joined) for _ in range(HIGHWAY_LAYERS)))
+        self.project = nn.Linear(joined, width)
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """(N, T) pieces -> (N, T, E)."""
         pieces, places = input_ids.unique(return_inverse=True)  # each piece is read once a batch
         spelled = self.embed(self.characters[pieces]).transpose(1, 2)  # (pieces, 16, characters)
         pooled = [convolution(spelled).amax(-1).relu() for convolution in self.convolutions]
-        return self.project(torch.cat(pooled, dim=-1))[places]
+        return self.project(self.highways(torch.cat(pooled, dim=-1)))[places]
 
 
 class LayerMix(nn.Module):
@@ -68,28 +97,35 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
     """Two stacks of LSTMs over words made of characters, one reading onwards and one back.
 
     Training maximises log P(w_k | w_1..w_{k-1}) + log P(w_k | w_{k+1}..w_T) (section 3.1), both through one
-    softmax, where there is a word to predict from: not for the first word onwards and the last one back. The
-    paper's residual connection between the layers is left out. A task takes a `LayerMix` of the word itself
-    (j = 0) and the layers. Senses of a word differ in the layers alone, so a task that needs them learns to
-    weigh these.
+    softmax, where there is a word to predict from: not for the first word onwards and the last one back. What
+    a layer reads is added to what it says from the second one on; its states are not projected down, as the
+    paper's much wider ones are (section 3.4). A task takes a `LayerMix` of the word itself (j = 0) and the
+    layers. Senses of a word differ in the layers alone, so a task that needs them learns to weigh these.
 
-    Args:
-        characters: (V, characters) of the vocabulary's pieces, see `characters_of`.
+    The table of how the vocabulary is spelled is saved with the weights; `of_pieces` makes a model with one.
     """
 
     # The loss is a mean over words of the source, and `num_items_in_batch` counts those of the target: so the
     # trainer divides by the passes of an update.
     accepts_loss_kwargs = False
 
-    def __init__(self, config: LineageConfig, characters: torch.Tensor):
+    def __init__(self, config: LineageConfig):
         super().__init__(config)
         width = config.embedding_dim
-        self.words = CharacterEncoder(characters, width)
+        self.words = CharacterEncoder(config)
         self.dropout = nn.Dropout(config.dropout)
         self.onward = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.num_layers))
         self.back = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(config.num_layers))
         self.output = nn.Linear(width, config.vocab_size)
         self.post_init()
+
+    @classmethod
+    def of_pieces(cls, config: LineageConfig, characters: torch.Tensor) -> "BidirectionalLanguageModel":
+        """A new model of pieces that are spelled as `characters` (V, characters) of `characters_of` says."""
+        config.num_characters, config.longest_piece = int(characters.max()) + 1, characters.shape[1]
+        model = cls(config)
+        model.words.characters.copy_(characters)
+        return model
 
     def forward(
         self,
@@ -111,8 +147,10 @@ class BidirectionalLanguageModel(LineagePreTrainedModel):
         words = self.dropout(self.words(input_ids))
         onward, back = words, reverse(words, lengths)
         layers = [torch.cat((words, words), dim=-1)]
-        for forwards, backwards in zip(self.onward, self.back, strict=True):
-            onward, back = forwards(onward)[0], backwards(back)[0]
+        for number, (forwards, backwards) in enumerate(zip(self.onward, self.back, strict=True)):
+            said_onward, said_back = forwards(onward)[0], backwards(back)[0]
+            onward = onward + said_onward if number else said_onward
+            back = back + said_back if number else said_back
             layers.append(torch.cat((onward, reverse(back, lengths)), dim=-1))
         return layers
 

@@ -27,6 +27,7 @@ from ..training.arguments import VanillaTransformerTrainingArguments
 from ..training.corpus import Texts, load_pairs
 from ..training.filtering import prepare_pairs
 from ..training.metrics import score
+from ..training.reports import machine
 from ..training.trainer import VanillaTransformerTrainer
 from .config import LineageConfig
 from .elmo import BidirectionalLanguageModel, characters_of
@@ -50,13 +51,28 @@ LENGTHS = (6, 8, 10, 12, 16, 20, 24)
 # A range with fewer sentences than this has none.
 FEWEST_SENTENCES = 20
 # What is to the third word as the second is to the first, asked where a corpus has all three.
-ANALOGIES = (
-    ("cat", "cats", "dog"),
-    ("book", "books", "letter"),
-    ("he", "his", "she"),
-    ("buy", "bought", "eat"),
-    ("is", "was", "are"),
-)
+ANALOGIES = {
+    "en": (
+        ("cat", "cats", "dog"),
+        ("book", "books", "letter"),
+        ("man", "men", "woman"),
+        ("he", "his", "she"),
+        ("buy", "bought", "eat"),
+        ("is", "was", "are"),
+    ),
+    "de": (
+        ("Mann", "Männer", "Frau"),
+        ("er", "sein", "sie"),
+        ("rotes", "roten", "blaues"),
+        ("sitzt", "sitzen", "steht"),
+    ),
+    "fr": (
+        ("homme", "hommes", "femme"),
+        ("un", "le", "une"),
+        ("noir", "noire", "blanc"),
+        ("porte", "portent", "joue"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,10 @@ def neural_row(
     name: str,
     measure: Measure | None = None,
 ) -> dict[str, Any]:
-    """Train a neural model with the package's Trainer, measure its perplexity and what `measure` adds."""
+    """Train a neural model with the package's Trainer, measure its perplexity and what `measure` adds.
+
+    The model and the tokenizer are saved in `models/` of the output folder, under `name`.
+    """
     set_seed(experiment.seed)
     trainer = VanillaTransformerTrainer(
         model=build(experiment),
@@ -127,6 +146,9 @@ def neural_row(
     )
     trainer.train()
     model: Any = trainer.model.eval()
+    folder = experiment.output_dir / "models" / name
+    model.save_pretrained(folder)
+    experiment.tokenizer.save_pretrained(folder)
     curve = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
     row = {"parameters": model.num_parameters(), "loss_by_step": curve}
     row["perplexity"] = trainer.evaluate()["eval_perplexity"]
@@ -246,7 +268,8 @@ def build_nnlm(experiment: Experiment) -> PreTrainedModel:
 def build_elmo(experiment: Experiment) -> PreTrainedModel:
     """A bidirectional language model of the source side."""
     pieces = experiment.tokenizer.convert_ids_to_tokens(list(range(len(experiment.tokenizer))))
-    return BidirectionalLanguageModel(lineage_config(experiment), characters_of(pieces))
+    symbols = {*experiment.tokenizer.all_special_tokens, *BYTE_TOKENS}
+    return BidirectionalLanguageModel.of_pieces(lineage_config(experiment), characters_of(pieces, symbols))
 
 
 def build_recurrent(experiment: Experiment, *, cell: str, attention: bool) -> PreTrainedModel:
@@ -279,21 +302,39 @@ def lineage_config(experiment: Experiment, **fields: Any) -> LineageConfig:
 
 def words_row(experiment: Experiment, *, skip_gram: bool) -> dict[str, Any]:
     """Train word2vec on the target side, note neighbours of common words and analogies, and draw words."""
-    sentences = [
-        [piece.strip() for piece in experiment.tokenizer.convert_ids_to_tokens(row[:-1])]
-        for row in experiment.train["labels"]
-    ]
+    sentences = [pieces_of(experiment.tokenizer, row) for row in experiment.train["labels"]]
     vectors = train_word_vectors(sentences, skip_gram=skip_gram, size=experiment.width, seed=experiment.seed)
-    common = list(vectors.index_to_key)
-    # The frequent short words, and the bytes of rare characters, are not what one wants to look at.
-    words = [word for word in common if display_width(word) > 2 and word not in BYTE_TOKENS] or common
+    words = [piece for piece in vectors.index_to_key if begins_a_word(piece)] or vectors.index_to_key
+    # The short words are the most frequent ones, and say the least.
+    shown = [word for word in words if display_width(word.strip()) > 2] or words
     name = "skip_gram" if skip_gram else "cbow"
-    plot_words(vectors, words[:60], experiment.output_dir / f"words_{name}.png")
-    near = {word: neighbours(vectors, word) for word in words[20:30]}
-    asked = [words for words in ANALOGIES if all(word in vectors for word in words)]
-    answers = {f"{a} : {b} = {c} : ?": analogy(vectors, a, b, c, count=3) for a, b, c in asked}
+    plot_words(vectors, shown[:60], experiment.output_dir / f"words_{name}.png")
+    near = {word.strip(): stripped(neighbours(vectors, word, set(words))) for word in shown[20:30]}
+    answers = {}
+    for asked in ANALOGIES.get((experiment.language or "").partition("-")[0], ()):
+        a, b, c = (f" {word}" for word in asked)
+        if all(word in vectors for word in (a, b, c)):
+            found = analogy(vectors, a, b, c, set(words), count=3)
+            answers["{} : {} = {} : ?".format(*asked)] = stripped(found)
     # As many again, which are thrown away, are of the words that are predicted.
     return {"parameters": 2 * vectors.vectors.size, "neighbours": near, "analogies": answers}
+
+
+def pieces_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """The pieces of a text without its end token; the first one as it is spelled within a text, if it is."""
+    first, *others = tokenizer.convert_ids_to_tokens(list(ids[:-1]))
+    within = f" {first}"
+    return [within if within in tokenizer.get_vocab() else first, *others]
+
+
+def begins_a_word(piece: str) -> bool:
+    """Whether a piece has the space in front of a word, or is of a script that writes none."""
+    return piece.startswith(" ") or display_width(piece[:1]) > 1
+
+
+def stripped(pieces: Sequence[str]) -> list[str]:
+    """The pieces as they are shown, without a space in front."""
+    return [piece.strip() for piece in pieces]
 
 
 @dataclass(frozen=True)
@@ -345,7 +386,7 @@ def train_missing(experiment: Experiment, names: Sequence[str]) -> None:
             started = clock()
             row = known[name].measure(experiment)
             row |= {"title": known[name].title, "year": known[name].year}
-            row["seconds"] = clock() - started
+            row |= {"seconds": clock() - started, "machine": machine()}
             write_text(path, json.dumps(row, indent=2, ensure_ascii=False))
 
 

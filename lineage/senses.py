@@ -1,13 +1,14 @@
 """Two senses of one word: 苹果 is a fruit and a company, and only its sentence says which.
 
-The sentences are made from the frames below with words of the embedded corpus. 苹果 stands first, last and in
-the middle in either sense, so that its place does not give the sense away.
+The sentences are made from the frames below with words of the embedded corpus. A task learns from those of
+the first frames and is asked about the others, which have other words around 苹果. It stands first, last and
+in the middle in either sense, so that its place does not give the sense away.
 """
 
 import itertools
 import random
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,23 +18,23 @@ from torch.nn import functional as F
 from .elmo import BidirectionalLanguageModel, LayerMix
 
 WORD = "苹果"
-FRAMES = {
+SHOWN_FRAMES = {
     "fruit": (
         "{who}吃了{amount}苹果。",
-        "{who}洗了{amount}苹果。",
         "{place}有{amount}苹果。",
         "{who}的苹果很{taste}。",
-        "苹果和{fruit}都很{taste}。",
         "{who}喜欢吃苹果。",
     ),
     "company": (
         "{who}在苹果工作。",
         "{who}买了苹果的{device}。",
-        "{who}喜欢苹果的{device}。",
         "苹果的{staff}很{mood}。",
-        "苹果卖了很多{device}。",
         "很多{staff}喜欢苹果。",
     ),
+}
+HELD_OUT_FRAMES = {
+    "fruit": ("{who}洗了{amount}苹果。", "苹果和{fruit}都很{taste}。"),
+    "company": ("{who}喜欢苹果的{device}。", "苹果卖了很多{device}。"),
 }
 FILLERS = {
     "who": ("我", "你", "他", "她", "我们", "他们", "老师", "医生", "学生", "王芳", "小明", "李华"),
@@ -45,25 +46,28 @@ FILLERS = {
     "staff": ("工程师", "司机", "警察", "医生"),
     "mood": ("忙", "累", "高兴", "年轻", "聪明"),
 }
-SENSES = tuple(FRAMES)
+SENSES = tuple(SHOWN_FRAMES)
 Labelled = tuple[str, str]
 
 
-def sense_sentences() -> Iterator[Labelled]:
+def sense_sentences(frames: Mapping[str, Sequence[str]]) -> Iterator[Labelled]:
     """Every sentence that the frames make, with the sense that 苹果 has in it."""
-    for sense, frames in FRAMES.items():
-        for frame in frames:
+    for sense, of_sense in frames.items():
+        for frame in of_sense:
             slots = [name for _, name, _, _ in string.Formatter().parse(frame) if name]
             for words in itertools.product(*(FILLERS[slot] for slot in slots)):
                 yield frame.format(**dict(zip(slots, words, strict=True))), sense
 
 
 def split_sentences(tokenizer: Any) -> tuple[list[Labelled], list[Labelled]]:
-    """The sentences for training and, a quarter, for looking at; none where 苹果 is no piece of its own."""
+    """The sentences for training and those for looking at; none where 苹果 is no piece of its own."""
     piece = tokenizer.get_vocab().get(WORD)
-    usable = [pair for pair in sense_sentences() if piece in tokenizer(pair[0]).input_ids]
-    random.Random(0).shuffle(usable)
-    return usable[len(usable) // 4 :], usable[: len(usable) // 4]
+    shown, held_out = (
+        [pair for pair in sense_sentences(frames) if piece in tokenizer(pair[0]).input_ids]
+        for frames in (SHOWN_FRAMES, HELD_OUT_FRAMES)
+    )
+    random.Random(0).shuffle(held_out)  # a picture names the first ones that have room
+    return shown, held_out
 
 
 @torch.no_grad()

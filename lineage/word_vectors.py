@@ -6,7 +6,7 @@ arXiv:1310.4546).
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,20 @@ def train_word_vectors(
     return model.wv
 
 
-def neighbours(vectors: Any, word: str, count: int = 5) -> list[str]:
-    """The words whose vectors have the largest cosine with that of `word`."""
-    return [found for found, _ in vectors.most_similar(word, topn=count)]
+def neighbours(vectors: Any, word: str, among: Collection[str], count: int = 5) -> list[str]:
+    """The words of `among` whose vectors have the largest cosine with that of `word`."""
+    return _first(vectors.most_similar(word, topn=len(vectors)), among, count)
 
 
-def analogy(vectors: Any, word: str, is_to: str, as_word: str, count: int = 5) -> list[str]:
+def analogy(
+    vectors: Any, word: str, is_to: str, as_word: str, among: Collection[str], count: int = 5
+) -> list[str]:
     """What is to `as_word` as `is_to` is to `word`: the words nearest to is_to - word + as_word."""
-    return [found for found, _ in vectors.most_similar([is_to, as_word], [word], topn=count)]
+    return _first(vectors.most_similar([is_to, as_word], [word], topn=len(vectors)), among, count)
+
+
+def _first(nearest: Sequence[tuple[str, float]], among: Collection[str], count: int) -> list[str]:
+    return [word for word, _ in nearest if word in among][:count]
 
 
 def principal_components(rows: np.ndarray, count: int = 2) -> np.ndarray:
@@ -89,5 +95,5 @@ def plot_words(vectors: Any, words: Sequence[str], path: Path) -> Path:
         axes = (figure := new_figure(6, 6)).subplots()
         axes.scatter(points[:, 0], points[:, 1], s=8)
         for word, (x, y) in zip(known, points, strict=True):
-            axes.annotate(word, (x, y), fontsize=8, parse_math=False)
+            axes.annotate(word.strip(), (x, y), fontsize=8, parse_math=False)
         return save_figure(figure, path)

@@ -464,10 +464,10 @@ class BeamSearch:
         self.improvable = [True] * len(prompt)
         self.keeps_scores = _keeps_scores(config)
         self.all_scores: list[torch.Tensor] = []
-        # Of the sentences still searched: their numbers, on the host and beside the others, and their open
-        # hypotheses, the best first.
-        self.numbers = list(range(len(prompt)))
-        self.rows = torch.arange(len(prompt), device=prompt.device)
+        # The sentences still searched, on the host and on the device, and of each its open hypotheses, the
+        # best first. A sentence keeps its number when others leave, its place moves up.
+        self.sentences = list(range(len(prompt)))
+        self.sentence_ids = torch.arange(len(prompt), device=prompt.device)
         self.running = prompt[:, None].expand(-1, self.beams, -1)
         self.origins = prompt.new_empty(len(prompt), self.beams, 0)
         self.scores = torch.full((len(prompt), self.beams), NEVER, dtype=torch.float32, device=prompt.device)
@@ -478,22 +478,22 @@ class BeamSearch:
         logits = self.decoder.start(self.prompt, self.beams).expand(-1, self.beams, -1)
         for length in range(1, int(self.limits.max()) + 1):
             tokens, parents = self._choose(logits, length)
-            kept = [k for k, row in enumerate(self.numbers) if self.improvable[row]]
+            kept = [place for place, sentence in enumerate(self.sentences) if self.improvable[sentence]]
             if not kept:
                 return
-            if not self.keeps_scores and len(kept) <= (1 - LEAVING_SHARE) * len(self.rows):
+            if not self.keeps_scores and len(kept) <= (1 - LEAVING_SHARE) * len(self.sentences):
                 tokens, parents = self._leave(kept, tokens, parents)
             logits = self.decoder.step(tokens, parents)
 
     def _choose(self, logits: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The tokens (N, B) of a step and the hypotheses that they continue; what ends is put aside."""
         top, parents, tokens = self._candidates(logits)
-        ended = torch.isin(tokens, self.ends) | (self.limits[self.rows] <= length)[:, None]
+        ended = torch.isin(tokens, self.ends) | (self.limits[self.sentence_ids] <= length)[:, None]
         self._put_aside(top, parents, tokens, ended, length)
         self.scores, order = (top + ended * NEVER).topk(self.beams)
         tokens, parents = tokens.gather(1, order), parents.gather(1, order)
         self.running = torch.cat([_of_beams(self.running, parents), tokens[:, :, None]], dim=2)
-        origins = parents + self.rows[:, None] * self.beams
+        origins = parents + self.sentence_ids[:, None] * self.beams
         self.origins = torch.cat([_of_beams(self.origins, parents), origins[:, :, None]], dim=2)
         self._look_ahead(length)
         return tokens, parents
@@ -524,32 +524,32 @@ class BeamSearch:
         length: int,
     ) -> None:
         """Adds the ended ones among the B best candidates to the finished hypotheses of their sentence."""
-        sentences, candidates = ended[:, : self.beams].nonzero(as_tuple=True)
-        if not len(sentences):
+        places, candidates = ended[:, : self.beams].nonzero(as_tuple=True)
+        if not len(places):
             return
         # Read from the device together, as each reading waits for it.
-        chosen = parents[sentences, candidates]
-        scores = (top[sentences, candidates] / self.penalty(length)).tolist()
+        chosen = parents[places, candidates]
+        scores = (top[places, candidates] / self.penalty(length)).tolist()
         histories = torch.cat(
-            [self.running[sentences, chosen, self.prompt.shape[1] :], self.origins[sentences, chosen]], dim=1
+            [self.running[places, chosen, self.prompt.shape[1] :], self.origins[places, chosen]], dim=1
         )
-        last = torch.stack([sentences, candidates, chosen, tokens[sentences, candidates]], dim=1)
-        for score, history, (k, candidate, parent, token) in zip(
+        last = torch.stack([places, candidates, chosen, tokens[places, candidates]], dim=1)
+        for score, history, (place, candidate, parent, token) in zip(
             scores, histories.tolist(), last.tolist(), strict=True
         ):
-            row = self.numbers[k]
-            if not self.improvable[row]:
+            sentence = self.sentences[place]
+            if not self.improvable[sentence]:
                 continue
             if self.penalty.patience is not None:
-                self.penalty.patience.count(row, candidate)
+                self.penalty.patience.count(sentence, candidate)
             if score <= NEVER:  # it took a forbidden token
                 continue
-            finished = self.finished[row]
+            finished = self.finished[sentence]
             finished.append(
                 Hypothesis(
                     score,
                     [*history[: length - 1], token],
-                    [*history[length - 1 :], row * self.beams + parent],
+                    [*history[length - 1 :], sentence * self.beams + parent],
                 )
             )
             finished.sort(key=lambda hypothesis: -hypothesis.score)
@@ -559,34 +559,36 @@ class BeamSearch:
         """Notes which sentences are over: their best open hypothesis cannot beat the worst finished one."""
         patience = self.penalty.patience
         if patience is not None:
-            self.improvable = [not patience.is_over(row, length) for row in range(len(self.improvable))]
+            self.improvable = [not patience.is_over(one, length) for one in range(len(self.improvable))]
             return
         divisors = self.penalty.at_best(length, self.config.early_stopping)
         if isinstance(divisors, torch.Tensor):
-            divisors = divisors[self.rows, 0]
+            divisors = divisors[self.sentence_ids, 0]
         best = (self.scores[:, 0] / divisors).tolist()
-        for k, (row, score) in enumerate(zip(self.numbers, best, strict=True)):
-            full = len(self.finished[row]) == self.beams
-            worst = self.finished[row][-1].score if full else NEVER
+        for place, (sentence, score) in enumerate(zip(self.sentences, best, strict=True)):
+            finished = self.finished[sentence]
+            full = len(finished) == self.beams
+            worst = finished[-1].score if full else NEVER
             over = (full and self.config.early_stopping is True) or not score > worst  # nan, too
-            if over and self.improvable[row] and not self.finished[row]:
-                self.finished[row].append(self._without_last(k))
-            self.improvable[row] = self.improvable[row] and not over
+            if over and self.improvable[sentence] and not finished:
+                finished.append(self._without_last(place))
+            self.improvable[sentence] = self.improvable[sentence] and not over
 
-    def _without_last(self, k: int) -> Hypothesis:
+    def _without_last(self, place: int) -> Hypothesis:
         """What a sentence had before the step in which nothing was allowed any more."""
-        tokens, beams = self.running[k, 0, self.prompt.shape[1] : -1], self.origins[k, 0, :-1]
+        tokens, beams = self.running[place, 0, self.prompt.shape[1] : -1], self.origins[place, 0, :-1]
         return Hypothesis(NEVER, tokens.tolist(), beams.tolist())
 
     def _leave(
         self, kept: list[int], tokens: torch.Tensor, parents: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = torch.tensor(kept, device=tokens.device)
-        self.numbers = [self.numbers[k] for k in kept]
-        self.decoder.keep(rows)
-        self.rows, self.scores = self.rows[rows], self.scores[rows]
-        self.running, self.origins = self.running[rows], self.origins[rows]
-        return tokens[rows], parents[rows]
+        """Goes on with the sentences in the places `kept` alone."""
+        places = torch.tensor(kept, device=tokens.device)
+        self.decoder.keep(places)
+        self.sentences = [self.sentences[place] for place in kept]
+        self.sentence_ids, self.scores = self.sentence_ids[places], self.scores[places]
+        self.running, self.origins = self.running[places], self.origins[places]
+        return tokens[places], parents[places]
 
 
 def _of_beams(states: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:

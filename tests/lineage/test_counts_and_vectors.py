@@ -71,7 +71,9 @@ def test_words_that_stand_for_each_other_are_neighbours(skip_gram: bool) -> None
     ] * 60
     vectors = train_word_vectors(sentences, skip_gram=skip_gram, size=16, window=2, epochs=20)
     assert vectors.similarity("cat", "dog") > max(vectors.similarity("cat", w) for w in ("red", "blue"))
-    assert len(neighbours(vectors, "cat", 3)) == 3 and "cat" not in neighbours(vectors, "cat", 3)
+    nearest = neighbours(vectors, "cat", set(vectors.index_to_key), 3)
+    assert len(nearest) == 3 and "dog" in nearest and "cat" not in nearest
+    assert neighbours(vectors, "cat", {"cat", "red", "blue"}) in (["red", "blue"], ["blue", "red"])
     again = train_word_vectors(sentences, skip_gram=skip_gram, size=16, window=2, epochs=20)
     assert np.array_equal(again["cat"], vectors["cat"])
 
@@ -95,7 +97,8 @@ def test_an_analogy_is_the_sum_of_differences() -> None:
     vectors = models.KeyedVectors(3)
     words = {"man": [1, 0, 0], "woman": [1, 1, 0], "king": [1, 0, 1], "queen": [1, 1, 1], "tree": [-1, 0, 0]}
     vectors.add_vectors(list(words), np.array(list(words.values()), dtype=np.float32))
-    assert analogy(vectors, "man", "king", "woman", 1) == ["queen"]
+    assert analogy(vectors, "man", "king", "woman", words, 1) == ["queen"]
+    assert analogy(vectors, "man", "king", "woman", {"tree"}) == ["tree"]
 
 
 def test_principal_components_are_the_eigenvectors_coordinates() -> None:

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 
 from vanilla_transformer.lineage import road
 from vanilla_transformer.lineage.config import LineageConfig
-from vanilla_transformer.lineage.elmo import BidirectionalLanguageModel, LayerMix, characters_of, reverse
+from vanilla_transformer.lineage.elmo import (
+    BidirectionalLanguageModel,
+    Highway,
+    LayerMix,
+    characters_of,
+    reverse,
+)
 from vanilla_transformer.lineage.nnlm import NeuralLanguageModel
 from vanilla_transformer.lineage.recurrent import AdditiveAttention, RecurrentTranslator
 from vanilla_transformer.lineage.senses import learn_senses, sense_cosines
@@ -105,7 +111,10 @@ def test_padding_of_the_source_changes_nothing() -> None:
 
 
 def test_characters_and_reversal_by_hand() -> None:
-    assert characters_of(["ab", "b", ""], longest=3).tolist() == [[1, 2, 0], [2, 0, 0], [0, 0, 0]]
+    assert characters_of(["ab", "b", ""]).tolist() == [[1, 2], [2, 0], [0, 0]]
+    table = characters_of(["</s>", "<0x61>", "a", "s" * 60], symbols=("</s>", "<0x61>"))
+    assert table.shape == (4, 50) and table[:3, 1:].eq(0).all(), "a symbol is one character, 50 are read"
+    assert len({*table[:3, 0].tolist(), int(table[3, 0])}) == 4
     states = torch.arange(8.0).view(2, 4, 1)
     assert reverse(states, torch.tensor([4, 2])).squeeze(-1).tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
 
@@ -127,7 +136,7 @@ def test_elmo_learns_and_tells_two_senses_of_a_word_apart() -> None:
     ids = torch.tensor([[*(pieces.index(word) for word in sentence), 2] for sentence in sentences])
     torch.manual_seed(0)
     config = LineageConfig(**SIZES | {"vocab_size": len(pieces)})
-    model = BidirectionalLanguageModel(config, characters_of(pieces))
+    model = BidirectionalLanguageModel.of_pieces(config, characters_of(pieces, SPECIAL_TOKENS))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     first, last = learn(model, batch, 80)
     assert last < first / 2
@@ -143,6 +152,44 @@ def test_elmo_learns_and_tells_two_senses_of_a_word_apart() -> None:
     assert classifier.accuracy(layers, senses) == 1.0
     word, _, last = classifier.mix.weights.tolist()
     assert word < last - 1, "a task that asks for senses weighs the layer that knows them"
+
+
+MODELS: dict[str, Any] = {
+    "nnlm": lambda: NeuralLanguageModel(LineageConfig(**SIZES)),
+    "gru": lambda: RecurrentTranslator(LineageConfig(**SIZES, cell="gru", attention=False)),
+    "lstm": lambda: RecurrentTranslator(LineageConfig(**SIZES, cell="lstm")),
+    "elmo": lambda: BidirectionalLanguageModel.of_pieces(
+        LineageConfig(**SIZES), characters_of([*SPECIAL_TOKENS, *"abcdefg"][:VOCABULARY], SPECIAL_TOKENS)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_saved_is_loaded(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]().eval()
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    written, read = model.state_dict(), loaded.state_dict()
+    assert written.keys() == read.keys() and all(torch.equal(written[name], read[name]) for name in written)
+    batch = copies(3)
+    assert torch.allclose(loaded(**batch).logits, model(**batch).logits, atol=1e-6)
+
+
+def test_a_highway_is_srivastavas_formula() -> None:
+    torch.manual_seed(0)
+    layer, x = Highway(3).double(), torch.randn(3).double()
+    t = torch.sigmoid(layer.gate.weight @ x + layer.gate.bias)
+    h = torch.relu(layer.transform.weight @ x + layer.transform.bias)
+    assert torch.allclose(layer(x), h * t + x * (1 - t), rtol=1e-9)
+
+
+def test_the_second_layer_of_elmo_adds_to_the_first() -> None:
+    model = MODELS["elmo"]().eval()
+    for lstm in (model.onward[1], model.back[1]):
+        for weight in lstm.parameters():
+            torch.nn.init.zeros_(weight)  # says nothing
+    _, first, second = model.layers(*(copies(3)[name] for name in ("input_ids", "attention_mask")))
+    assert torch.equal(first, second) and first.any()
 
 
 def test_a_mix_of_layers_is_peters_formula() -> None:
