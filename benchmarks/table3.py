@@ -11,8 +11,9 @@ averaged.
         --valid_source val.en --valid_target val.de --source_lang en --target_lang de \\
         --d_model 128 --max_steps 20000
 
-Each run is a folder of `--output_dir`; the command given again goes on where it stopped. With several GPUs
-the runs are shared out, one on each; on a CPU, `--jobs` says how many run side by side.
+Each run is a folder of `--output_dir`; the command given again goes on where it stopped, a run at the last
+tenth of its updates. With several GPUs the runs are shared out, one on each; on a CPU, `--jobs` says how many
+run side by side.
 """
 
 import argparse
@@ -33,7 +34,6 @@ from vanilla_transformer.scripts.support.corpora import add_corpus_options, corp
 from vanilla_transformer.scripts.support.options import not_negative, parser_of, positive
 from vanilla_transformer.training.recipe import TrainRecipe
 
-ROOT = Path(__file__).resolve().parents[1]
 PAPER_WIDTH = 512
 
 
@@ -69,19 +69,36 @@ PAPER = {
     "big": PaperRow("d 1024, d_ff 4096, h 16, dropout 0.3", 4.33, 26.4),
 }
 
-# What the paper reads off the table: the row that is better, the row that is worse, and in which measure.
+
+@dataclass(frozen=True)
+class Trend:
+    """What the paper reads off its table: a row that is better than another, or as good, in a measure."""
+
+    text: str
+    better: str
+    worse: str
+    measure: str = "bleu"
+    as_good: bool = False
+
+
 TRENDS = (
-    ("eight heads are better than one", "base", "A1", "bleu"),
-    ("eight heads are better than 32", "base", "A4", "bleu"),
-    ("a smaller d_k hurts", "base", "B1", "bleu"),
-    ("more layers are better (6 against 2)", "base", "C1", "bleu"),
-    ("wider is better (512 against 256)", "base", "C4", "bleu"),
-    ("wider is better (1024 against 512)", "C5", "base", "bleu"),
-    ("a wider feed-forward network is better", "C7", "C6", "bleu"),
-    ("dropout helps", "base", "D1", "bleu"),
-    ("label smoothing hurts perplexity", "D3", "base", "perplexity"),
-    ("label smoothing helps BLEU", "base", "D3", "bleu"),
+    Trend("eight heads are better than one", "base", "A1"),
+    Trend("eight heads are better than 32", "base", "A4"),
+    Trend("a smaller d_k hurts", "base", "B1"),
+    Trend("more layers are better (6 against 2)", "base", "C1"),
+    Trend("wider is better (512 against 256)", "base", "C4"),
+    Trend("wider is better (1024 against 512)", "C5", "base"),
+    Trend("a wider feed-forward network is better (4096 against 1024)", "C7", "C6"),
+    Trend("dropout helps", "base", "D1"),
+    Trend("dropout helps perplexity", "base", "D1", "perplexity"),
+    Trend("label smoothing hurts perplexity", "D3", "base", "perplexity"),
+    Trend("label smoothing helps BLEU", "base", "D3"),
+    Trend("learned positions are as good as sinusoids", "E", "base", as_good=True),
+    Trend("`big` is the best", "big", "base"),
 )
+# What two runs of one row with one seed may differ by on two machines, as a share: a smaller difference of
+# single runs says nothing.
+NOISE = {"bleu": 0.05, "perplexity": 0.02}
 
 
 def scaled_fields(row: str, d_model: int) -> dict[str, Any]:
@@ -126,7 +143,7 @@ def recipe_of(row: str, seed: int, args: argparse.Namespace, files: Mapping[str,
         precision=args.precision,
         eval_steps=steps,
         eval_batch_size=128,
-        save_steps=steps,
+        save_steps=max(1, steps // 10),
         final_model="last",
         tensorboard=False,
         seed=seed,
@@ -201,18 +218,33 @@ def figures(rows: Mapping[str, dict[str, Any]], row: str, measure: str) -> list[
     return [run[measure] for run in rows[row]["runs"]]
 
 
-def judge(rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """Which of the paper's trends appear: yes or the opposite where no seed disagrees, else unclear."""
-    verdicts = {}
-    for text, better, worse, measure in TRENDS:
-        if better in rows and worse in rows:
-            sign = -1 if measure == "perplexity" else 1
-            good = [sign * value for value in figures(rows, better, measure)]
-            bad = [sign * value for value in figures(rows, worse, measure)]
-            verdicts[text] = (
-                "yes" if min(good) > max(bad) else "opposite" if max(good) < min(bad) else "unclear"
-            )
-    return verdicts
+def judge(trend: Trend, better: Sequence[float], worse: Sequence[float]) -> str:
+    """Whether a trend appears in the figures of two rows: yes or no where no seed disagrees, else unclear.
+
+    Of a single seed it takes a difference of more than `NOISE`.
+    """
+    if trend.measure == "perplexity":
+        better, worse = worse, better
+    single = min(len(better), len(worse)) == 1
+    margin = NOISE[trend.measure] * max(*better, *worse) if single else 0.0
+    above, below = min(better) - max(worse) > margin, min(worse) - max(better) > margin
+    if trend.as_good:
+        return "no" if below else "yes"
+    return "yes" if above else "no, the opposite" if below else "unclear"
+
+
+def trend_rows(rows: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """Which of the paper's trends appear, where their rows were trained."""
+    found = []
+    for trend in TRENDS:
+        if trend.better in rows and trend.worse in rows:
+            pair = [figures(rows, row, trend.measure) for row in (trend.better, trend.worse)]
+            digits = 1 if trend.measure == "bleu" else 3
+            shown = " / ".join(mean_and_range(values, digits) for values in pair)
+            unit = "BLEU" if trend.measure == "bleu" else "PPL"
+            names = f"{trend.better} / {trend.worse}"
+            found.append([trend.text, f"{names}: {shown} {unit}", judge(trend, *pair)])
+    return found
 
 
 def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
@@ -252,6 +284,7 @@ TITLES = (
     "10^6 par., paper",
     "ours",
 )
+TREND_TITLES = ("The paper", "Here", "Appears")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -290,12 +323,7 @@ def parser() -> argparse.ArgumentParser:
         help="runs side by side on a CPU; 0: in this process; default: %(default)s",
     )
     add("--output_dir", default="runs/table3", metavar="DIR", help="folder of the runs; default: %(default)s")
-    add(
-        "--results",
-        default=str(ROOT / "benchmarks" / "results" / "table3.json"),
-        metavar="FILE",
-        help="results file",
-    )
+    add("--results", metavar="FILE", help="results file; default: table3.json in the output folder")
     return options
 
 
@@ -321,19 +349,18 @@ def run(args: argparse.Namespace) -> None:
     from vanilla_transformer.training.reports import write_report
 
     rows = collect(recipes)
-    trends = judge(rows)
+    trends = trend_rows(rows)
     settings = {name: value for name, value in vars(args).items() if name not in ("results", "output_dir")}
     write_report(
-        args.results,
+        args.results or Path(args.output_dir, "table3.json"),
         titles=TITLES,
         rows=table_rows(rows),
         settings=settings,
         variations=rows,
-        trends=trends,
+        trends={"titles": TREND_TITLES, "rows": trends},
     )
     print(markdown_table(TITLES, table_rows(rows)))
-    for text, verdict in trends.items():
-        print(f"{verdict:<9} {text}")
+    print(f"\n{markdown_table(TREND_TITLES, trends)}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
     python benchmarks/tables.py --document docs/speed.md
 
 A table stands between `<!-- table: benchmarks/results/NAME.json -->` and `<!-- end of table -->`, each on a
-line of its own; what is between them is replaced by the table of that file. Paths are relative to the
-document. With --check nothing is written, and the exit status is 2 if a table differs from its file.
+line of its own; what is between them is replaced by the table of that file, or by another of its tables where
+`NAME.json#OTHER` stands. Paths are relative to the document. With --check nothing is written, and the exit
+status is 2 if a table differs from its file.
 """
 
 import argparse
@@ -30,17 +31,18 @@ def with_tables(text: str, folder: Path) -> str:
     """
     if text.count("<!-- table: ") != len(BLOCK.findall(text)):
         raise InputError("a table lacks its line `<!-- end of table -->`.")
-    return BLOCK.sub(lambda match: f"{match[1]}\n{table_of(folder / match[2])}\n\n{match[4]}", text)
+    return BLOCK.sub(lambda match: f"{match[1]}\n{table_of(folder, match[2])}\n\n{match[4]}", text)
 
 
-def table_of(path: Path) -> str:
-    """The table of a results file in Markdown."""
+def table_of(folder: Path, place: str) -> str:
+    """A table of a results file in Markdown, where `place` is `PATH` or `PATH#NAME`."""
     from vanilla_transformer.files import read_json
     from vanilla_transformer.tables import markdown_table
 
-    table = read_json(path).get("table")
+    path, _, name = place.partition("#")
+    table = read_json(folder / path).get(name or "table")
     if not table:
-        raise InputError(f"`{path}` has no table.")
+        raise InputError(f"`{folder / path}` has no {name or 'table'}.")
     return markdown_table(table["titles"], table["rows"])
 
 

@@ -618,7 +618,9 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
     tokens and scores but for the rounding of sums in another order; beam search returns no keys and values
     of the target. Sampling, processors and stopping criteria other than `FAST_PROCESSORS` and
     `FAST_CRITERIA`, streamers, caches of the caller, attentions or hidden states as outputs, hooks on the
-    model or its decoder, and subclasses that override `forward` take transformers' own loop.
+    model or its decoder, attention by other kernels than `FAST_ATTENTION`, and subclasses that override
+    `forward` take transformers' own loop; so does a model whose `forward` Accelerate has wrapped, as in a
+    `Seq2SeqTrainer` with `bf16`.
     """
 
     config: Any

@@ -111,18 +111,25 @@ def row_blocks(rows: int) -> list[int]:
 
 def joint_product(projections: Sequence[Any], states: torch.Tensor) -> JointProduct | None:
     """The product that stands for `projections` of tensors like `states`, or `None` where there is none."""
-    if states.device.type != "cpu" or not copies_run_here(states.dtype):
-        return None
-    if not all(map(is_plain_linear, projections)):
+    if not _can_be_joined(projections, states):
+        _COPIES.pop(projections[0], None)  # of what they were before
         return None
     weights = [projection.weight for projection in projections]
-    biases = [projection.bias for projection in projections if projection.bias is not None]
-    if len(biases) not in (0, len(weights)) or any(weight.dtype != states.dtype for weight in weights):
-        return None
-    if sum(weight.numel() for weight in weights) < MANY_ENTRIES:
-        return None
-    bias = torch.cat(biases) if biases else None
+    bias = None if projections[0].bias is None else torch.cat([projection.bias for projection in projections])
     return JointProduct(_current_copy(projections[0], weights), bias, [len(weight) for weight in weights])
+
+
+def _can_be_joined(projections: Sequence[Any], states: torch.Tensor) -> bool:
+    """Whether they are plain layers of the type of `states`, large, and with a bias each or none at all."""
+    if states.device.type != "cpu" or not copies_run_here(states.dtype):
+        return False
+    if not all(map(is_plain_linear, projections)):
+        return False
+    if any(projection.weight.dtype != states.dtype for projection in projections):
+        return False
+    if len({projection.bias is None for projection in projections}) > 1:
+        return False
+    return sum(projection.weight.numel() for projection in projections) >= MANY_ENTRIES
 
 
 @dataclass(frozen=True)
@@ -152,12 +159,14 @@ def _fingerprint(weight: torch.Tensor) -> torch.Tensor:
     """The matrix times random vectors, in a fraction of the time that a copy takes.
 
     PyTorch's count of changes would not do: PEFT, merging adapters into `weight.data`, changes none. What
-    leaves each bit of these products as it is, is lost in the rounding of any other, too: in float32 one of
-    them tells, in the coarser bfloat16 it takes several.
+    leaves each bit of these products as it is, is lost in the rounding of nearly any other, too: in float32
+    one of them tells, in the coarser bfloat16 it takes several. No entry of a vector is near zero, where a
+    column could change unseen, and hardly two are alike, whose columns could change places.
     """
     count = 1 if weight.dtype == torch.float32 else VECTORS_OF_HALF
     generator = torch.Generator("cpu").manual_seed(0)
     vectors = torch.randn(count, weight.shape[1], generator=generator, device="cpu", dtype=torch.float32)
+    vectors += vectors.sign()
     if count == 1 and len(weight) % 2 == 0:
         return _row_times_halves(vectors, weight)
     return F.linear(vectors.to(weight.dtype), weight)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .generation_vanilla_transformer import MAX_LENGTH_BEYOND_SOURCE
+from .projections_vanilla_transformer import forget_copies
 from .splitting_vanilla_transformer import joined, split_text
 
 logger = logging.get_logger(__name__)
@@ -533,6 +534,8 @@ def evaluation_mode(model: PreTrainedModel) -> AbstractContextManager[None]:
         model.eval()
         for module in modules:
             module.training = True
+        if modules:  # its matrices will change: copies of them would be of no more use
+            forget_copies(model)
 
     return _held(
         model, "training", lambda: [one for one in model.modules() if one.training], set_training, []

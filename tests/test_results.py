@@ -14,7 +14,7 @@ PAGES = ("results.md", "speed.md")
 
 def results_files(page: str) -> list[Path]:
     """The files whose tables a page shows."""
-    names = re.findall(r"<!-- table: (\S+) -->", (DOCS / page).read_text("utf-8"))
+    names = re.findall(r"<!-- table: ([^\s#]+)(?:#\w+)? -->", (DOCS / page).read_text("utf-8"))
     return sorted({DOCS / name for name in names})
 
 

@@ -52,7 +52,7 @@ def toy_options(folder: Path, *words: str) -> list[str]:
         word for side, path in zip(CORPUS_FILES, paths, strict=True) for word in (f"--{side}", str(path))
     ]
     sizes = ["--d_model", "32", "--vocab_size", "280", "--tokens_per_update", "260", "--max_steps", "2"]
-    places = ["--output_dir", str(folder / "runs"), "--results", str(folder / "table3.json")]
+    places = ["--output_dir", str(folder / "runs")]
     files += ["--source_lang", "en", "--target_lang", "de"]
     return [*files, *sizes, "--warmup_steps", "2", *places, *words]
 
@@ -61,7 +61,7 @@ def toy_options(folder: Path, *words: str) -> list[str]:
 def test_runs_side_by_side_each_in_a_process_of_its_own(tmp_path: Path) -> None:
     words = toy_options(tmp_path, "--rows", "C1", "D1", "--seeds", "1", "--jobs", "2")
     assert table3.main(words) == 0
-    report = json.loads((tmp_path / "table3.json").read_text("utf-8"))
+    report = json.loads((tmp_path / "runs" / "table3.json").read_text("utf-8"))
     assert [len(report["variations"][row]["runs"]) for row in ("C1", "D1")] == [1, 1]
     for row in ("C1", "D1"):
         recipe = load_recipe(tmp_path / "runs" / f"{row}-seed1.yaml")
@@ -90,7 +90,7 @@ def test_two_rows_and_two_seeds_to_a_results_file_and_once_more(
 ) -> None:
     words = toy_options(tmp_path, "--rows", "C1", "C2", "--seeds", "2", "--jobs", "0")
     assert table3.main(words) == 0
-    report = json.loads((tmp_path / "table3.json").read_text("utf-8"))
+    report = json.loads((tmp_path / "runs" / "table3.json").read_text("utf-8"))
     assert list(report["variations"]) == ["C1", "C2"]
     for row in ("C1", "C2"):
         for seed, found in enumerate(report["variations"][row]["runs"], start=1):
@@ -107,6 +107,11 @@ def row_of(*values: tuple[float, float]) -> dict[str, Any]:
     return {"runs": [{"perplexity": perplexity, "bleu": bleu} for perplexity, bleu in values]}
 
 
+def verdicts(**rows: dict[str, Any]) -> dict[str, str]:
+    """What is said of each trend that these rows can show."""
+    return {text: verdict for text, _, verdict in table3.trend_rows(rows)}
+
+
 def test_a_trend_appears_only_where_no_seed_disagrees() -> None:
     rows = {
         "base": row_of((5.0, 30.0), (5.2, 31.0)),
@@ -114,14 +119,29 @@ def test_a_trend_appears_only_where_no_seed_disagrees() -> None:
         "B1": row_of((5.1, 30.5), (5.1, 29.0)),  # between
         "D1": row_of((4.0, 35.0), (4.1, 34.0)),  # above
         "D3": row_of((4.5, 29.0), (4.6, 29.5)),
+        "E": row_of((5.1, 29.9), (5.1, 30.5)),
     }
-    assert table3.judge(rows) == {
+    assert verdicts(**rows) == {
         "eight heads are better than one": "yes",
         "a smaller d_k hurts": "unclear",
-        "dropout helps": "opposite",
+        "dropout helps": "no, the opposite",
+        "dropout helps perplexity": "no, the opposite",
         "label smoothing hurts perplexity": "yes",
         "label smoothing helps BLEU": "yes",
+        "learned positions are as good as sinusoids": "yes",
     }
+    shown = table3.trend_rows(rows)[0][1]
+    assert shown == "base / A1: 30.5 (30.0-31.0) / 28.9 (28.0-29.9) BLEU"
+
+
+def test_a_small_difference_of_single_runs_is_no_trend() -> None:
+    base = row_of((5.0, 30.0))
+    text = "eight heads are better than one"
+    for bleu, verdict in ((29.9, "unclear"), (31.0, "unclear"), (27.0, "yes"), (33.0, "no, the opposite")):
+        assert verdicts(base=base, A1=row_of((5.0, bleu))) == {text: verdict}
+    text = "learned positions are as good as sinusoids"
+    for bleu, verdict in ((29.0, "yes"), (33.0, "yes"), (27.0, "no")):
+        assert verdicts(base=base, E=row_of((5.0, bleu))) == {text: verdict}
 
 
 def test_half_of_the_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,18 @@ def test_a_table_is_filled_in_and_stays(document: Path, capsys: pytest.CaptureFi
     assert tables.main(["--check", "--document", str(document)]) == 2
 
 
+def test_a_file_may_have_several_tables(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = {"titles": ["c"], "rows": [["4"]]}
+    write_report(document.parent / "results" / "one.json", titles=("a",), rows=[["1"]], trends=other)
+    place = "<!-- table: results/one.json#{} -->\n<!-- end of table -->\n"
+    document.write_text(place.format("trends"), "utf-8")
+    assert tables.main(["--document", str(document)]) == 0
+    assert "\n\n| c |\n| --- |\n| 4 |\n\n" in document.read_text("utf-8")
+    document.write_text(place.format("others"), "utf-8")
+    assert tables.main(["--document", str(document)]) == 2
+    assert "one.json` has no others" in capsys.readouterr().err
+
+
 def test_what_cannot_be_filled_in(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document.write_text("<!-- table: results/two.json -->\n<!-- end of table -->\n", "utf-8")
     assert tables.main(["--document", str(document)]) == 2

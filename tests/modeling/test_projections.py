@@ -27,6 +27,7 @@ from vanilla_transformer.modeling.projections_vanilla_transformer import (
     project,
     row_blocks,
 )
+from vanilla_transformer.modeling.translation_vanilla_transformer import evaluation_mode
 
 from .toy import SOURCES, assert_parity, pad, translating_model
 
@@ -211,6 +212,42 @@ def test_a_copy_serves_all_searches_until_its_matrix_changes(copied: list[Any]) 
         False,
         False,
     ]
+
+
+@needs_copies
+@torch.no_grad()
+@pytest.mark.parametrize("column", [0, 17, WIDTH - 1])
+def test_a_column_that_hardly_changes_is_noticed(column: int, copied: list[Any]) -> None:
+    chosen, states = layers(256), some_states(4)
+    Projections(9)(states, *chosen)
+    chosen[0].weight.data[:, column] *= 1 + 1e-4
+    Projections(9)(states, *chosen)
+    assert copied[0] is not copied[1]
+
+
+@needs_copies
+@torch.no_grad()
+def test_a_copy_goes_when_its_layer_is_no_longer_plain(copied: list[Any]) -> None:
+    chosen, states = layers(256, 256), some_states(4)
+    Projections(9)(states, *chosen)
+    assert len(projections._COPIES) == 1
+    chosen[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+    Projections(9)(states, *chosen)
+    assert len(copied) == 1 and not projections._COPIES
+
+
+@needs_copies
+def test_a_model_in_training_keeps_no_copies_of_a_translation(
+    copied: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projections, "MANY_ENTRIES", 1)
+    model, (ids, mask) = translating_model(dtype=torch.float32), pad(SOURCES)
+    for training in (True, False):
+        model.train(training)
+        with evaluation_mode(model):
+            model.generate(ids, attention_mask=mask, max_new_tokens=6)
+        assert copied and bool(projections._COPIES) is not training
+        copied.clear()
 
 
 @needs_copies

@@ -85,7 +85,7 @@ def toy_model(**settings: Any) -> VanillaTransformerForConditionalGeneration:
 
 def translating_model(**changes: Any) -> VanillaTransformerForConditionalGeneration:
     """A toy model that listens to the source: it translates different sentences differently."""
-    model = toy_model(seed=4, tie_word_embeddings=False, **changes)
+    model = toy_model(**{"seed": 4, "tie_word_embeddings": False} | changes)
     for layer in model.model.decoder.layers:
         for parameter in layer.encoder_attn.parameters():
             parameter.data *= 2
