@@ -23,6 +23,12 @@ from .recipe import RunRecipe, load_recipe
 from .tasks import Task
 
 LOCK_FILE = "training.lock"
+# What may differ when a run goes on: how much memory it takes, how it works and what it tells. With other
+# `tokens_per_device` it goes on with other batches, of which the trainer warns.
+FREE_KEYS = {
+    *("tokens_per_device", "gradient_checkpointing", "eval_batch_size", "dataloader_workers"),
+    *("logging_steps", "samples", "prompts", "tensorboard", "report_to"),
+}
 
 
 def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> bool:
@@ -38,7 +44,7 @@ def check_same_recipe(recipe: RunRecipe, output_dir: Path) -> bool:
     path = output_dir / RECIPE_FILE
     if path.is_file():
         before = load_recipe(path, (), type(recipe))
-        changed = [key for key in recipe.differences(before) if key != "output_dir"]
+        changed = [key for key in recipe.differences(before) if key not in {"output_dir", *FREE_KEYS}]
         longer = [key for key in changed if _is_longer(recipe, before, key)]
         if changed != longer:
             raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -536,7 +536,11 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
     def _progress(self) -> dict[str, Any]:
         """Sums that the Trainer keeps between two logs and does not save itself, for each process."""
         row = [float(self._tr_loss), float(self._globalstep_last_logged), *self._counts.state()]
-        return {"updates_per_epoch": self.updates_per_epoch, "processes": self._gather_rows(row)}
+        return self._batching() | {"processes": self._gather_rows(row)}
+
+    def _batching(self) -> dict[str, int | None]:
+        """What decides, beside the data and the number of processes, which sentences are in a batch."""
+        return {"updates_per_epoch": self.updates_per_epoch, "tokens_per_device": self.args.tokens_per_device}
 
     def _begin_training(self) -> None:
         """Restore the sums of an interrupted run, so that its next log is that of an uninterrupted one."""
@@ -546,8 +550,17 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             return
         progress = torch.load(path, weights_only=True)
         rows = progress["processes"]
-        if len(rows) != self.args.world_size or progress["updates_per_epoch"] != self.updates_per_epoch:
-            _warn_of_other_batches(progress, self.args.world_size, self.updates_per_epoch)
+        now = self._batching()
+        before = {name: progress.get(name, value) for name, value in now.items()}  # older ones lack some
+        if len(rows) != self.args.world_size or before != now:
+            logger.warning(
+                "The checkpoint was written by %d processes with %s, now there are %d with %s: training"
+                " continues, but not on the same batches.",
+                len(rows),
+                _listed(before),
+                self.args.world_size,
+                _listed(now),
+            )
             return
         tr_loss, last_logged, *counts = rows[self.args.process_index]
         self._tr_loss += tr_loss
@@ -615,12 +628,5 @@ def _without_traceback(error: InputError) -> InputError:
     return InputError(str(error).rpartition(f".{InputError.__name__}: ")[2].strip())
 
 
-def _warn_of_other_batches(progress: dict[str, Any], processes: int, updates_per_epoch: int | None) -> None:
-    logger.warning(
-        "The checkpoint was written by %d processes with %s updates an epoch, now there are %d with %s:"
-        " training continues, but not on the same batches.",
-        len(progress["processes"]),
-        progress["updates_per_epoch"],
-        processes,
-        updates_per_epoch,
-    )
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

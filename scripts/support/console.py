@@ -42,7 +42,11 @@ def run_script(body: Callable[[], int | None]) -> int:
         torch = sys.modules.get("torch")
         if torch is None or not isinstance(error, torch.OutOfMemoryError):
             raise
-        return fail("the device has not enough memory: take fewer tokens or sentences at a time.")
+        return fail(
+            "the device has not enough memory: take fewer tokens or sentences at a time"
+            " (`--tokens_per_device` and `--eval_batch_size` of a training, `--tokens_per_batch` of a"
+            " translation)."
+        )
     except BrokenPipeError:
         return 141
     except OSError as error:

@@ -103,7 +103,9 @@ def raising(error: BaseException) -> Callable[[], None]:
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
             2,
-            "error: the device has not enough memory: take fewer tokens or sentences at a time.\n",
+            "error: the device has not enough memory: take fewer tokens or sentences at a time"
+            " (`--tokens_per_device` and `--eval_batch_size` of a training, `--tokens_per_batch` of a"
+            " translation).\n",
         ),
     ],
 )

@@ -133,6 +133,24 @@ def test_a_changed_recipe_is_refused_with_the_keys_that_differ(finished: TrainRe
         again(finished, seed=7, warmup_steps=3)
 
 
+def test_what_takes_less_memory_may_differ_when_a_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings: dict[str, Any] = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "final_model": "last"}
+    short = train(load_recipe(write_recipe(tmp_path, **settings | {"max_steps": 2})))
+    less = {"gradient_checkpointing": True, "eval_batch_size": 1, "logging_steps": 1, "samples": 0}
+    with caplog.at_level("WARNING"):
+        result = train(load_recipe(write_recipe(tmp_path, **settings, **less)))
+    assert short.steps == 2 and result.steps == 4
+    assert "not on the same batches" not in caplog.text
+    whole = train(load_recipe(write_recipe(tmp_path, name="whole", **settings)))
+    assert result.scores["final"] == pytest.approx(whole.scores["final"])
+    with caplog.at_level("WARNING"):
+        settings |= less | {"max_steps": 6, "tokens_per_device": 50}
+        assert train(load_recipe(write_recipe(tmp_path, **settings))).steps == 6
+    assert "not on the same batches" in caplog.text
+
+
 @pytest.mark.parametrize("length", ["max_steps", "num_train_epochs"])
 def test_a_finished_run_can_be_made_longer(length: str, tmp_path: Path) -> None:
     def run(name: str, amount: int) -> TrainResult:
