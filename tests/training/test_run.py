@@ -138,7 +138,12 @@ def test_what_takes_less_memory_may_differ_when_a_run_goes_on(
 ) -> None:
     settings: dict[str, Any] = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "final_model": "last"}
     short = train(load_recipe(write_recipe(tmp_path, **settings | {"max_steps": 2})))
-    less = {"gradient_checkpointing": True, "eval_batch_size": 1, "logging_steps": 1, "samples": 0}
+    less: dict[str, Any] = {
+        "gradient_checkpointing": True,
+        "eval_batch_size": 1,
+        "logging_steps": 1,
+        "samples": 0,
+    }
     with caplog.at_level("WARNING"):
         result = train(load_recipe(write_recipe(tmp_path, **settings, **less)))
     assert short.steps == 2 and result.steps == 4
