@@ -57,7 +57,7 @@ test-upstream: $(STAMP)  ## Run transformers' own common tests on our classes (d
 	@touch $@
 
 test-quant: .build/quant  ## Test models of int8 weights, with torchao in a folder of its own
-	PYTHONPATH=.build/quant OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/modeling/test_quantization.py
+	PYTHONPATH=.build/quant OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/modeling/test_quantization.py tests/benchmarks/test_quantization.py
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check .

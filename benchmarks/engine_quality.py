@@ -6,12 +6,10 @@ translated by each, greedily, by the paper's search, and by a beam search under 
 approximate in CTranslate2, which ranks its n best anew. Engines that are not installed are left out and are
 named.
 
-    python benchmarks/engine_quality.py --model runs/demo --source test.zh --references test.en
+    python benchmarks/engine_quality.py --model runs/demo --source test.zh --references test.en --json FILE
 """
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from side_by_side import tell_left_out
 
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.lines import load_aligned_lines
@@ -27,12 +26,15 @@ from vanilla_transformer.scripts.support.models import load_model
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
 MEGABYTE = 10**6
+# Name: engine, and how its weights are stored.
 ENGINES = {
     "ctranslate2 float32": ("ctranslate2", "float32"),
     "ctranslate2 int8": ("ctranslate2", "int8"),
     "onnx float32": ("onnx", None),
 }
+LIBRARIES = {"ctranslate2": "ctranslate2", "onnx": "onnxruntime"}
 COLUMNS = ("same %", "BLEU", "CPU seconds", "MB on disk")
+TITLES = ("Search", "System", *COLUMNS)
 Results = dict[str, dict[str, dict[str, float]]]
 
 
@@ -69,13 +71,12 @@ def export(model: Any, folder: Path, names: Sequence[str]) -> dict[str, Any]:
     return engines
 
 
-def installed(names: Sequence[str]) -> list[str]:
-    """Return the engines that can run; say on standard error which are left out."""
-    libraries = {"ctranslate2": "ctranslate2", "onnx": "onnxruntime"}
-    found = [name for name in names if find_spec(libraries[ENGINES[name][0]])]
-    for name in set(names) - set(found):
-        print(f"left out: {name}, which is not installed", file=sys.stderr)
-    return found
+def not_installed(names: Sequence[str]) -> dict[str, str]:
+    """Return the engines that cannot run, and why."""
+    libraries = {name: LIBRARIES[ENGINES[name][0]] for name in names}
+    return {
+        name: f"{library} is not installed" for name, library in libraries.items() if not find_spec(library)
+    }
 
 
 def bytes_on_disk(folder: Path) -> int:
@@ -110,14 +111,13 @@ def measure(
     return results
 
 
-def report(results: Results) -> str:
-    """Return the results as a table of text."""
-    lines = []
-    for search, systems in results.items():
-        lines.append(f"{search:<24}" + "".join(f"{column:>13}" for column in COLUMNS))
-        for name, figures in systems.items():
-            lines.append(f"  {name:<22}" + "".join(f"{figures[column]:>13.2f}" for column in COLUMNS))
-    return "\n".join(lines)
+def table_rows(results: Results) -> list[list[str]]:
+    """Return the results as they are shown."""
+    return [
+        [search, name, *(f"{figures[column]:.2f}" for column in COLUMNS)]
+        for search, systems in results.items()
+        for name, figures in systems.items()
+    ]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -131,7 +131,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sentences", type=positive, help="translate only so many (default: all)")
     add("--systems", nargs="+", choices=ENGINES, default=list(ENGINES), help="engines (default: all)")
     add("--threads", type=positive, default=1, help="CPU threads (default: 1)")
-    add("--json", action="store_true", help="print JSON instead of a table")
+    add("--json", type=Path, help="write the figures here")
     return parser.parse_args(argv)
 
 
@@ -142,8 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export, translate, and print a table, or JSON."""
+    """Export, translate, and print a table."""
     from vanilla_transformer.training import metrics
+    from vanilla_transformer.training.reports import show_report
 
     torch.set_num_threads(arguments.threads)
     texts = load_aligned_lines([arguments.source, arguments.references])
@@ -156,12 +157,22 @@ def run(arguments: argparse.Namespace) -> None:
         scores = metrics.score(found, [references], metrics=("bleu",), **options)
         return float(scores["bleu"])
 
+    left_out = not_installed(arguments.systems)
+    tell_left_out(left_out)
     with tempfile.TemporaryDirectory() as folder:
-        engines = export(model, Path(folder), installed(arguments.systems))
+        installed = [name for name in arguments.systems if name not in left_out]
+        engines = export(model, Path(folder), installed)
         systems = {"ours": (model, arguments.model)}
         systems |= {name: (engine, engine.folder) for name, engine in engines.items()}
         results = measure(systems, tokenizer, sources, bleu)
-    print(json.dumps(results, indent=2) if arguments.json else report(results))
+    show_report(
+        arguments.json,
+        titles=TITLES,
+        rows=table_rows(results),
+        device="cpu",
+        figures=results,
+        left_out=left_out,
+    )
 
 
 if __name__ == "__main__":

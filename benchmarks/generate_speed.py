@@ -1,7 +1,8 @@
 """Speed of `generate()`: ours, fast and plain, against transformers' MarianMTModel and our engines.
 
 "half" is ours, fast, with weights in float16 and arithmetic in float32 (`HalfWeightsConfig`), on a CPU.
-"bf16" is ours, fast, loaded with `dtype=torch.bfloat16`, on a CPU that multiplies it.
+"bf16" is ours, fast, loaded with `dtype=torch.bfloat16`, on a CPU that multiplies it, and "marian bf16" is
+Marian loaded so; bf16 stands beside it, too. All other ratios are to Marian in float32.
 "static" is ours over a cache of fixed size, whose steps transformers compiles, with CUDA graphs, on a GPU in
 greedy search; it compiles none in beam search.
 
@@ -19,15 +20,13 @@ cannot be stopped so, and are left out there.
 
 Limits stand beside the figures: tokens per second if encoder and steps were nothing but matrix products, at
 the rate that this machine reaches in a large one, or but weights read, at its bandwidth, whichever is slower.
-Both are of float32; smaller weights may exceed them.
-fairseq, JoeyNMT and OpenNMT-py are left out: they run other files than these models. So is an engine that is
-not installed, which is then named.
+Both are of float32; smaller weights may exceed them. What is left out is named, and the reason why.
+On a CPU, the fast search keeps copies of matrices: "copies_mib" is what those of float32 take.
 """
 
 import argparse
 import copy
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,21 +39,27 @@ from side_by_side import (
     LENGTH_NOISE,
     MARIAN,
     MODELS,
+    NO_BFLOAT16,
+    OURS,
     SHAPES,
     add_options,
     build_model,
     format_ratio,
+    product_rate,
     random_sentences,
+    read_rate,
     report,
-    seconds,
     take_turns,
+    tell_left_out,
     with_ratios,
 )
 
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
-PYTORCH = ("fast", "half", "bf16", "static", "plain", "marian")
+BF16, MARIAN_BF16 = "bf16", "marian bf16"
+IN_BF16 = f"{BF16} / {MARIAN_BF16}"
+PYTORCH = ("fast", "half", BF16, "static", "plain", MARIAN, MARIAN_BF16)
 # Name: engine, library, and how weights are stored and computed with.
 ENGINES = {
     "ct2 f32": ("ctranslate2", "ctranslate2", "float32"),
@@ -62,6 +67,7 @@ ENGINES = {
     "onnx": ("onnx", "onnxruntime", None),
 }
 SYSTEMS = (*PYTORCH, *ENGINES)
+FOREIGN = dict.fromkeys(("fairseq", "JoeyNMT", "OpenNMT-py"), "it runs other files than these models")
 # Odd ones too: sentences that are finished leave batches of any size behind.
 BATCHES, BEAMS = (1, 3, 13, 16, 64), (1, 4)
 
@@ -78,11 +84,12 @@ def build_models(
         "fast": ours.generate,
         "static": lambda *args, **kwargs: ours.generate(*args, cache_implementation="static", **kwargs),
         "plain": lambda *args, **kwargs: ours.generate(*args, fast=False, **kwargs),
-        "marian": marian.generate,
+        MARIAN: marian.generate,
     }
     models |= {name: build_engine(ours, name) for name in systems if name in ENGINES}
-    if "bf16" in systems:
-        models["bf16"] = copy.deepcopy(ours).bfloat16().generate
+    for name, model in ((BF16, ours), (MARIAN_BF16, marian)):
+        if name in systems:
+            models[name] = copy.deepcopy(model).bfloat16().generate
     if "half" in systems:
         models["half"] = with_half_weights(ours).generate
     return {name: models[name] for name in systems}
@@ -111,16 +118,11 @@ def build_engine(model: Any, name: str) -> Generate:
         return load_engine(engine, folder).generate
 
 
-def usable(systems: Sequence[str], device: str, ends: str) -> list[str]:
-    """Return the systems that can run here, Marian among them; say which are left out, and why."""
-    found = []
-    for name in dict.fromkeys([*systems, "marian"]):
-        reason = _obstacle(name, device, ends)
-        if reason is None:
-            found.append(name)
-        else:
-            print(f"left out: {name}, {reason}", file=sys.stderr)
-    return found
+def obstacles(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return `--systems` and what they are compared with: why each cannot run here, or `None` if it can."""
+    compared = [MARIAN, MARIAN_BF16] if BF16 in arguments.systems else [MARIAN]
+    names = dict.fromkeys([*arguments.systems, *compared])
+    return {name: _obstacle(name, arguments.device, arguments.ends) for name in names}
 
 
 def _obstacle(name: str, device: str, ends: str) -> str | None:
@@ -128,20 +130,20 @@ def _obstacle(name: str, device: str, ends: str) -> str | None:
     from vanilla_transformer.modeling.half_weights import half_weights_run_here
     from vanilla_transformer.modeling.modules_vanilla_transformer import multiplies_bfloat16
 
-    if name in ("marian", "fast", "plain"):
+    if name in (MARIAN, "fast", "plain"):
         return None
     if name == "static":
-        return None if device == "cuda" else "as its steps are compiled on a GPU alone"
+        return None if device == "cuda" else "its steps are compiled on a GPU alone"
     if device != "cpu":
-        return "which runs on a CPU here"
+        return "it runs on a CPU here"
     if name == "half":
-        return None if half_weights_run_here() else "as PyTorch has no kernels for it on this machine"
-    if name == "bf16":
-        return None if multiplies_bfloat16() else "as this processor does not multiply it"
+        return None if half_weights_run_here() else "PyTorch has no kernels for it on this machine"
+    if name in (BF16, MARIAN_BF16):
+        return None if multiplies_bfloat16() else NO_BFLOAT16
     if ends != "together":
-        return "which cannot stop each sentence at a length of its own"
+        return "it cannot stop each sentence at a length of its own"
     library = ENGINES[name][1]
-    return None if find_spec(library) is not None else f"as {library} is not installed"
+    return None if find_spec(library) is not None else f"{library} is not installed"
 
 
 def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tensor]:
@@ -153,9 +155,8 @@ def make_batch(rows: int, vocabulary: int, device: str) -> dict[str, torch.Tenso
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-def measure(arguments: argparse.Namespace) -> Rows:
-    """Return tokens per second of each system for each beam and batch, and the ratios to Marian."""
-    systems = usable(arguments.systems, arguments.device, arguments.ends)
+def measure(arguments: argparse.Namespace, systems: Sequence[str]) -> Rows:
+    """Return tokens per second of each of `systems` for each beam and batch, and the ratios to Marian."""
     models = build_models(arguments.shape, arguments.vocabulary, arguments.device, systems)
     results: Rows = {}
     for beams in arguments.beams:
@@ -167,7 +168,7 @@ def measure(arguments: argparse.Namespace) -> Rows:
                 name: partial(translate, model, batch, beams, written) for name, model in compilable.items()
             }
             speeds = take_turns(works, rounds=arguments.rounds, device=arguments.device)
-            results[f"beam {beams}, batch {rows}"] = with_ratios(speeds)
+            results[f"beam {beams}, batch {rows}"] = with_ratios(speeds, [(BF16, MARIAN_BF16)])
     return results
 
 
@@ -198,7 +199,7 @@ def translate(generate: Generate, batch: dict[str, torch.Tensor], beams: int, wr
 
 def add_limits(results: Rows, arguments: argparse.Namespace) -> None:
     """Add to each row the tokens per second that the matrix products alone would allow."""
-    products, bandwidth = _machine_rates(arguments.device)
+    products, bandwidth = product_rate(arguments.device), read_rate(arguments.device)
     for rows in arguments.batches:
         batch = make_batch(rows, arguments.vocabulary, arguments.device)
         written = target_lengths(batch, arguments.ends)
@@ -215,60 +216,40 @@ def _matrix_products(
 ) -> list[tuple[int, int]]:
     """Return the entries of the matrices and the rows multiplied with them: once, and in each step."""
     shape = SHAPES[arguments.shape]
-    square, feed_forward = shape.d_model**2, 2 * shape.d_model * shape.ffn_dim
-    # Keys and values of the cross-attention are made of each source once.
-    once = shape.layers * (4 * square + feed_forward + 2 * square)
-    step = shape.layers * (6 * square + feed_forward) + shape.d_model * arguments.vocabulary
+    step = shape.target_entries(arguments.vocabulary)
     still_written = [int((written > number).sum()) for number in range(int(written.max()))]
-    return [(once, source_tokens), *((step, sentences * beams) for sentences in still_written)]
+    return [(shape.source_entries, source_tokens), *((step, rows * beams) for rows in still_written)]
 
 
-def _machine_rates(device: str) -> tuple[float, float]:
-    """Return operations per second of a large product, and bytes per second read in one with a vector."""
-    matrix = torch.randn(2048, 2048, device=device)
-    vectors = [torch.randn(8192, 2048, device=device) for _ in range(4)]
-    products = 2 * 2048**3 / min(_least_seconds(product, device) for product in _products(matrix))
-    read = 4 * sum(one.numel() for one in vectors)
-    return products, read / _least_seconds(lambda: [one @ matrix[0] for one in vectors], device)
+def copies_mib(arguments: argparse.Namespace) -> float:
+    """Return the MiB of the matrices' copies that our model keeps after a fast search in float32."""
+    from vanilla_transformer.modeling.projections_vanilla_transformer import _COPIES
 
-
-def _products(matrix: torch.Tensor) -> list[Callable[[], torch.Tensor]]:
-    """Return the ways to multiply a matrix with itself; which one is the fastest depends on the processor."""
-    ways = [lambda: matrix @ matrix]
-    if matrix.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(matrix, matrix, None, "none", [], ""))
-    return ways
-
-
-def _least_seconds(work: Callable[[], Any], device: str) -> float:
-    """What the work takes at least; on a GPU one of many in a row, so that launching them does not count."""
-    repeated = 1 if device == "cpu" else 50
-    found = []
-    for _ in range(3):
-        start = seconds(device)
-        for _ in range(repeated):
-            work()
-        found.append((seconds(device) - start) / repeated)
-    return min(found)
+    ours = build_model(OURS, SHAPES[arguments.shape], arguments.vocabulary).eval()
+    batch = make_batch(3, arguments.vocabulary, "cpu")
+    translate(ours.generate, batch, 4, target_lengths(batch, "together"))
+    return sum(_COPIES[module].matrix.nbytes for module in ours.modules() if module in _COPIES) / 2**20
 
 
 def table_titles(results: Rows) -> list[str]:
     """Return the titles: what Marian writes a second, and how many times as much the others do."""
-    return ["Search", "Marian, tokens/s", *_measured_systems(results), "Limit, float32"]
+    return ["Search", "Marian, tokens/s", *_shown_ratios(results), "Limit, float32"]
 
 
 def table_rows(results: Rows) -> list[list[str]]:
     """Return the results as they are shown: ratios to Marian, median and range."""
     rows = []
     for label, row in results.items():
-        cells = (row.get(f"{name} / {MARIAN}") for name in _measured_systems(results))
+        cells = (row.get(key) for key in _shown_ratios(results).values())
         shown = [format_ratio(ratio) if ratio else "" for ratio in cells]
         rows.append([label, f"{row[MARIAN]:.0f}", *shown, f"{row['limit'] / row[MARIAN]:.1f}"])
     return rows
 
 
-def _measured_systems(results: Rows) -> list[str]:
-    return [name for name in SYSTEMS if any(f"{name} / {MARIAN}" in row for row in results.values())]
+def _shown_ratios(results: Rows) -> dict[str, str]:
+    """Return the names of all ratios that were measured, by the titles of their columns."""
+    keys = {name: f"{name} / {MARIAN}" for name in SYSTEMS} | {IN_BF16: IN_BF16}
+    return {title: key for title, key in keys.items() if any(key in row for row in results.values())}
 
 
 def plot(results: Rows, path: Path) -> None:
@@ -277,12 +258,13 @@ def plot(results: Rows, path: Path) -> None:
 
     figure = new_figure(8, 4)
     axes = figure.subplots()
-    shown = _measured_systems(results)
+    shown = [name for name in _shown_ratios(results) if name != IN_BF16]
     width = 0.8 / len(shown)
     for shift, name in enumerate(shown):
         places = [place + width * (shift + 0.5) - 0.4 for place in range(len(results))]
         ratios = [row.get(f"{name} / {MARIAN}", [math.nan])[0] for row in results.values()]
-        axes.bar(places, ratios, 0.95 * width, label=name if name in ENGINES else f"ours, {name}")
+        label = name if name in (*ENGINES, MARIAN_BF16) else f"ours, {name}"
+        axes.bar(places, ratios, 0.95 * width, label=label)
     limits = [row["limit"] / row[MARIAN] for row in results.values()]
     axes.plot(range(len(results)), limits, "_", color="black", markersize=30, label="limit")
     axes.axhline(1, color="grey", linewidth=1)
@@ -315,9 +297,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
     torch.set_num_threads(arguments.threads)
-    results = measure(arguments)
+    reasons = obstacles(arguments)
+    left_out = {name: reason for name, reason in reasons.items() if reason} | FOREIGN
+    tell_left_out(left_out)
+    results = measure(arguments, [name for name, reason in reasons.items() if reason is None])
     add_limits(results, arguments)
-    report(arguments, results, titles=table_titles(results), rows=table_rows(results), plot=plot)
+    content: dict[str, Any] = {"left_out": left_out}
+    if arguments.device == "cpu":
+        content["copies_mib"] = copies_mib(arguments)
+        print(f"copies of matrices that the fast search keeps: {content['copies_mib']:.0f} MiB\n")
+    titles, rows = table_titles(results), table_rows(results)
+    report(arguments, results, titles=titles, rows=rows, plot=plot, **content)
 
 
 if __name__ == "__main__":

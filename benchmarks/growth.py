@@ -43,11 +43,14 @@ from side_by_side import (
     START,
     add_options,
     build_model,
+    memory_left_out,
     ratios,
     resident_mib,
     take_turns,
+    tell_left_out,
 )
 
+from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
@@ -212,6 +215,11 @@ PEAKS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
 }
 
 
+def reads_memory(axis: str, device: str) -> bool:
+    """Whether an axis is measured by the memory of a process, and not by what is allocated on a GPU."""
+    return axis == "lines" or (axis == "memory" and device == "cpu")
+
+
 def memory_curves(axis: str, values: Sequence[int], arguments: argparse.Namespace) -> Curves:
     """Return the peaks of each curve, as a child of this process finds them."""
     words = [sys.executable, __file__, "--axes", axis, "--values", *map(str, values), "--peaks"]
@@ -358,7 +366,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.peaks:
         print(json.dumps(forked_peaks(arguments.axes[0], arguments)))
         return
-    results = {axis: measure(axis, arguments) for axis in arguments.axes}
+    left_out = memory_left_out(*(axis for axis in arguments.axes if reads_memory(axis, arguments.device)))
+    tell_left_out(left_out)
+    results = {axis: measure(axis, arguments) for axis in arguments.axes if axis not in left_out}
+    if not results:
+        raise InputError("none of `--axes` can be measured here.")
     print(report(results))
     if arguments.json:
         from vanilla_transformer.training.reports import write_report
@@ -369,6 +381,7 @@ def run(arguments: argparse.Namespace) -> None:
             rows=summary_rows(results),
             device=arguments.device,
             axes=results,
+            left_out=left_out,
         )
     if arguments.figure:
         plot(results, arguments.figure)

@@ -8,8 +8,9 @@
   write as many tokens for each line.
 - `start`: a fresh interpreter that imports, loads a saved model and translates one sentence.
 
-"ours, bf16" computes in that type, where the device multiplies it: under autocast in training, with weights
-of that type in translation. All else is in float32.
+"ours, bf16" and "marian, bf16" compute in that type, where the device multiplies it: under autocast in
+training, with weights of that type in translation; a column of its own compares the two. All else is in
+float32. Beside training stands the share of padding in our batches, sources and targets together.
 
 All models have random weights, and all words are drawn at random. Sentences are as long as in news
 (log-normal around 25 tokens, at most 128) or as captions are in Multi30k (normal around 15); translations are
@@ -37,6 +38,7 @@ from side_by_side import (
     FIRST_WORD,
     LENGTH_NOISE,
     MARIAN,
+    NO_BFLOAT16,
     OURS,
     SHAPES,
     add_options,
@@ -44,6 +46,7 @@ from side_by_side import (
     format_ratio,
     report,
     take_turns,
+    tell_left_out,
     with_ratios,
 )
 
@@ -51,11 +54,13 @@ from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import parser_of, positive
 
 # Entries of the vocabulary at each shape.
-VOCABULARIES = {"toy": 300, "tiny": 8000, "base": 10_000}
+VOCABULARIES = {"toy": 300, "tiny": 8000, "base": 10_000, "big": 10_000}
 UNITS = {"training": "target tokens/s", "file": "sentences/s", "start": "starts/s"}
 JOBS = tuple(UNITS)
-TITLES = ("Job", "System", "Speed", "Marian = 1")
-IN_BF16, MARIAN_IN_OURS = "ours, bf16", "marian in our batches"
+TITLES = ("Job", "System", "Speed", "Marian = 1", "Marian, bf16 = 1")
+BF16, MARIAN_BF16, MARIAN_IN_OURS = "ours, bf16", "marian, bf16", "marian in our batches"
+SYSTEMS = (OURS, BF16, MARIAN, MARIAN_BF16, MARIAN_IN_OURS)
+PADDING = "padding share"
 LINES_AT_ONCE, NEW_TOKENS = 16, 15
 FIRST_TRANSLATION = """
 import sys, torch
@@ -71,6 +76,8 @@ print(tokenizer.batch_decode(found, skip_special_tokens=True)[0])
 
 # What a system does in one round; how much work it was, in units of the job.
 Work = Callable[[], float]
+# What else a job finds, by name.
+Notes = dict[str, float]
 
 
 def model_of(name: str, arguments: argparse.Namespace) -> Any:
@@ -112,8 +119,8 @@ def make_pairs(arguments: argparse.Namespace, vocabulary: int) -> tuple[list[str
     return make_lines(lengths, vocabulary, draw), make_lines(targets, vocabulary, draw)
 
 
-def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
-    """One epoch over `--pairs` pairs, in target tokens."""
+def training_works(arguments: argparse.Namespace, folder: Path, notes: Notes) -> dict[str, Work]:
+    """One epoch over `--pairs` pairs, in target tokens; the share of padding in our batches is noted."""
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
@@ -136,21 +143,24 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
     def in_our_trainer(name: str, label_smoothing: float, bf16: bool = False) -> float:
         settings: dict[str, Any] = {
             "tokens_per_update": 4000, "label_smoothing_factor": label_smoothing, "bf16": bf16,
+            "logging_strategy": "epoch",
         }  # fmt: skip
-        VanillaTransformerTrainer(
+        trainer = VanillaTransformerTrainer(
             model=model_of(name, arguments),
             args=VanillaTransformerTrainingArguments(**quiet | settings, predict_with_generate=False),
             data_collator=TranslationCollator(tokenizer),
             train_dataset=pairs,
             processing_class=tokenizer,
-        ).train()
+        )
+        trainer.train()
+        notes[PADDING] = trainer.state.log_history[0]["padding_share"]
         return tokens
 
-    def marian() -> float:
+    def marian(bf16: bool = False) -> float:
         model = model_of(MARIAN, arguments)
         Seq2SeqTrainer(
             model=model,
-            args=Seq2SeqTrainingArguments(**quiet),
+            args=Seq2SeqTrainingArguments(**quiet, bf16=bf16),
             data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
             train_dataset=pairs,
         ).train()
@@ -158,14 +168,15 @@ def training_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Wor
 
     return {
         OURS: lambda: in_our_trainer(OURS, 0.1),
-        IN_BF16: lambda: in_our_trainer(OURS, 0.1, bf16=True),
+        BF16: lambda: in_our_trainer(OURS, 0.1, bf16=True),
         MARIAN: marian,
+        MARIAN_BF16: lambda: marian(bf16=True),
         # Marian's loss cannot smooth labels.
         MARIAN_IN_OURS: lambda: in_our_trainer(MARIAN, 0.0),
     }
 
 
-def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
+def file_works(arguments: argparse.Namespace, folder: Path, notes: Notes) -> dict[str, Work]:
     """Translate `--lines` lines greedily, in sentences."""
     from vanilla_transformer.modeling.translation_vanilla_transformer import translate
 
@@ -173,31 +184,33 @@ def file_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
     tokenizer, draw = build_tokenizer(vocabulary), random.Random(3)
     lines = make_lines(draw_lengths(arguments.lines, arguments.lengths, draw), vocabulary, draw)
     models = {name: model_of(name, arguments).eval() for name in (OURS, MARIAN)}
-    models[IN_BF16] = copy.deepcopy(models[OURS]).bfloat16()
+    for name, model in ((BF16, models[OURS]), (MARIAN_BF16, models[MARIAN])):
+        models[name] = copy.deepcopy(model).bfloat16()
     settings: dict[str, Any] = {"num_beams": 1, "max_length": None, "max_new_tokens": NEW_TOKENS}
 
     def sorted_batches(name: str) -> float:
         return float(len(list(translate(models[name], tokenizer, lines, **settings))))
 
-    def as_they_come() -> float:
+    def as_they_come(name: str) -> float:
         found = []
         for start in range(0, len(lines), LINES_AT_ONCE):
             part = lines[start : start + LINES_AT_ONCE]
             inputs = tokenizer(part, padding=True, return_tensors="pt").to(arguments.device)
             sources = {key: inputs[key] for key in ("input_ids", "attention_mask")}
-            tokens = models[MARIAN].generate(**sources, **settings)
+            tokens = models[name].generate(**sources, **settings)
             found += tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return float(len(found))
 
     return {
         OURS: lambda: sorted_batches(OURS),
-        IN_BF16: lambda: sorted_batches(IN_BF16),
-        MARIAN: as_they_come,
+        BF16: lambda: sorted_batches(BF16),
+        MARIAN: lambda: as_they_come(MARIAN),
+        MARIAN_BF16: lambda: as_they_come(MARIAN_BF16),
         MARIAN_IN_OURS: lambda: sorted_batches(MARIAN),
     }
 
 
-def start_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
+def start_works(arguments: argparse.Namespace, folder: Path, notes: Notes) -> dict[str, Work]:
     """Import, load and translate one sentence in a fresh interpreter, in starts."""
     tokenizer = build_tokenizer(VOCABULARIES[arguments.shape])
     classes = {
@@ -226,25 +239,35 @@ def start_works(arguments: argparse.Namespace, folder: Path) -> dict[str, Work]:
 WORKS = {"training": training_works, "file": file_works, "start": start_works}
 
 
-def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the work per second of each system, and the ratios of each to Marian within a round."""
+def left_out(device: str) -> dict[str, str]:
+    """Return the systems that cannot be measured on a device, and why."""
     from vanilla_transformer.modeling.modules_vanilla_transformer import multiplies_bfloat16
 
+    if device != "cpu" or multiplies_bfloat16():
+        return {}
+    return dict.fromkeys((BF16, MARIAN_BF16), NO_BFLOAT16)
+
+
+def measure(job: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the work per second of each system, the ratios within a round, and what else was found."""
+    notes: Notes = {}
     with tempfile.TemporaryDirectory() as folder:
-        works = WORKS[job](arguments, Path(folder))
-        if arguments.device == "cpu" and not multiplies_bfloat16():
-            works.pop(IN_BF16, None)
-        return with_ratios(take_turns(works, rounds=arguments.rounds, device=arguments.device))
+        works = WORKS[job](arguments, Path(folder), notes)
+        works = {name: work for name, work in works.items() if name not in left_out(arguments.device)}
+        speeds = take_turns(works, rounds=arguments.rounds, device=arguments.device)
+    return with_ratios(speeds, [(BF16, MARIAN_BF16)]) | notes
 
 
 def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Return the results as they are shown."""
     rows = []
     for job, row in results.items():
-        for name in (name for name in row if "/" not in name):
-            ratio = row.get(f"{name} / {MARIAN}")
-            shown = format_ratio(ratio) if ratio else ""
-            rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", shown])
+        for name in (name for name in SYSTEMS if name in row):
+            ratios = (row.get(f"{name} / {other}") for other in (MARIAN, MARIAN_BF16))
+            shown = [format_ratio(ratio) if ratio else "" for ratio in ratios]
+            rows.append([f"{job}, {UNITS[job]}", name, f"{row[name]:.4g}", *shown])
+        if PADDING in row:
+            rows.append([f"{job}, padding in our batches", OURS, f"{row[PADDING]:.1%}", "", ""])
     return rows
 
 
@@ -253,10 +276,10 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     from vanilla_transformer.drawing import new_figure, save_figure
 
     bars = {
-        f"{job}, {name.removesuffix(f' / {MARIAN}')}": value[0]
+        f"{job}, {name}": row[f"{name} / {MARIAN}"][0]
         for job, row in results.items()
-        for name, value in row.items()
-        if "/" in name
+        for name in SYSTEMS
+        if f"{name} / {MARIAN}" in row
     }
     figure = new_figure(8, 3)
     axes = figure.subplots()
@@ -288,8 +311,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print a table."""
     torch.set_num_threads(arguments.threads)
+    absent = left_out(arguments.device)
+    tell_left_out(absent)
     results = {job: measure(job, arguments) for job in arguments.jobs}
-    report(arguments, results, titles=TITLES, rows=table_rows(results), plot=plot)
+    report(arguments, results, titles=TITLES, rows=table_rows(results), plot=plot, left_out=absent)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ model was saved with. torchao comes with `pip install '.[quant]'`.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from vanilla_transformer.scripts.support.options import parser_of, positive
 MEGABYTE = 10**6
 KINDS = ("as saved", "int8")
 COLUMNS = ("MB on disk", "MB in memory", "seconds", "BLEU", "chrF")
+TITLES = ("Weights", *COLUMNS)
 
 
 def load(folder: Path, kind: str) -> tuple[Any, Any]:
@@ -72,12 +72,9 @@ def measure(model: Any, tokenizer: Any, sources: Sequence[str], references: Sequ
     return dict(zip(COLUMNS, (*sizes, seconds, scores["bleu"], scores["chrf"]), strict=True))
 
 
-def report(results: dict[str, dict[str, float]]) -> str:
-    """Return the results as a table of text."""
-    rows = [f"{'weights':<10}" + "".join(f"{column:>14}" for column in COLUMNS)]
-    for kind, figures in results.items():
-        rows.append(f"{kind:<10}" + "".join(f"{figures[column]:>14.2f}" for column in COLUMNS))
-    return "\n".join(rows)
+def table_rows(results: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Return the results as they are shown."""
+    return [[kind, *(f"{figures[column]:.2f}" for column in COLUMNS)] for kind, figures in results.items()]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -89,7 +86,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--references", required=True, help="its translation, line by line")
     add("--target-lang", default="en", help="target language, for BLEU's word splitter (default: en)")
     add("--sentences", type=positive, help="translate only so many (default: all)")
-    add("--json", action="store_true", help="print JSON instead of a table")
+    add("--json", type=Path, help="write the figures here")
     return parser.parse_args(argv)
 
 
@@ -100,14 +97,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure both and print a table, or JSON."""
+    """Measure both and print a table."""
+    from vanilla_transformer.training.reports import show_report
+
     texts = load_aligned_lines([arguments.source, arguments.references])
     sources, references = (lines[: arguments.sentences] for lines in texts)
     results = {
         kind: measure(*load(arguments.model, kind), sources, references, arguments.target_lang)
         for kind in KINDS
     }
-    print(json.dumps(results, indent=2) if arguments.json else report(results))
+    show_report(arguments.json, titles=TITLES, rows=table_rows(results), device="cpu", figures=results)
 
 
 if __name__ == "__main__":

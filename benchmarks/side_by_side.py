@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: two models of one shape, a clock, and ratios within a round.
+"""What the speed benchmarks share: two models of one shape, a clock, ratios within a round, and limits.
 
 The systems of a benchmark take turns, so that a busy machine hits all alike, and what counts is the ratio of
 two of them within a round.
@@ -7,6 +7,7 @@ two of them within a round.
 import argparse
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ OURS, MARIAN = "ours", "marian"
 MODELS = (OURS, MARIAN)
 # Standard deviation of the logarithm of target tokens / source tokens, in Multi30k English-German.
 LENGTH_NOISE = 0.17
+# Where Linux, and no other system, tells how much memory a process has.
+PROCESS_STATUS = Path("/proc/self/status")
+NO_BFLOAT16 = "this processor does not multiply bfloat16"
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,26 @@ class Shape:
     heads: int
     layers: int
 
+    @property
+    def source_entries(self) -> int:
+        """Entries of the matrices that a source token is multiplied with.
 
-SHAPES = {"toy": Shape(16, 32, 2, 1), "tiny": Shape(128, 512, 4, 2), "base": Shape(512, 2048, 8, 6)}
+        Those of the encoder, and those of the keys and values of the cross-attention.
+        """
+        return self.layers * (6 * self.d_model**2 + 2 * self.d_model * self.ffn_dim)
+
+    def target_entries(self, vocab_size: int) -> int:
+        """Entries of the other matrices of the decoder and of the output projection, for a target token."""
+        layer = 6 * self.d_model**2 + 2 * self.d_model * self.ffn_dim
+        return self.layers * layer + self.d_model * vocab_size
+
+
+SHAPES = {
+    "toy": Shape(16, 32, 2, 1),
+    "tiny": Shape(128, 512, 4, 2),
+    "base": Shape(512, 2048, 8, 6),
+    "big": Shape(1024, 4096, 16, 6),
+}
 
 
 def build_model(
@@ -97,10 +119,59 @@ def seconds(device: str) -> float:
 
 def resident_mib(field: str) -> float:
     """The MiB of this process that Linux keeps in memory now ("VmRSS"), or kept at its peak ("VmHWM")."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+    for line in PROCESS_STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"This system does not report `{field}`.")
+
+
+def memory_left_out(*names: str) -> dict[str, str]:
+    """Return `names`, which need `resident_mib`, with the reason why they are left out, or nothing."""
+    return {} if PROCESS_STATUS.exists() else dict.fromkeys(names, f"this system has no {PROCESS_STATUS}")
+
+
+def tell_left_out(left_out: Mapping[str, str]) -> None:
+    """Say on standard error what is not measured, and why."""
+    for name, reason in left_out.items():
+        print(f"left out: {name}, as {reason}", file=sys.stderr)
+
+
+def product_rate(device: str, dtype: torch.dtype = torch.float32) -> float:
+    """Return the operations per second of a large product; one on a GPU is larger still, to fill it."""
+    size = 2048 if device == "cpu" else 8192
+    matrix = torch.randn(size, size, device=device, dtype=dtype)
+    return 2 * size**3 / min(_least_seconds(product, device) for product in _products(matrix))
+
+
+def read_rate(device: str) -> float:
+    """Return the bytes per second that are read of a large matrix in its product with a vector."""
+    vector = torch.randn(2048, device=device)
+    matrices = [torch.randn(8192, 2048, device=device) for _ in range(4)]
+    read = sum(matrix.nbytes for matrix in matrices)
+    return read / _least_seconds(lambda: [matrix @ vector for matrix in matrices], device)
+
+
+def _products(matrix: torch.Tensor) -> list[Callable[[], torch.Tensor]]:
+    """Return the ways to multiply a matrix with itself; which one is the fastest depends on the processor."""
+    from vanilla_transformer.modeling.modules_vanilla_transformer import multiplies_bfloat16
+
+    ways = [lambda: matrix @ matrix]
+    known = matrix.dtype == torch.float32 or multiplies_bfloat16()
+    if matrix.device.type == "cpu" and torch.backends.mkldnn.is_available() and known:
+        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(matrix, matrix, None, "none", [], ""))
+    return ways
+
+
+def _least_seconds(work: Callable[[], Any], device: str) -> float:
+    """What the work takes at least; on a GPU one of many in a row, so that launching them does not count."""
+    repeated = 1 if device == "cpu" else 50
+    found = []
+    for _ in range(3):
+        start = seconds(device)
+        for _ in range(repeated):
+            work()
+        found.append((seconds(device) - start) / repeated)
+    return min(found)
 
 
 def take_turns(
@@ -133,11 +204,20 @@ def format_ratio(ratio: Sequence[float]) -> str:
     return "{:.2f} ({:.2f}-{:.2f})".format(*ratio)
 
 
-def with_ratios(speeds: Mapping[str, Sequence[float]], reference: str = MARIAN) -> dict[str, Any]:
-    """Return the median of each system, and as "name / reference" its `ratios` to that one."""
+def with_ratios(
+    speeds: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """Return the median of each system, and as "name / marian" its `ratios` to Marian.
+
+    Args:
+        speeds: those of each system in each round, Marian's among them.
+        pairs: systems that are also to be compared with another than Marian, each with that one; pairs that
+            were not measured are passed over.
+    """
     summary: dict[str, Any] = {name: statistics.median(values) for name, values in speeds.items()}
-    for name in speeds.keys() - {reference}:
-        summary[f"{name} / {reference}"] = list(ratios(speeds[name], speeds[reference]))
+    measured = [pair for pair in pairs if speeds.keys() >= set(pair)]
+    for name, other in [*((name, MARIAN) for name in speeds if name != MARIAN), *measured]:
+        summary[f"{name} / {other}"] = list(ratios(speeds[name], speeds[other]))
     return summary
 
 
@@ -159,10 +239,15 @@ def report(
     titles: Sequence[str],
     rows: Sequence[Sequence[str]],
     plot: Callable[[dict[str, Any], Path], None],
+    **content: Any,
 ) -> None:
-    """Print the table of a benchmark, and write and draw its figures where the options say so."""
+    """Print the table of a benchmark, and write and draw its figures where the options say so.
+
+    Args:
+        content: what else is written.
+    """
     from vanilla_transformer.training.reports import show_report
 
-    show_report(arguments.json, titles=titles, rows=rows, device=arguments.device, figures=results)
+    show_report(arguments.json, titles=titles, rows=rows, device=arguments.device, figures=results, **content)
     if arguments.figure:
         plot(results, arguments.figure)

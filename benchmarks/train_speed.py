@@ -11,6 +11,12 @@ after its imports on a CPU, what PyTorch allocated on a GPU.
 Each computes the loss as its trainer does: ours projects to the vocabulary chunk by chunk and keeps no
 logits, which Marian cannot. Adam is fused, as it is in both trainers. Two differences remain: Marian's
 projections have biases, which the paper's have not, and Marian cannot smooth labels, so neither does.
+
+The limit is what would be trained on a second if the step were nothing but products with the matrices of our
+model, three of each (forward, gradient of the inputs, gradient of the weights), at the rate that this machine
+reaches in a large one of `--dtype`. Padding is not multiplied there, and attention's own products, which have
+no weights, are not counted. On a GPU, 10^12 operations of these products per second stand beside that rate:
+their quotient is the utilisation.
 """
 
 import argparse
@@ -27,13 +33,17 @@ from side_by_side import (
     OURS,
     SHAPES,
     START,
+    Shape,
     add_options,
     build_model,
     format_ratio,
+    memory_left_out,
+    product_rate,
     random_sentences,
     report,
     resident_mib,
     take_turns,
+    tell_left_out,
     with_ratios,
 )
 
@@ -41,9 +51,10 @@ from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.options import not_negative, parser_of, positive
 
 # Entries of the vocabulary at each shape.
-VOCABULARIES = {"toy": 300, "tiny": 8000, "base": 37_000}
-TITLES = ("Measured", "Ours", "Marian", "Ours / Marian")
-RATIO = f"{OURS} / {MARIAN}"
+VOCABULARIES = {"toy": 300, "tiny": 8000, "base": 37_000, "big": 37_000}
+TITLES = ("Measured", "Ours", "Marian", "Ours / Marian", "Limit")
+MEMORY, SPEED, OPERATIONS = "peak memory in MiB", "target tokens per second", "10^12 operations per second"
+RATIO, LIMIT = f"{OURS} / {MARIAN}", "limit"
 # Tokens of a sentence, at least.
 SHORTEST = 4
 # What a trainer adds to a batch.
@@ -101,6 +112,16 @@ def target_tokens(batches: Sequence[Batch]) -> int:
     return sum(int((batch["labels"] != -100).sum()) for batch in batches)
 
 
+def operations(shape: Shape, vocab_size: int, batches: Sequence[Batch]) -> int:
+    """Return the additions and multiplications of a step's matrix products on all batches, without padding.
+
+    A matrix takes part in three: forward, gradient of its inputs, gradient of its weights.
+    """
+    source_tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    once = source_tokens * shape.source_entries + target_tokens(batches) * shape.target_entries(vocab_size)
+    return 3 * 2 * once
+
+
 def make_step(name: str, arguments: argparse.Namespace) -> Callable[[Batch], None]:
     """Return a function that trains one of the models on one batch."""
     device = torch.device(arguments.device)
@@ -141,11 +162,22 @@ def compare_speed(arguments: argparse.Namespace) -> dict[str, Any]:
         return train
 
     works = {name: work(name) for name in MODELS}
-    return {
-        "target tokens per second": with_ratios(
-            take_turns(works, rounds=arguments.rounds, device=arguments.device)
-        )
-    }
+    speeds = with_ratios(take_turns(works, rounds=arguments.rounds, device=arguments.device))
+    return with_limits(speeds, batches, arguments)
+
+
+def with_limits(
+    speeds: dict[str, Any], batches: Sequence[Batch], arguments: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Return the speeds with their limit, and on a GPU the operations that they amount to."""
+    rate = product_rate(arguments.device, getattr(torch, arguments.dtype))
+    shape, vocab_size = SHAPES[arguments.shape], VOCABULARIES[arguments.shape]
+    per_token = operations(shape, vocab_size, batches) / target_tokens(batches)
+    results = {SPEED: speeds | {LIMIT: rate / per_token}}
+    if arguments.device != "cpu":
+        results[OPERATIONS] = {name: speeds[name] * per_token / 1e12 for name in MODELS}
+        results[OPERATIONS][LIMIT] = rate / 1e12
+    return results
 
 
 def peak_memory(name: str, arguments: argparse.Namespace) -> float:
@@ -169,27 +201,29 @@ def compare_memory(arguments: argparse.Namespace, argv: Sequence[str]) -> dict[s
             command = [sys.executable, __file__, *argv, "--peak-memory-of", name]
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             peaks[name].append(float(result.stdout))
-    return {"peak memory in MiB": with_ratios(peaks)} if arguments.memory_rounds else {}
+    return {MEMORY: with_ratios(peaks)}
 
 
 def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Return the results as they are shown."""
-    return [
-        [label, f"{row[OURS]:.0f}", f"{row[MARIAN]:.0f}", format_ratio(row[RATIO])]
-        for label, row in results.items()
-    ]
+    rows = []
+    for label, row in results.items():
+        ours, marian, limit = (f"{row[name]:.0f}" if name in row else "" for name in (*MODELS, LIMIT))
+        rows.append([label, ours, marian, format_ratio(row[RATIO]) if RATIO in row else "", limit])
+    return rows
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the ratios ours / Marian as bars, with their ranges."""
     from vanilla_transformer.drawing import new_figure, save_figure
 
-    figure = new_figure(7, 0.6 + 0.5 * len(results))
+    ratios = {label: row[RATIO] for label, row in results.items() if RATIO in row}
+    figure = new_figure(7, 0.6 + 0.5 * len(ratios))
     axes = figure.subplots()
-    medians, least, most = zip(*(row[RATIO] for row in results.values()), strict=True)
+    medians, least, most = zip(*ratios.values(), strict=True)
     below = [median - low for median, low in zip(medians, least, strict=True)]
     above = [high - median for median, high in zip(medians, most, strict=True)]
-    axes.barh(list(results), medians, xerr=[below, above], capsize=3)
+    axes.barh(list(ratios), medians, xerr=[below, above], capsize=3)
     axes.axvline(1, color="grey", linewidth=1)
     axes.set_xlabel("ours, Marian = 1")
     save_figure(figure, path)
@@ -229,8 +263,14 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     if arguments.peak_memory_of:
         print(peak_memory(arguments.peak_memory_of, arguments))
         return
-    results = compare_memory(arguments, argv) | compare_speed(arguments)
-    report(arguments, results, titles=TITLES, rows=table_rows(results), plot=plot)
+    results: dict[str, Any] = {}
+    on_cpu = arguments.device == "cpu"
+    left_out = memory_left_out(MEMORY) if on_cpu and arguments.memory_rounds else {}
+    tell_left_out(left_out)
+    if arguments.memory_rounds and not left_out:
+        results |= compare_memory(arguments, argv)
+    results |= compare_speed(arguments)
+    report(arguments, results, titles=TITLES, rows=table_rows(results), plot=plot, left_out=left_out)
 
 
 if __name__ == "__main__":

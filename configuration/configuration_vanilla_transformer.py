@@ -426,6 +426,13 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 raise ValueError(
                     f"`pad_token_id` must be below `{name}`, but {self.pad_token_id} is not below {size}."
                 )
+        start, size = self.decoder_start_token_id, self.decoder_vocab_size
+        # One stack alone is never given it.
+        if self.is_encoder_decoder and start is not None and size is not None and start >= size:
+            raise ValueError(
+                "`decoder_start_token_id` must be below `decoder_vocab_size`, but"
+                f" {start} is not below {size}."
+            )
 
 
 __all__ = ["PRESETS", "Preset", "VanillaTransformerConfig"]

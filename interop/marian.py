@@ -12,6 +12,7 @@ from ..configuration import VanillaTransformerConfig
 from ..errors import InputError
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import LIBRARY_MAX_LENGTH, OWN_FIELDS
+from ..modeling.saving_vanilla_transformer import files_written_whole
 from .adapters import plain_model
 from .weights import (
     SAME_FIELDS,
@@ -100,14 +101,15 @@ def save_marian(
         InputError: Marian has no such architecture; the message names the field.
     """
     marian = to_marian(model)
-    marian.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer = copy.deepcopy(plain_tokenizer(tokenizer))
-        # Marian has a table of positions, where ours are computed, and counts padding among them.
-        tokenizer.padding_side = "right"
-        longest = marian.config.max_position_embeddings
-        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
-        tokenizer.save_pretrained(folder)
+    with files_written_whole(folder) as beside:
+        marian.save_pretrained(beside)
+        if tokenizer is not None:
+            tokenizer = copy.deepcopy(plain_tokenizer(tokenizer))
+            # Marian has a table of positions, where ours are computed, and counts padding among them.
+            tokenizer.padding_side = "right"
+            longest = marian.config.max_position_embeddings
+            tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
+            tokenizer.save_pretrained(beside)
 
 
 def _is_shared(weights: dict[str, torch.Tensor]) -> bool:

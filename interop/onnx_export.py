@@ -23,6 +23,7 @@ from ..modeling.onnx_engine import (
     ENCODER_INPUTS,
     ENCODER_OUTPUTS,
 )
+from ..modeling.saving_vanilla_transformer import files_written_whole
 from .adapters import plain_model
 from .weights import copy_generation_config, hub_fields_removed, plain_tokenizer
 
@@ -126,20 +127,20 @@ def save_onnx(
     source, past = (
         [torch.zeros(2, stacked, length, width) for width in config.decoder_head_dims] for length in (3, 4)
     )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     inputs = (tokens[:, :2], mask, *source, *past)
-    try:
-        _export(ExportedEncoder(plain), (tokens, mask), folder / ENCODER, ENCODER_INPUTS, ENCODER_OUTPUTS)
-        _export(ExportedDecoder(plain), inputs, folder / DECODER, DECODER_INPUTS, DECODER_OUTPUTS)
-    except torch.onnx.errors.OnnxExporterError as error:  # all else in the graphs is there in every version
-        raise InputError(
-            f"`activation_function` {config.activation_function!r} has no place in ONNX: {first_line(error)}"
-        ) from None
-    type(config)(**hub_fields_removed(config.to_dict())).save_pretrained(folder)
-    copy_generation_config(model).save_pretrained(folder)
-    if tokenizer is not None:
-        plain_tokenizer(tokenizer).save_pretrained(folder)
+    with files_written_whole(folder) as beside:
+        try:
+            _export(ExportedEncoder(plain), (tokens, mask), beside / ENCODER, ENCODER_INPUTS, ENCODER_OUTPUTS)
+            _export(ExportedDecoder(plain), inputs, beside / DECODER, DECODER_INPUTS, DECODER_OUTPUTS)
+        except torch.onnx.errors.OnnxExporterError as error:  # all else in the graphs is in every version
+            raise InputError(
+                f"`activation_function` {config.activation_function!r} has no place in ONNX:"
+                f" {first_line(error)}"
+            ) from None
+        type(config)(**hub_fields_removed(config.to_dict())).save_pretrained(beside)
+        copy_generation_config(model).save_pretrained(beside)
+        if tokenizer is not None:
+            plain_tokenizer(tokenizer).save_pretrained(beside)
 
 
 def _export(

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..files import read_json
 from ..modeling import VanillaTransformerForConditionalGeneration
 from ..modeling.generation_vanilla_transformer import PAPER_DECODING, set_decoding
+from ..modeling.saving_vanilla_transformer import files_written_whole
 from .adapters import plain_model
 from .weights import (
     STACKS,
@@ -93,12 +94,13 @@ def save_torch(
     Raises:
         InputError: `torch.nn.Transformer` has no such architecture; the message names the field.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    torch.save(to_torch(model), Path(folder, "model.pt"))
-    model.config.save_pretrained(folder)
-    copy_generation_config(model).save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+    weights = to_torch(model)
+    with files_written_whole(folder) as beside:
+        torch.save(weights, beside / "model.pt")
+        model.config.save_pretrained(beside)
+        copy_generation_config(model).save_pretrained(beside)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(beside)
 
 
 def load_torch(path: str | Path, config: str | Path) -> VanillaTransformerForConditionalGeneration:

@@ -15,7 +15,10 @@ from transformers.utils import logging
 from ..configuration import VanillaTransformerConfig
 from ..errors import InputError, first_line
 from ..modeling import VanillaTransformerForConditionalGeneration
-from ..modeling.modeling_vanilla_transformer import VanillaTransformerPositionalEncoding
+from ..modeling.modeling_vanilla_transformer import (
+    VanillaTransformerPositionalEncoding,
+    damaged_file_named,
+)
 from ..tokenization import VanillaTransformerTokenizer
 
 logger = logging.get_logger(__name__)
@@ -123,9 +126,10 @@ def load_foreign_model(kind: type[PreTrainedModel], name: str | Path, absent: tu
     model: Any
     info: Any
     try:
-        model, info = kind.from_pretrained(  # type: ignore[misc]
-            name, output_loading_info=True, weights_only=True, trust_remote_code=False
-        )
+        with damaged_file_named(name):
+            model, info = kind.from_pretrained(  # type: ignore[misc]
+                name, output_loading_info=True, weights_only=True, trust_remote_code=False
+            )
     except Exception as error:  # what a damaged or hostile file raises is of many kinds
         raise InputError(f"`{name}` cannot be loaded: {_unpickling_reason(error)}") from None
     missing = [key for key in sorted(info["missing_keys"]) if not any(part in key for part in absent)]

@@ -995,6 +995,19 @@ def check_own_fields(config: GenerationConfig) -> None:
         _check_patience(config)
 
 
+def check_saved_fields(config: GenerationConfig) -> None:
+    """Raises `ValueError` where an own field of a saved generation config can be used in no search.
+
+    What it lacks has its default. How many hypotheses are searched for and returned is not looked at, as each
+    search may say so itself.
+    """
+    config = copy.copy(config)
+    for name, default in OWN_FIELDS.items():
+        setattr(config, name, getattr(config, name, default))
+    config.num_beams = config.num_return_sequences = 1
+    check_own_fields(config)
+
+
 def _required_hypotheses(config: GenerationConfig) -> int:
     """How many ended hypotheses a patient beam search waits for."""
     return int(config.num_beams * config.patience + 0.5)

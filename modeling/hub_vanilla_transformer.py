@@ -401,6 +401,8 @@ def short_card(model: Any, repo_id: str, tags: Sequence[str] = ()) -> str:
 A `{type(model).__name__}` of {model.num_parameters():,} parameters: the Transformer of
 [Attention Is All You Need](https://arxiv.org/abs/1706.03762). What it was trained on is not recorded here.
 
+With transformers 5.17 or newer:
+
 ```python
 from transformers import {imported}
 

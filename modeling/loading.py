@@ -1,11 +1,13 @@
 """What a folder or a wrapper holds, and what is refused of it before it is used."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ..configuration.configuration_vanilla_transformer import BASE_MODELS, VanillaTransformerConfig
 from ..errors import InputError
 from ..files import read_json
+from .generation_vanilla_transformer import check_saved_fields
 from .saving_vanilla_transformer import ADAPTER_CONFIG_FILE
 
 
@@ -34,6 +36,38 @@ def check_translates(config: Any, name: str) -> None:
     bases = {BASE_MODELS.get(architecture, architecture) for architecture in found}
     if bases & {"VanillaTransformerEncoderModel", "VanillaTransformerDecoderModel"}:
         raise InputError(f"`{name}` holds a {found[0]}, which does not translate.")
+
+
+def check_complete(missing: Collection[str], config: Any, name: str) -> None:
+    """Refuse a model of ours some of whose weights are not there: transformers has drawn them at random.
+
+    Models of other types are let through, as some compute what their files lack.
+
+    Args:
+        missing: the `missing_keys` of `from_pretrained(..., output_loading_info=True)`.
+        config: configuration of the model.
+        name: what the message calls it.
+
+    Raises:
+        InputError: names the first of those weights.
+    """
+    if missing and config.model_type == VanillaTransformerConfig.model_type:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"`{name}` cannot be loaded: its weights lack `{min(missing)}`{more}.")
+
+
+def check_search(model: Any, name: str) -> None:
+    """Refuse a model of ours whose generation config holds, in a field of ours, what no search can use.
+
+    Raises:
+        InputError: names the file, in the folder or repository `name`, and the field.
+    """
+    if model.config.model_type != VanillaTransformerConfig.model_type:
+        return
+    try:
+        check_saved_fields(model.generation_config)
+    except ValueError as error:
+        raise InputError(f"`{Path(name, 'generation_config.json')}` cannot be used: {error}") from None
 
 
 def check_vocabulary(tokenizer: Any, config: Any) -> None:

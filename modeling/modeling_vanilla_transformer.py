@@ -10,11 +10,13 @@ K width of a head, E model width, V vocabulary (in an attention, the width of a 
 import copy
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
@@ -66,7 +68,7 @@ from .loss_vanilla_transformer import (
 )
 from .modules_vanilla_transformer import HALF_TYPES, is_plain_linear
 from .projections_vanilla_transformer import forget_copies
-from .saving_vanilla_transformer import architecture_of, code_references
+from .saving_vanilla_transformer import architecture_of, check_safetensors, code_references
 
 logger = logging.get_logger(__name__)
 
@@ -518,8 +520,23 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         return self.feed_forward(hidden_states)
 
 
+@contextmanager
+def damaged_file_named(folder: str | Path) -> Iterator[None]:
+    """Says which file of `folder` is cut short, where safetensors says no more than that one is.
+
+    Raises:
+        ValueError: its message begins with the path of the file.
+    """
+    try:
+        yield
+    except SafetensorError:
+        for path in sorted(Path(folder).glob("*.safetensors")):
+            check_safetensors(path)
+        raise
+
+
 class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):  # type: ignore[misc]
-    """Initialisation, saving, and what transformers may do with every model of the family."""
+    """Initialisation, loading, saving, and what transformers may do with every model of the family."""
 
     config: VanillaTransformerConfig
     config_class = VanillaTransformerConfig
@@ -558,6 +575,35 @@ class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):  # type: 
                 init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
             else:
                 init.xavier_uniform_(module.weight)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
+        use_safetensors: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads a model from a folder or the Hub; of weights only safetensors are read, never pickled ones.
+
+        See `PreTrainedModel.from_pretrained` for the arguments.
+
+        Raises:
+            ValueError: `use_safetensors` is False, or a file of weights is cut short.
+            OSError: there is no such model, or it has no weights in safetensors.
+        """
+        if use_safetensors is False:
+            raise ValueError("`use_safetensors` must not be False: pickled weights are not loaded.")
+        name = pretrained_model_name_or_path
+        whole: Any = super()
+        try:
+            with damaged_file_named(Path(name or "", kwargs.get("subfolder") or "")):
+                return cast(Self, whole.from_pretrained(name, *model_args, use_safetensors=True, **kwargs))
+        except OSError as error:
+            if "use_safetensors" not in str(error):
+                raise
+            # transformers advises to leave out what nobody gave.
+            raise OSError(f"`{name}` has no weights in safetensors, and no others are loaded.") from None
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Saves into a folder, whole or not at all, with the code that loads it from there beside it.
@@ -871,7 +917,7 @@ class VanillaTransformerBaseModel(VanillaTransformerPreTrainedModel):
 
 
 class VanillaTransformerModel(VanillaTransformerBaseModel):
-    """Encoder and decoder, without the projection to the vocabulary."""
+    """Encoder and decoder (section 3.1, Figure 1), without the projection to the vocabulary."""
 
     _tied_weights_keys = {
         "encoder.embed_tokens.weight": "shared.weight",
@@ -1013,7 +1059,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerBaseModel):
 
 
 class VanillaTransformerDecoderModel(VanillaTransformerBaseModel):
-    """The decoder alone, without attention to an encoder: each token sees itself and earlier ones."""
+    """The decoder without attention to an encoder (section 3.1): each token sees itself and earlier ones."""
 
     _no_split_modules = ["VanillaTransformerDecoderLayer"]
     _tied_weights_keys = {"decoder.embed_tokens.weight": "shared.weight"}

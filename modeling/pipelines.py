@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from .engines import EngineModel, load_engine
-from .loading import check_translates, tokenizer_place
+from .loading import check_complete, check_translates, tokenizer_place
 from .pipeline_vanilla_transformer import TranslationPipeline, takes_languages
 
 _TASK = re.compile(r"translation(?:_(\w+)_to_(\w+))?")
@@ -53,7 +53,7 @@ def pipeline(
     Raises:
         ValueError: a model object whose tokenizer is nowhere to be found, a direction that is not among those
             of the model's config, or an option that an engine lacks.
-        InputError: the folder holds a model of ours that does not translate.
+        InputError: the folder holds a model of ours that does not translate, or not all of its weights.
         OSError: there is no such model.
     """
     match = _TASK.fullmatch(task)
@@ -85,8 +85,10 @@ def pipeline(
 
 
 def _load_translator(name: str, **options: Any) -> Any:
-    model: Any = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
+    loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(name, **options, output_loading_info=True)
+    model, report = loaded
     check_translates(model.config, name)
+    check_complete(report["missing_keys"], model.config, name)
     return model
 
 

@@ -215,7 +215,7 @@ def flush(folder: Path) -> None:
     """Force the files to disk, so that a power failure after the rename finds them whole."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows flushes no file that is open for reading alone
                 os.fsync(file.fileno())
 
 

@@ -11,7 +11,7 @@
 RECIPE is the student's; any key of it can be replaced by `--key value`, as for `train`, whose --help
 lists them. With `--init_from` the teacher's own folder, a model teaches itself. The teacher translates on one
 process and may be interrupted; the student is an ordinary run. In the end a table sets the two side by side
-on the test, or else the validation files: parameters, size on the disk, speed and BLEU;
+on the test files, or else the validation data: parameters, size on the disk, speed and BLEU;
 output_dir/distillation.json keeps it.
 
 A student on many GPUs: interrupt the command when training begins, and go on with
@@ -98,10 +98,10 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     check_model_name(args.teacher)
     check_ahead(student)
     # What the table needs is looked at first: the student may take days.
-    texts = load_aligned_lines(comparison_files(args, recipe))
     for folder in args.beside:
         if not Path(folder, "config.json").is_file():
             raise InputError(f"`--beside`: `{folder}` is not a folder with a model.")
+    texts = comparison_texts(args, recipe)
     print_title("The teacher translates the training text")
     model, tokenizer = load_model(args.teacher, device=args.device)
     count = write_student_corpus(
@@ -121,18 +121,44 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     compare([args.teacher, *args.beside, recipe.output_dir], texts, recipe, args)
 
 
-def comparison_files(args: argparse.Namespace, recipe: TrainRecipe) -> list[str]:
-    """Source and reference of the comparison: the test files that are given, or the validation files.
+def comparison_texts(args: argparse.Namespace, recipe: TrainRecipe) -> list[list[str]]:
+    """Sources and references of the comparison: of the test files that are given, or the validation data.
 
     Raises:
-        InputError: one of the two without the other, or neither these nor validation files.
+        InputError: one of the two without the other, neither these nor validation data, or text that cannot
+            be read.
     """
     if (args.test_source is None) != (args.test_reference is None):
         raise InputError("`--test_source` and `--test_reference` go together.")
-    files = [args.test_source or recipe.valid_source, args.test_reference or recipe.valid_target]
-    if None in files:
-        raise InputError("give `--test_source` and `--test_reference`: the recipe has no validation files.")
-    return [str(file) for file in files]
+    if args.test_source is not None:
+        return load_aligned_lines([args.test_source, args.test_reference])
+    if not recipe.has_validation:
+        raise InputError("give `--test_source` and `--test_reference`: the recipe has no validation data.")
+    return validation_texts(recipe)
+
+
+def validation_texts(recipe: TrainRecipe) -> list[list[str]]:
+    """Sources and references of what a recipe validates on, from whatever file or data set it names.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    from vanilla_transformer.training.corpus import load_pairs
+
+    try:
+        pairs: Any = load_pairs(
+            source=recipe.valid_source,
+            target=recipe.valid_target,
+            file=recipe.valid_file,
+            source_column=recipe.source_column,
+            target_column=recipe.target_column,
+            dataset=None if recipe.valid_split is None else recipe.dataset,
+            dataset_config=recipe.dataset_config,
+            split=recipe.valid_split or "train",
+        )
+    except InputError as error:
+        raise InputError(f"validation data: {error}") from None
+    return [pairs[side][:] for side in ("source", "target")]
 
 
 def compare(

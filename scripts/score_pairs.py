@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vanilla_transformer.errors import InputError
 from vanilla_transformer.scripts.support.console import run_script
 from vanilla_transformer.scripts.support.lines import check_output, write_lines
 from vanilla_transformer.scripts.support.models import (
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Score what the options name."""
     from vanilla_transformer.modeling.pair_scores import score_pairs
-    from vanilla_transformer.text_files import check_regular
+    from vanilla_transformer.text_files import check_regular, count_lines
     from vanilla_transformer.training.parallel_files import check_equal_length, read_aligned_batches
 
     check_output(args.output, [args.source, args.target])
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> None:
     for path in files:
         check_regular(path)
     check_equal_length(*files)
+    if not count_lines(files[0]):
+        raise InputError(f"`{files[0]}` is empty.")
     model, tokenizer = load_named_model(args)
     set_languages(model, tokenizer, args)
     pairs = chain.from_iterable(zip(*batch, strict=True) for batch in read_aligned_batches(*files))

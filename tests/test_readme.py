@@ -4,6 +4,7 @@ import ast
 import itertools
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +12,16 @@ from pathlib import Path
 import pytest
 from helpers import load_benchmark
 from training_toy import toy_model
+from transformers import PreTrainedModel
 
-from vanilla_transformer import PAPER_DECODING, VanillaTransformerTokenizer, set_decoding
+from vanilla_transformer import (
+    PAPER_DECODING,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerTokenizer,
+    set_decoding,
+)
 from vanilla_transformer.configuration import PRESETS, VanillaTransformerConfig
 from vanilla_transformer.scripts import open_demo
 from vanilla_transformer.scripts.cli import COMMANDS
@@ -22,10 +31,13 @@ from vanilla_transformer.training.embedded_corpus import build_corpus
 from vanilla_transformer.training.recipe import (
     ClassifierRecipe,
     LanguageModelRecipe,
+    RunRecipe,
     TrainRecipe,
     load_recipe,
 )
 from vanilla_transformer.training.run import LOG_FOLDER
+from vanilla_transformer.training.run_folder import FREE_KEYS
+from vanilla_transformer.training.tasks import task_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -127,8 +139,16 @@ def test_shown_python_is_python_and_its_imports_exist(block: str) -> None:
 STAND_INS = {"me/zh-en": "runs/demo", "25000, max_steps=100000": "2500, max_steps=2, use_cpu=True"}
 
 
+# What the README's Python reads beside the demo: the recipe, its kind, and the class of the model.
+OTHER_RUNS: tuple[tuple[str, type[RunRecipe], type[PreTrainedModel]], ...] = (
+    ("classifier", ClassifierRecipe, VanillaTransformerForSequenceClassification),
+    ("lm_causal", LanguageModelRecipe, VanillaTransformerForCausalLM),
+    ("lm_masked", LanguageModelRecipe, VanillaTransformerForMaskedLM),
+)
+
+
 def leave_what_is_read(folder: Path) -> None:
-    """Write the run and the corpus that the README's Python reads."""
+    """Write the runs and the corpus that the README's Python reads."""
     corpus = build_corpus(train_size=300, valid_size=10, test_size=10)
     lines = {
         "train.en": [pair.target for pair in corpus.train],
@@ -143,6 +163,13 @@ def leave_what_is_read(folder: Path) -> None:
     model = toy_model(vocab_size=len(tokenizer))
     set_decoding(model.generation_config, **PAPER_DECODING)  # as training leaves it
     model.save_pretrained(folder / "runs/demo")
+    for name, kind, model_class in OTHER_RUNS:
+        recipe = load_recipe(name, [], kind)
+        head = model_class(model.config)
+        head.save_pretrained(folder / recipe.output_dir)
+        finished = VanillaTransformerTokenizer.from_pretrained(folder / "runs/demo")
+        task_of(recipe).finish_tokenizer(finished)
+        finished.save_pretrained(folder / recipe.output_dir)
 
 
 def test_shown_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +182,23 @@ def test_shown_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             block = block.replace(shown, instead)
         exec(compile(block, "README.md", "exec"), names)
     assert Path("runs/mine/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name, shown", [("torch", "PyTorch"), ("transformers", "transformers")])
+def test_the_oldest_versions_named_are_those_of_the_project(name: str, shown: str) -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    (oldest,) = (match[1] for one in dependencies if (match := re.match(rf"{name}>=([\d.]+)", one)))
+    pages = ["README.md", "README.zh-CN.md"]
+    if name == "transformers":
+        pages += ["model_card.md", "modeling/hub_vanilla_transformer.py"]
+    for page in pages:
+        text = (ROOT / page).read_text("utf-8")
+        assert set(re.findall(rf"{shown} (\d+\.\d+)", text)) == {oldest}, page
+
+
+def test_the_keys_that_may_change_are_named() -> None:
+    (said,) = re.findall(r"speed and reports may change:(.+?)\. A", README, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", said)) == FREE_KEYS
 
 
 def test_the_readme_names_what_a_run_leaves() -> None:

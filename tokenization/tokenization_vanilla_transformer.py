@@ -219,6 +219,8 @@ class VanillaTransformerTokenizer(SharedOnHub, TokenizersBackend):  # type: igno
         found = smallest - 1 + len(pieces)
         if found < vocab_size:
             logger.warning(f"The text is enough for {found} entries of the vocabulary, not for {vocab_size}.")
+        else:
+            _warn_of_many_characters(pieces)
         special = list(names.values())
         for name in sorted({str(token) for token in (*special, *extra)} & set(pieces)):
             raise ValueError(f"a special token must not be called {name!r}, which is a piece of the text.")
@@ -470,6 +472,17 @@ def _learn(
     learner.train_from_iterator((line.translate(gaps) for line in lines), trainer, length=length)
     model = json.loads(learner.to_str())["model"]
     return sorted(model["vocab"], key=model["vocab"].__getitem__), [tuple(pair) for pair in model["merges"]]
+
+
+def _warn_of_many_characters(pieces: Sequence[str]) -> None:
+    """Say so where more than half of the pieces are single characters, as Chinese text may have thousands."""
+    characters = sum(len(piece) == 1 for piece in pieces)
+    if 2 * characters > len(pieces):
+        logger.warning(
+            f"Single characters take {characters} of the {len(pieces)} entries of the vocabulary that are"
+            f" neither special nor byte tokens, which leaves {len(pieces) - characters} for longer pieces: a"
+            " larger `vocab_size` helps (characters without an entry are spelled in bytes either way)."
+        )
 
 
 def _alphabet(counts: Counter[str], *, limit: int, min_frequency: int) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, fields
 
 from transformers import Seq2SeqTrainingArguments
 
 from .batching import plan_accumulation
 from .parts import check_learning_rate_factors
+
+logger = logging.getLogger(__name__)
 
 # Tokens of a forward pass where nobody says how many. On a CPU more of them took up to a third longer each.
 CPU_TOKENS, DEVICE_TOKENS = 1024, 4096
@@ -27,7 +30,8 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
             over all devices and accumulation; `None` batches by sentences, as the stock Trainer.
         tokens_per_device: most padded source or target tokens of one forward pass on one device; `None` is
             what computes fast: 1,024 on a CPU, where larger batches leave its caches, and 4,096 elsewhere.
-        paper_schedule: the learning rate of section 5.3; else that of `learning_rate`, `lr_scheduler_type`.
+        paper_schedule: the learning rate of section 5.3; else that of `learning_rate`, `lr_scheduler_type`,
+            which are ignored otherwise; a warning says so where they are not the defaults.
         learning_rate_scale: factor on the paper's learning rate.
         learning_rate_factors: part of the model, as `vanilla_transformer.training.parts` names them -> factor
             on the learning rate of its parameters, whatever the schedule; 1 for all others.
@@ -114,6 +118,7 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
         super().__post_init__()
         if isinstance(self.learning_rate_factors, dict):
             check_learning_rate_factors(self.learning_rate_factors)
+        self._warn_of_another_schedule()
         # The stock loaders warn of pinned memory where there is nothing to copy to.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         self.tokens_per_batch: int | None = None
@@ -134,6 +139,17 @@ class VanillaTransformerTrainingArguments(Seq2SeqTrainingArguments):
         self.gradient_accumulation_steps, self.tokens_per_batch = plan_accumulation(
             self.tokens_per_update, self.tokens_per_device, self.world_size
         )
+
+    def _warn_of_another_schedule(self) -> None:
+        defaults = {one.name: one.default for one in fields(self)}
+        names = ("learning_rate", "lr_scheduler_type")
+        ignored = [name for name in names if getattr(self, name) != defaults[name]]
+        if self.paper_schedule and ignored and self.should_log:
+            logger.warning(
+                "`paper_schedule` is on and sets the learning rate: with `paper_schedule=False`, %s would be"
+                " followed.",
+                " and ".join(f"`{name}`" for name in ignored),
+            )
 
     def _check_limits(self) -> None:
         lengths = ("bpe_dropout_max_source_length", "bpe_dropout_max_target_length")

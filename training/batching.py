@@ -345,7 +345,8 @@ def _selected_rows(dataset: datasets.Dataset) -> Ints | None:
 class TokenizedPairs(Dataset[Feature]):
     """The prepared pairs of `prepare_pairs` as a torch data set that fetches a whole batch at once.
 
-    The ids stay where `datasets` keeps them (a file mapped into memory); only the lengths are copied.
+    The ids stay where `datasets` keeps them (a file mapped into memory); only the lengths are copied. For
+    workers that are not forked, such a file is pickled by its path.
 
     Attributes:
         source_lengths: tokens of each source, with </s>.
@@ -354,10 +355,15 @@ class TokenizedPairs(Dataset[Feature]):
 
     def __init__(self, prepared: datasets.Dataset) -> None:
         rows = _selected_rows(prepared)
+        self._prepared = prepared.select_columns(["input_ids", "labels"])
         self._input_ids = _RaggedColumn(prepared.data.column("input_ids"), rows)
         self._labels = _RaggedColumn(prepared.data.column("labels"), rows)
         self.source_lengths: Ints = self._input_ids.lengths
         self.target_lengths: Ints = self._labels.lengths
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what the pairs were made of, and not the views of it."""
+        return type(self), (self._prepared,)
 
     def __len__(self) -> int:
         """Return the number of pairs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
@@ -10,6 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ RESULTS_FILE = "results.json"
 CURVES_FILE = "training_curves.png"
 DATA_FILE = "data_digest.json"
 STATE_FILE = "trainer_state.json"
+SCHEDULER_FILE = "scheduler.pt"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 # What PEFT saves of a model with adapters, in place of the whole.
@@ -74,10 +77,27 @@ def check_checkpoint(folder: str | Path) -> None:
     folder = Path(folder)
     check_weights(folder)
     read_state(folder)
-    for path in sorted(folder.glob("*.pt*")):
+    for path in sorted(chain(folder.glob("*.pt*"), folder.glob("*.bin"))):
         # torch.save writes a zip archive, whose table of contents comes last.
         if not zipfile.is_zipfile(path):
             raise InputError(f"`{path}` is cut short or damaged.")
+
+
+def check_resumable(folder: str | Path) -> None:
+    """Check that a whole checkpoint has what training goes on with: the optimizer, and the learning rate.
+
+    Without one of them, the Trainer would begin both anew and say nothing.
+
+    Raises:
+        InputError: one of them is missing, as in a checkpoint of `save_only_model`.
+    """
+    folder = Path(folder)
+    if any(folder.glob("global_step*")):  # DeepSpeed has them in that folder
+        return
+    if not any(folder.glob("*optimizer*")):
+        raise InputError(f"`{folder}` has no optimizer state, without which training cannot go on.")
+    if not (folder / SCHEDULER_FILE).is_file():
+        raise InputError(f"`{folder}` has no {SCHEDULER_FILE}, without which training would warm up again.")
 
 
 def check_weights(folder: str | Path) -> None:
@@ -174,8 +194,23 @@ def discard(folder: str | Path) -> None:
 
 
 def clean_leftovers(run_dir: str | Path) -> None:
-    """Remove what a killed run was writing or deleting. Call it before anything is written."""
-    shutil.rmtree(Path(run_dir) / INCOMPLETE, ignore_errors=True)
+    """Remove what a killed run was writing or deleting, checkpoints and models.
+
+    Call it before anything is written.
+    """
+    name = glob.escape(Path(run_dir).absolute().name)
+    _remove(run_dir, INCOMPLETE)
+    _remove(run_dir, f".{name}{INCOMPLETE}-*")
+
+
+def clean_uploads(run_dir: str | Path) -> None:
+    """Remove what a killed upload was sending. One that is still at work would fail."""
+    _remove(run_dir, f"{INCOMPLETE}-*")
+
+
+def _remove(run_dir: str | Path, pattern: str) -> None:
+    for path in Path(run_dir).glob(pattern):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def greater_is_better(metric: str) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset
-from transformers.trainer_utils import EvalLoopOutput, has_length
+from transformers.trainer_utils import EvalLoopOutput, default_compute_objective, has_length
 
 from ..modeling.loss_vanilla_transformer import IGNORED
 from ..modeling.translation_vanilla_transformer import length_limit
@@ -40,6 +40,16 @@ class EvaluatingTrainer(HubTrainer):
         """
         with torch.random.fork_rng(devices=[]), self._without_autocast():
             return super().evaluate(*args, **kwargs)
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, float]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """As in the Trainer; `compute_objective` is the sum of the scores by default, see `sum_of_scores`."""
+        return super().hyperparameter_search(hp_space, compute_objective or sum_of_scores, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """The evaluation data, longest sentences first, so that little is padded."""
@@ -173,6 +183,20 @@ class EvaluatingTrainer(HubTrainer):
         return self.accelerator.gather(
             torch.tensor([row], dtype=torch.float64, device=self.args.device)
         ).tolist()
+
+
+def sum_of_scores(metrics: Mapping[str, float]) -> float:
+    """The Trainer's objective of a search: the sum of the scores, or the loss where there are none.
+
+    Perplexity, which is the better the lower, is not among them, nor is the time to prepare the model.
+
+    Args:
+        metrics: of an evaluation, with their prefix.
+    """
+    others = ("_perplexity", "_preparation_time")
+    return default_compute_objective(
+        {name: value for name, value in metrics.items() if not name.endswith(others)}
+    )
 
 
 class EvaluationTally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -70,6 +71,9 @@ def score(
 ) -> dict[str, Any]:
     """Corpus scores, each 0 to 100 (TER may be more), and the signatures to report beside them.
 
+    All text is brought into NFC first, in which our tokenizer writes: sacreBLEU takes a character and the
+    same one composed of two for different ones.
+
     Args:
         hypotheses: detokenised translations.
         references: one list for each set of references, each as long as `hypotheses`.
@@ -92,10 +96,11 @@ def score(
         known = ", ".join(BLEU.TOKENIZERS)
         raise InputError(f"`tokenize` must be one of {known}, but is {splitter!r} instead.")
     by_characters = splitter == "zh" or _short_code(language) in ("zh", "ja")
+    written, wanted = _in_nfc(hypotheses), [_in_nfc(one) for one in references]
     results: dict[str, Any] = {}
     for name in metrics:
         metric = _sacrebleu_metric(name, splitter, lowercase=lowercase, by_characters=by_characters)
-        results[name] = metric.corpus_score(list(hypotheses), [list(one) for one in references]).score
+        results[name] = metric.corpus_score(written, wanted).score
         results[f"{name}_signature"] = str(metric.get_signature())
     return results
 
@@ -119,8 +124,8 @@ def score_lowercased_tokenized(
 ) -> dict[str, Any]:
     """BLEU on lower-cased, tokenised text, as many papers report it: higher than sacreBLEU on plain text.
 
-    Both sides go through the Moses tokenizer of `language` (sacremoses, `escape=False`) and are lower-cased;
-    sacreBLEU then splits at spaces only (`tokenize=none`).
+    Both sides go, in NFC, through the Moses tokenizer of `language` (sacremoses, `escape=False`) and are
+    lower-cased; sacreBLEU then splits at spaces only (`tokenize=none`).
 
     Returns:
         bleu and bleu_signature.
@@ -136,11 +141,11 @@ def score_as_paper(
 ) -> dict[str, Any]:
     """BLEU on tokenised text with compounds split, case-sensitive: what the paper's 27.3 and 28.4 are.
 
-    It is what tensor2tensor's script does: both sides go through the Moses tokenizer of `language`, a hyphen
-    between two words becomes a word of its own (`split_compounds`), and BLEU counts what lies between spaces,
-    without smoothing. It differs from sacreBLEU in both steps: sacreBLEU's own rules ("13a") split the text,
-    and leave a word with hyphens whole, so that a compound with one wrong part is one wrong word there and
-    two right ones here. The two must not be compared with each other.
+    It is what tensor2tensor's script does: both sides, here in NFC, go through the Moses tokenizer of
+    `language`, a hyphen between two words becomes a word of its own (`split_compounds`), and BLEU counts what
+    lies between spaces, without smoothing. It differs from sacreBLEU in both steps: sacreBLEU's own rules
+    ("13a") split the text, and leave a word with hyphens whole, so that a compound with one wrong part is one
+    wrong word there and two right ones here. The two must not be compared with each other.
 
     Returns:
         bleu and bleu_signature.
@@ -178,7 +183,8 @@ def _tokenized_bleu(
     tokenizer = sacremoses.MosesTokenizer(lang=_short_code(language))
 
     def prepare(lines: Sequence[str]) -> list[str]:
-        return [change(tokenizer.tokenize(line, escape=False, return_str=True)) for line in lines]
+        tokenized = (tokenizer.tokenize(line, escape=False, return_str=True) for line in _in_nfc(lines))
+        return [change(line) for line in tokenized]
 
     metric = BLEU(tokenize="none", force=True, **options)
     bleu = metric.corpus_score(prepare(hypotheses), [prepare(one) for one in references])
@@ -225,6 +231,10 @@ class TranslationMetric(evaluate.Metric):
             language=language,
             metrics=metrics,
         )
+
+
+def _in_nfc(lines: Sequence[str]) -> list[str]:
+    return [unicodedata.normalize("NFC", line) for line in lines]
 
 
 def _check_lengths(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import transformers
 from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils import parse_flag_from_env
 from transformers import (
     AutoTokenizer,
     GenerationConfig,
@@ -126,6 +127,9 @@ def train(recipe: RunRecipe) -> TrainResult:
 def _train(task: Task[Any], args: VanillaTransformerTrainingArguments) -> TrainResult:
     """Train from the last checkpoint, or from the beginning, and finish the run."""
     recipe = task.recipe
+    if args.should_save:
+        checkpoints.clean_leftovers(recipe.output_dir)
+        checkpoints.clean_uploads(recipe.output_dir)
     last = checkpoint_to_go_on_from(recipe)
     trainer = _build_trainer(task, args)
     if args.should_save:
@@ -154,6 +158,11 @@ def _finished_result(recipe: RunRecipe) -> TrainResult | None:
     if longer or not (output_dir / RESULTS_FILE).is_file():
         return None
     results = read_json(output_dir / RESULTS_FILE)
+    if missing := {"steps", "scores", "checkpoints"} - results.keys():
+        raise InputError(
+            f"`{output_dir / RESULTS_FILE}` lacks {', '.join(sorted(missing))}: delete it to have the run"
+            " finished again."
+        )
     steps = int(results["steps"])
     if os.environ.get("RANK", "0") == "0":  # processes have not found each other yet
         print(f"The run in {output_dir} is finished after {steps} steps; nothing to do.", flush=True)
@@ -206,7 +215,8 @@ def training_arguments(recipe: RunRecipe) -> VanillaTransformerTrainingArguments
         dataloader_num_workers=recipe.dataloader_workers,
         ddp_timeout=PREPARATION_SECONDS,
         # Unless told so, processes that a launcher starts on a CPU would not find each other.
-        use_cpu=not torch.accelerator.is_available(),
+        # transformers would let Accelerate alone take the CPU, and put the model on the GPU.
+        use_cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"),
         report_to=recipe.report_to or "none",
         **renamed,
         **task_of(recipe).arguments(),
@@ -320,7 +330,7 @@ def _tokenizer(task: Task[Any], data: Any, *, main: bool) -> PreTrainedTokenizer
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # `tokenizers` has no class of its own for a damaged file
         raise InputError(f"tokenizer `{name}` cannot be loaded: {first_line(error)}") from None
 
 

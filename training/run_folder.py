@@ -101,9 +101,8 @@ def checkpoint_to_go_on_from(recipe: RunRecipe) -> Path | None:
     """
     output_dir = Path(recipe.output_dir)
     last = checkpoints.last_checkpoint(output_dir)
-    # DeepSpeed has it in a folder of another name.
-    if last is not None and not [*last.glob("optimizer*"), *last.glob("global_step*")]:
-        raise InputError(f"`{last}` has lost its optimizer state, without which the run cannot go on.")
+    if last is not None:
+        checkpoints.check_resumable(last)
     if last is None and (output_dir / RESULTS_FILE).is_file():
         raise InputError(
             f"the finished run in `{output_dir}` has no checkpoint left to go on from: give another"

@@ -1,31 +1,41 @@
 """From lines of text to the rows that language models and classifiers train on.
 
 Rows have the columns of prepared sentence pairs, "input_ids", "labels", "source_length" and "target_length",
-so that all that makes batches of pairs makes batches of them.
+so that all that makes batches of pairs makes batches of them. They are cached as prepared pairs are, by the
+texts, the tokenizer and the settings: processes that train together, and later runs, map the same file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, is_caching_enabled
+from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..files import read_json
 from ..modeling.loss_vanilla_transformer import IGNORED
-from .filtering import encode
+from .corpus import cache_file
+from .filtering import PROBE, encode
 
 ROW_FEATURES = Features(
     {name: List(Value("int32")) for name in ("input_ids", "labels")}
     | {name: Value("int32") for name in ("source_length", "target_length")}
 )
 BATCH_SIZE = 1000
+# Part of the key of the cache: count it up whenever the same texts are prepared differently.
+CACHE_VERSION = "texts-1"
 
 
 @dataclass(frozen=True)
@@ -97,8 +107,9 @@ def _prepare_language_model(
     texts: Dataset, tokenizer: PreTrainedTokenizerBase, start: list[int], max_length: int, join_lines: bool
 ) -> tuple[Dataset, TextReport]:
     require_token(tokenizer, "eos_token", "a language model")
-    cut = partial(_pieces, tokenizer=tokenizer, start=start, max_length=max_length, join_lines=join_lines)
-    rows, counts = _mapped(texts, cut)
+    settings: dict[str, Any] = {"start": start, "max_length": max_length, "join_lines": join_lines}
+    cut = partial(_pieces, tokenizer=tokenizer, **settings)
+    rows, counts = _mapped(texts, cut, _fingerprint(texts, tokenizer, settings))
     return rows, TextReport(len(texts), len(rows), empty=counts[0], cut=counts[1])
 
 
@@ -166,7 +177,9 @@ def prepare_labelled_texts(
                 targets.append([numbers[label]])
         return inputs, targets, counts
 
-    rows, counts = _mapped(texts, rows_of, columns=("text", "label"))
+    settings = {"classes": list(classes), "limit": limit, "long_texts": long_texts}
+    fingerprint = _fingerprint(texts, tokenizer, settings)
+    rows, counts = _mapped(texts, rows_of, fingerprint, columns=("text", "label"))
     return rows, TextReport(len(texts), len(rows), *counts)
 
 
@@ -201,9 +214,24 @@ def _some(classes: Sequence[str]) -> str:
     return ", ".join(map(repr, classes[:20])) + (" and more" if len(classes) > 20 else "")
 
 
-def _mapped(texts: Dataset, rows_of: Any, columns: Sequence[str] = ("text",)) -> tuple[Dataset, list[int]]:
-    """The rows that a function makes of batches of texts, and the sums of what it counts."""
-    counts: list[int] = [0, 0, 0]
+def _fingerprint(texts: Dataset, tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> str:
+    """A digest of what decides the rows: the texts, the tokenizer, how it encodes a probe, the settings."""
+    probe = encode(tokenizer, [PROBE])
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = Hasher.hash(tokenizer) if backend is None else backend.to_str()
+    special = tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids)
+    parts = (CACHE_VERSION, texts._fingerprint, state, repr((probe, special, settings)))
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _mapped(
+    texts: Dataset, rows_of: Any, fingerprint: str, columns: Sequence[str] = ("text",)
+) -> tuple[Dataset, list[int]]:
+    """The rows that a function makes of batches of texts, and the sums of what it counts, or both cached."""
+    path = Path(cache_file(fingerprint))
+    counts_path = path.with_suffix(".json")
+    cached = is_caching_enabled() and path.is_file() and counts_path.is_file()
+    counts: list[int] = read_json(counts_path)["counts"] if cached else [0, 0, 0]
 
     def convert(*batch: Sequence[str]) -> dict[str, list[Any]]:
         inputs, labels, found = rows_of(*batch)
@@ -216,19 +244,26 @@ def _mapped(texts: Dataset, rows_of: Any, columns: Sequence[str] = ("text",)) ->
             "target_length": [len(row) for row in labels],
         }
 
-    rows = texts.map(
-        convert,
-        batched=True,
-        batch_size=BATCH_SIZE,
-        input_columns=list(columns),
-        remove_columns=texts.column_names,
-        features=ROW_FEATURES,
-        # Counts are made on the way, so that nothing may come from a cache.
-        load_from_cache_file=False,
-        keep_in_memory=True,
-        new_fingerprint=f"{texts._fingerprint}-rows",
-        desc="Tokenizing",
-    )
+    try:
+        rows = texts.map(
+            convert,
+            batched=True,
+            batch_size=BATCH_SIZE,
+            input_columns=list(columns),
+            remove_columns=texts.column_names,
+            features=ROW_FEATURES,
+            load_from_cache_file=cached,
+            cache_file_name=str(path),
+            new_fingerprint=fingerprint,
+            desc="Tokenizing",
+        )
+        if not cached:
+            # Of a name of its own, as another run may do the same at the same time.
+            beside = counts_path.with_suffix(f".{os.getpid()}.json")
+            beside.write_text(json.dumps({"counts": counts}), "utf-8")
+            os.replace(beside, counts_path)
+    except OSError as error:
+        raise InputError(f"The tokenized texts cannot be written: {error.strerror or error}.") from None
     if not len(rows):
         raise InputError(f"no text is left: {TextReport(len(texts), 0, *counts)}.")
     return rows, counts

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ from .segmentation import SPARE_BATCHES, EpochSegmentation
 logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "training_progress.pt"
+# What torch.compile and the recomputing of activations put into the names of the weights they wrap.
+WRAPPERS = re.compile(r"_orig_mod\.|_checkpoint_wrapped_module\.")
 # What helps where training diverges.
 DIVERGENCE_ADVICE = "lower `learning_rate_scale`, raise `warmup_steps`, clip with `max_grad_norm`"
 
@@ -88,10 +92,9 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
         if args is None:
             args = VanillaTransformerTrainingArguments(output_dir="tmp_trainer")
         ours = isinstance(args, VanillaTransformerTrainingArguments)
-        if processing_class is not None:
-            data_collator = data_collator or _default_collator(model, processing_class)
-            if getattr(args, "predict_with_generate", False) and kwargs.get("compute_metrics") is None:
-                kwargs["compute_metrics"] = TranslationScores(processing_class)
+        generates = getattr(args, "predict_with_generate", False)
+        if processing_class is not None and generates and kwargs.get("compute_metrics") is None:
+            kwargs["compute_metrics"] = TranslationScores(processing_class)
         # The Trainer switches the cache off in the configuration, and would save that with the model.
         self._use_cache = getattr(getattr(model, "config", None), "use_cache", None)
         super().__init__(
@@ -103,18 +106,16 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if processing_class is not None and data_collator is None:
+            self.data_collator = _default_collator(self.model, processing_class)
         if factors := getattr(args, "learning_rate_factors", None):
             # A part that the model does not have is told now, and not when training begins.
             learning_rate_factors_of(self.accelerator.unwrap_model(self.model), factors)
-        if self.is_fsdp_enabled and getattr(self.model.config, "share_encoder_decoder_embeddings", False):
-            # A shared matrix must be of one module to be split over the processes; here three hold it.
-            self.model.set_input_embeddings(self.model.get_input_embeddings())
+        self._share_one_module(self.model)
         self._own_loss = self._model_has_own_loss()
         config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
         self._decodes = bool(getattr(config, "is_encoder_decoder", True))
-        self._label_smoothing = 0.0
-        if self.label_smoother is not None and self._own_loss:
-            self._label_smoothing = float(args.label_smoothing_factor)
+        if self._own_loss:
             self.label_smoother = None
         self._tokens_per_batch = args.tokens_per_batch if ours else None
         self._sampler: TokenBatchSampler | None = None
@@ -129,6 +130,21 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
         self._resumed_from: Path | None = None
         self._flops_per_token: int | None = None
         self.add_callback(TrainingHooks(begin_training=self._begin_training, begin_epoch=self._begin_epoch))
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """As in the Trainer, which makes a model anew for each training."""
+        model = super().call_model_init(trial)
+        self._share_one_module(model)
+        return model
+
+    def _share_one_module(self, model: Any) -> None:
+        """Let one module hold the matrix that encoder and decoder share, where it is split over processes.
+
+        Otherwise three hold it, and each would be split by itself.
+        """
+        config = getattr(model, "config", None)
+        if self.is_fsdp_enabled and getattr(config, "share_encoder_decoder_embeddings", False):
+            model.set_input_embeddings(model.get_input_embeddings())
 
     def _model_has_own_loss(self) -> bool:
         """Whether `forward` takes `label_smoothing` and `return_logits`, as ours does."""
@@ -280,6 +296,10 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             pairs = TokenizedPairs(self._segmentation.epoch(epoch))
             self._pairs.rows = pairs
             self._sampler.set_lengths(pairs.source_lengths, pairs.target_lengths)
+            # Workers are forked, which a thread at work is not safe for.
+            alone = self.args.dataloader_num_workers == 0
+            if alone and length is not None and (epoch + 1) * length < self.state.max_steps:
+                self._segmentation.draw_ahead(epoch + 1)
 
     # Loss and schedule
 
@@ -305,7 +325,32 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             return {}
         # Sharded weights are gathered by the forward pass of their layer, which the loss alone does without.
         return_logits = return_outputs or self.is_fsdp_enabled
-        return {"label_smoothing": self._label_smoothing, "return_logits": return_logits}
+        # A search for hyper-parameters sets the argument for each of its trainings.
+        smoothing = float(self.args.label_smoothing_factor)
+        return {"label_smoothing": smoothing, "return_logits": return_logits}
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **gen_kwargs: Any,
+    ) -> tuple[Any, Any, Any]:
+        """As in `EvaluatingTrainer`, but our model computes no logits where nobody reads them."""
+        caller: Any = model
+        if "labels" in inputs and self._own_loss and not self.is_fsdp_enabled:
+            if self.args.predict_with_generate and not prediction_loss_only:
+                # Only the loss is asked of what is given here; `generate()` is called on `self.model`.
+                caller = partial(model, return_logits=False)
+            elif prediction_loss_only and self._has_own_compute_loss():
+                inputs = {**inputs, "return_logits": False}
+        return super().prediction_step(caller, inputs, prediction_loss_only, ignore_keys, **gen_kwargs)
+
+    def _has_own_compute_loss(self) -> bool:
+        """Whether no function and no subclass of the user computes the loss, which may read the logits."""
+        inherited = type(self).compute_loss is VanillaTransformerTrainer.compute_loss
+        return inherited and self.compute_loss_func is None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's optimizer, with groups of their own for the parts in `learning_rate_factors`."""
@@ -394,7 +439,8 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             trial, ignore_keys_for_eval: as in the Trainer.
 
         Raises:
-            InputError: there is no whole checkpoint, or the given one is damaged.
+            InputError: there is no whole checkpoint, or the given one is damaged; or the one to continue from
+                has no state of the optimizer or of the learning rate.
         """
         checkpoint: Path | None = None
         if resume_from_checkpoint is True:
@@ -404,11 +450,18 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
         elif resume_from_checkpoint:
             checkpoint = Path(resume_from_checkpoint)
             checkpoints.check_checkpoint(checkpoint)
+        if checkpoint is not None:
+            checkpoints.check_resumable(checkpoint)
         if self.args.should_save:
             checkpoints.clean_leftovers(self.args.output_dir)
         self._resumed_from = checkpoint
-        with self._own_rotation():
-            return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
+        try:
+            with self._own_rotation():
+                resumed = None if checkpoint is None else str(checkpoint)
+                return super().train(resumed, trial, ignore_keys_for_eval)
+        finally:
+            if self._segmentation is not None:
+                self._segmentation.stop()
 
     def set_initial_training_values(self, args: Any, dataloader: DataLoader) -> tuple[Any, ...]:
         """As in the Trainer, but no epoch follows the last step: the Trainer would make one step more."""
@@ -464,7 +517,7 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
             return
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                value = weights[name]
+                value = weights[WRAPPERS.sub("", name)]
                 if isinstance(parameter, DTensor):
                     value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
                 parameter.copy_(value)
@@ -609,10 +662,19 @@ def _width(config: Any) -> int:
 
 
 def _default_collator(model: Any, tokenizer: Any) -> TranslationCollator:
+    """A collator whose targets begin as the model's do, or else with the tokenizer's <s>.
+
+    Raises:
+        InputError: neither says what a target begins with.
+    """
     start = getattr(getattr(model, "config", None), "decoder_start_token_id", None)
-    return TranslationCollator(
-        tokenizer, decoder_start_token_id=tokenizer.bos_token_id if start is None else start
-    )
+    start = tokenizer.bos_token_id if start is None else start
+    if start is None:
+        raise InputError(
+            "nothing says what a target begins with, as the tokenizer has no <s>: set"
+            " `decoder_start_token_id` in the model's config, or give a `data_collator`."
+        )
+    return TranslationCollator(tokenizer, decoder_start_token_id=start)
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:

@@ -20,7 +20,8 @@ from typing import IO, cast
 
 from .errors import InputError
 
-CHUNK_BYTES = 1 << 22
+# Lines are decoded together, but no more than this: each short one becomes an object of some sixty bytes.
+CHUNK_BYTES = 1 << 18
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from vanilla_transformer import text_files
 from vanilla_transformer.errors import InputError
-from vanilla_transformer.files import changed_keys, one_line, read_json
+from vanilla_transformer.files import changed_keys, one_line, read_json, readable_write_errors
 from vanilla_transformer.scripts.support.console import print_error
 
 STANDARD_INPUT = "-"
@@ -113,6 +113,9 @@ def write_lines(lines: Iterable[str], path: str | None) -> None:
 
     A file is written beside and renamed when it is complete. Standard output and pipes show each line at
     once.
+
+    Raises:
+        InputError: the disk is full or the file cannot be written.
     """
     if path is None:
         _write_each(lines, sys.stdout.buffer)
@@ -120,7 +123,7 @@ def write_lines(lines: Iterable[str], path: str | None) -> None:
         with open(path, "wb") as file:
             _write_each(lines, file)
     else:
-        with _written_whole(_behind_link(path)) as file:
+        with readable_write_errors(path), _written_whole(_behind_link(path)) as file:
             file.writelines(f"{one_line(line)}\n".encode() for line in lines)
 
 
@@ -158,7 +161,7 @@ class PartialFile:
 
     Raises:
         InputError: the lines that are there are of another job, or of one that nobody can go on with, or
-            nobody noted what they are of; or another process is writing them.
+            nobody noted what they are of; another process is writing them; or they cannot be written.
     """
 
     def __init__(self, path: str, job: dict[str, Any], step: int, *, resumable: bool = True):
@@ -181,9 +184,10 @@ class PartialFile:
                 f"`{self.lines}` is of another job ({', '.join(changed)} differ): delete it, or give another"
                 " `--output`."
             )
-        self._file.truncate(size)
-        with _written_whole(self.note) as file:
-            file.write(json.dumps(job, indent=2).encode())
+        with readable_write_errors(self.path):
+            self._file.truncate(size)
+            with _written_whole(self.note) as file:
+                file.write(json.dumps(job, indent=2).encode())
 
     def _whole_steps(self) -> tuple[int, int]:
         """The lines of whole steps that are there, and their bytes."""
@@ -196,20 +200,26 @@ class PartialFile:
         return done, kept
 
     def write(self, lines: Iterable[str]) -> None:
-        """Append one line for each text; the file gets its name when no more come."""
+        """Append one line for each text; the file gets its name when no more come.
+
+        Raises:
+            InputError: the disk is full or the file cannot be written.
+        """
         number = 0
-        try:
-            with self._file as file:
-                for number, line in enumerate(lines, start=1):
-                    file.write(f"{one_line(line)}\n".encode())
-                    if number % self.step == 0:
-                        file.flush()
-        except BaseException:
-            if number and not self.resumable:
-                print_error(f"the lines so far are in {self.lines}")
-            raise
-        os.replace(self.lines, self.path)
-        self.note.unlink()
+        with readable_write_errors(self.path):
+            try:
+                with self._file as file:
+                    for number, line in enumerate(lines, start=1):
+                        file.write(f"{one_line(line)}\n".encode())
+                        if number % self.step == 0:
+                            file.flush()
+            except BaseException:
+                if number or self.done:
+                    after = ": the same command goes on with them" if self.resumable else ""
+                    print_error(f"the lines so far are in {self.lines}{after}")
+                raise
+            os.replace(self.lines, self.path)
+            self.note.unlink()
 
 
 def _locks(file: IO[bytes]) -> bool:

@@ -128,31 +128,43 @@ def load_model(
     `device` is "auto", a GPU if there is one, or a name of PyTorch's; the rest is as in `from_pretrained`.
 
     Raises:
-        InputError: there is no such model, it is damaged or of another kind, or the device does not exist.
+        InputError: there is no such model, it is damaged, not whole or of another kind, or the device does
+            not exist.
     """
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     import vanilla_transformer  # noqa: F401 (makes the Auto classes know our model)
-    from vanilla_transformer.modeling.loading import check_translates, check_vocabulary, tokenizer_place
+    from vanilla_transformer.modeling.loading import (
+        check_complete,
+        check_search,
+        check_translates,
+        check_vocabulary,
+        tokenizer_place,
+    )
+    from vanilla_transformer.modeling.modeling_vanilla_transformer import damaged_file_named
     from vanilla_transformer.modeling.progress import no_progress_bars
 
     place = _device(device)
     check_model_name(name)
     try:
-        with no_progress_bars():
+        with no_progress_bars(), damaged_file_named(name):
             tokenizer = AutoTokenizer.from_pretrained(tokenizer_place(name), trust_remote_code=False)
-            model = AutoModelForSeq2SeqLM.from_pretrained(
+            loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(
                 name,
                 trust_remote_code=False,  # nor a question, which a line of the text would answer
                 dtype="auto" if dtype == "auto" else getattr(torch, dtype),
                 quantization_config=quantization_config,
+                output_loading_info=True,
             )
     except Exception as error:  # what a damaged or foreign folder raises is of many kinds
         here = "" if Path(name).is_dir() else "there is no such folder here, and "
         raise InputError(f"`{name}` cannot be loaded: {here}{first_line(error)}") from error
+    model, report = loaded
     check_translates(model.config, name)
+    check_complete(report["missing_keys"], model.config, name)
     check_vocabulary(tokenizer, model.config)
+    check_search(model, name)
     return model.eval().to(place), tokenizer
 
 
@@ -210,9 +222,11 @@ def _load_translator(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizer
     from transformers import AutoTokenizer
 
     from vanilla_transformer.modeling.engines import load_engine
+    from vanilla_transformer.modeling.loading import check_search
 
     device = _device(_engine_device(args.backend) if args.device == "auto" else args.device)
     model = load_engine(args.backend, args.model, device=device, compute_type=args.compute_type)
+    check_search(model, args.model)
     try:
         return model, AutoTokenizer.from_pretrained(args.model, trust_remote_code=False)
     except Exception as error:  # what a damaged folder raises is of many kinds

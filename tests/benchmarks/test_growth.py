@@ -87,3 +87,18 @@ def test_values_belong_to_one_axis(capsys: pytest.CaptureFixture[str]) -> None:
         growth.main(["--values", "10"])
     assert stopped.value.code == 2
     assert "--values needs --axes with one axis." in capsys.readouterr().err
+
+
+def test_memory_is_left_out_where_the_system_does_not_tell_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("side_by_side.PROCESS_STATUS", tmp_path / "status")
+    monkeypatch.setattr(growth, "measure", lambda axis, arguments: {"axis": axis})
+    written: dict[str, Any] = {}
+    monkeypatch.setattr(growth, "report", written.update)
+    assert growth.main(["--axes", "depth", "memory", "lines"]) == 0
+    assert written == {"depth": {"axis": "depth"}}
+    assert "left out: lines, as this system has no" in capsys.readouterr().err
+    assert growth.main(["--axes", "memory"]) == 2
+    assert "none of `--axes` can be measured here." in capsys.readouterr().err
+    assert not growth.reads_memory("memory", "cuda") and growth.reads_memory("lines", "cuda")

@@ -17,16 +17,25 @@ def test_jobs_in_this_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     sizes += ["--threads", str(torch.get_num_threads())]
     words = [*sizes, "--json", str(tmp_path / "jobs.json"), "--figure", str(tmp_path / "jobs.png")]
     assert jobs_speed.main(["--jobs", "training", "file", *words]) == 0
-    results = json.loads((tmp_path / "jobs.json").read_text("utf-8"))["figures"]
+    written = json.loads((tmp_path / "jobs.json").read_text("utf-8"))
+    results, table = written["figures"], written["table"]
     assert set(results) == {"training", "file"}
-    systems = {"ours", "marian in our batches", *(["ours, bf16"] if multiplies_bfloat16() else [])}
+    in_bf16 = {"ours, bf16", "marian, bf16"} if multiplies_bfloat16() else set()
+    assert set(written["left_out"]) == {"ours, bf16", "marian, bf16"} - in_bf16
+    systems = {"ours", "marian in our batches", *in_bf16}
+    ratios = {f"{name} / marian" for name in systems} | ({"ours, bf16 / marian, bf16"} if in_bf16 else set())
+    assert 0 < results["training"].pop("padding share") < 0.5
     for row in results.values():
-        assert set(row) == {"marian", *systems, *(f"{name} / marian" for name in systems)}
-        for name in systems:
-            median, least, most = row[f"{name} / marian"]
-            assert least == median == most == pytest.approx(row[name] / row["marian"])
+        assert set(row) == {"marian", *systems, *ratios}
+        for ratio in ratios:
+            median, least, most = row[ratio]
+            ours, other = ratio.split(" / ")
+            assert least == median == most == pytest.approx(row[ours] / row[other])
+    assert {len(row) for row in table["rows"]} == {len(table["titles"])}
+    assert [row[1] for row in table["rows"] if row[4]] == (["ours, bf16"] * 2 if in_bf16 else [])
     assert (tmp_path / "jobs.png").read_bytes().startswith(b"\x89PNG")
-    assert "marian in our batches" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "marian in our batches" in printed and "| training, padding in our batches | ours |" in printed
 
 
 @pytest.mark.slow

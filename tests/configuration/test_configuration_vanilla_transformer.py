@@ -453,6 +453,17 @@ def test_padding_is_a_token_of_each_vocabulary(name: str) -> None:
     assert VanillaTransformerConfig(vocab_size=60, pad_token_id=59).pad_token_id == 59
 
 
+def test_the_decoder_starts_with_a_token_of_its_vocabulary() -> None:
+    message = "`decoder_start_token_id` must be below `decoder_vocab_size`, but 60 is not below 60."
+    refused(message, vocab_size=60, decoder_start_token_id=60)
+    refused(message, **TWO_VOCABULARIES | {"decoder_vocab_size": 60, "decoder_start_token_id": 60})
+    for start in (59, None):
+        config = VanillaTransformerConfig(vocab_size=60, decoder_start_token_id=start)
+        assert config.decoder_start_token_id == start
+    # An encoder alone keeps the token of the decoder that it was taken from.
+    assert VanillaTransformerConfig(vocab_size=60, decoder_start_token_id=70, is_encoder_decoder=False)
+
+
 def test_values_that_replace_those_of_a_checkpoint_are_checked(tmp_path: Path) -> None:
     VanillaTransformerConfig(vocab_size=60).save_pretrained(tmp_path)
     wider = VanillaTransformerConfig.from_pretrained(tmp_path, vocab_size=90)

@@ -101,6 +101,11 @@ def test_a_folder_of_transformers_is_checked(tmp_path: Path) -> None:
     del state["model.decoder.layers.1.fc1.weight"]
     torch.save(state, path)
     refused(tmp_path, r"lacks the weights `model\.decoder\.layers\.1\.fc1\.weight`")
+    path.unlink()
+    marian.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-20])
+    refused(tmp_path, f"cannot be loaded: `{weights}` is cut short")
     with pytest.raises(InputError, match="must be of model type 'fsmt', but is of 'marian' instead"):
         load_fsmt(tmp_path)
     refused(tmp_path / "none", "cannot be loaded|is not a folder")

@@ -26,8 +26,11 @@ from vanilla_transformer.modeling import saving_vanilla_transformer as saving
 from .toy import toy_config, toy_head, toy_model
 
 ROOT = Path(__file__).resolve().parents[2]
-# huggingface_hub comes with transformers, whose own configurations import it as ours does.
-ALLOWED = {"torch", "tokenizers", "transformers", "huggingface_hub", *sys.stdlib_module_names}
+# huggingface_hub and safetensors come with transformers, which imports them as our code does.
+ALLOWED = {
+    *("torch", "tokenizers", "transformers", "huggingface_hub", "safetensors"),
+    *sys.stdlib_module_names,
+}
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,25 @@ def test_new_shards_replace_old_weights(model: Any, tmp_path: Path) -> None:
         loaded = VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path)
         assert loaded.state_dict()["model.shared.weight"].equal(model.state_dict()["model.shared.weight"])
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_files_are_forced_to_disk_while_they_are_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to flush others."""
+    (tmp_path / "sub").mkdir()
+    for name in ("a.txt", "sub/b.txt"):
+        (tmp_path / name).write_text(name)
+    sizes: list[int] = []
+
+    def as_windows(descriptor: int) -> None:
+        os.write(descriptor, b"")  # raises what is open for reading alone
+        sizes.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", as_windows)
+    saving.flush(tmp_path)
+    assert sorted(sizes) == [5, 9]
+    assert contents(tmp_path) == {"a.txt": b"a.txt", "b.txt": b"sub/b.txt"}
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])

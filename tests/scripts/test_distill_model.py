@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, DatasetDict
 from hub_client import hub_client
 from hub_server import Repository, running_hub
 from training_toy import write_recipe
@@ -114,6 +115,34 @@ def test_a_model_teaches_itself_beside_the_references(
     assert "finished after 2 steps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["tsv", "jsonl", "split", "test files"])
+def test_models_are_compared_on_the_test_files_or_else_on_whatever_the_recipe_validates_on(
+    kind: str, tmp_path: Path
+) -> None:
+    pairs = [("Ein Hund.", "A dog."), ("Zwei Katzen.", "Two cats.")]
+    sides = [list(side) for side in zip(*pairs, strict=True)]
+    (tmp_path / "valid.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    (tmp_path / "valid.jsonl").write_text(
+        "".join(json.dumps({"source": source, "target": target}) + "\n" for source, target in pairs)
+    )
+    columns = dict(zip(("source", "target"), sides, strict=True))
+    train_rows = Dataset.from_dict({"source": ["Ja."], "target": ["Yes."]})
+    DatasetDict(train=train_rows, dev=Dataset.from_dict(columns)).save_to_disk(tmp_path / "data")
+    for name, lines in zip(("test.de", "test.en"), (["Nein."], ["No."]), strict=True):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    changes: dict[str, Any] = {"valid_source": None, "valid_target": None}
+    if kind == "split":
+        changes |= {"dataset": str(tmp_path / "data"), "valid_split": "dev"}
+    else:
+        changes |= {"valid_file": str(tmp_path / f"valid.{'jsonl' if kind == 'jsonl' else 'tsv'}")}
+    words = ["toy", "--teacher", "nowhere"]
+    if kind == "test files":
+        words += ["--test_source", str(tmp_path / "test.de"), "--test_reference", str(tmp_path / "test.en")]
+        sides = [["Nein."], ["No."]]
+    recipe = load_recipe(write_recipe(tmp_path, **changes))
+    assert distill_model.comparison_texts(distill_model.parser().parse_args(words), recipe) == sides
+
+
 def test_a_teacher_on_the_hub_is_measured_as_one_in_a_folder(
     taught: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +246,12 @@ def test_translations_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> Non
         ({}, ["--test_source", "a"], "`--test_source` and `--test_reference` go together"),
         ({}, ["--test_source", "a", "--test_reference", "b"], "`a` does not exist"),
         ({}, ["--beside", "elsewhere"], "`elsewhere` is not a folder with a model"),
-        ({"valid_source": None, "valid_target": None}, [], "the recipe has no validation files"),
+        ({"valid_source": None, "valid_target": None}, [], "the recipe has no validation data"),
+        (
+            {"valid_source": None, "valid_target": None, "valid_file": "gone.tsv"},
+            [],
+            "validation data: `gone.tsv` does not exist",
+        ),
         ({}, ["--layers", "1"], "unknown key `layers`"),
         ({"streaming": True}, [], "`streaming` must be false"),
     ],

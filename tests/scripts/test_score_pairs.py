@@ -1,12 +1,15 @@
 """The score script: a line for each pair, and what stops it."""
 
+import math
 from pathlib import Path
 
 import pytest
 from helpers import parallel_sentences
 
 from vanilla_transformer import score_pairs as score_in_python
+from vanilla_transformer.modeling.pair_scores import PairScore
 from vanilla_transformer.scripts import score_pairs
+from vanilla_transformer.scripts.score_pairs import Total
 from vanilla_transformer.scripts.support.models import load_model
 
 PAIRS = parallel_sentences(7)
@@ -51,9 +54,17 @@ def test_files_of_unequal_length(
     assert not (tmp_path / "out").exists()
 
 
-def test_files_without_a_pair(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_without_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are refused before the model is looked for."""
     for name in ("source", "target"):
         (tmp_path / name).write_text("")
     words = ["--source", str(tmp_path / "source"), "--target", str(tmp_path / "target")]
-    assert run(model_folder, *words) == 0
-    assert capsys.readouterr().err.endswith("no pair was scored\n")
+    assert run("./nowhere", *words, "--output", str(tmp_path / "out")) == 2
+    assert capsys.readouterr().err == f"error: `{tmp_path / 'source'}` is empty.\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_none_of_which_could_be_scored() -> None:
+    total = Total()
+    assert list(total.lines([PairScore(math.nan, 0)], per_token=True)) == ["nan"]
+    assert str(total) == "no pair was scored"

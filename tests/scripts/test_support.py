@@ -4,6 +4,7 @@ import bz2
 import errno
 import gzip
 import io
+import json
 import lzma
 import os
 import subprocess
@@ -15,11 +16,16 @@ from typing import Any, NoReturn, TextIO
 
 import pytest
 import torch
+from foreign_toy import SHAPE
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
+from transformers import MarianConfig, MarianMTModel
 
 from vanilla_transformer import (
+    VanillaTransformerConfig,
     VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
     pipeline,
@@ -29,6 +35,7 @@ from vanilla_transformer.files import one_line
 from vanilla_transformer.scripts.support.console import fail, run_script
 from vanilla_transformer.scripts.support.corpora import CORPUS_FILES, add_corpus_options, corpus_files
 from vanilla_transformer.scripts.support.lines import (
+    PartialFile,
     check_output,
     load_aligned_lines,
     read_lines,
@@ -56,6 +63,81 @@ def test_a_model_that_does_not_translate_is_refused(model_folder: str, kind: Any
         load_model(model_folder, device="cpu")
     with pytest.raises(InputError, match=message):
         pipeline("translation", model_folder)
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        (("lm_head.",), r"its weights lack `lm_head\.weight`\.$"),
+        (
+            ("model.decoder.layers.1.fc1.", "model.encoder.layers.0.fc2."),
+            r"its weights lack `model\.decoder\.layers\.1\.fc1\.bias` and 3 more\.$",
+        ),
+    ],
+    ids=["projection", "layers"],
+)
+def test_a_model_some_of_whose_weights_are_not_there_is_refused(
+    model_folder: str, lost: tuple[str, ...], message: str
+) -> None:
+    """They would be random."""
+    path = Path(model_folder, "model.safetensors")
+    weights = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(lost)}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"^`{model_folder}` cannot be loaded: {message}"):
+        load_model(model_folder, device="cpu")
+    with pytest.raises(InputError, match=f"^`{model_folder}` cannot be loaded: {message}"):
+        pipeline("translation", model_folder)
+
+
+def test_tied_weights_are_stored_once_and_all_there(
+    tiny_config_kwargs: dict[str, Any], tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    config = VanillaTransformerConfig(**tiny_config_kwargs | {"vocab_size": len(tiny_tokenizer)})
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    for model in (load_model(str(tmp_path), device="cpu")[0], pipeline("translation", tmp_path).model):
+        assert model.lm_head.weight is model.model.shared.weight
+
+
+@pytest.mark.parametrize("kind", ["marian", "ours"])
+def test_a_file_of_weights_that_is_cut_short_is_named(
+    kind: str, model_folder: str, tiny_tokenizer: Any
+) -> None:
+    if kind == "marian":
+        marian = MarianMTModel(MarianConfig(vocab_size=len(tiny_tokenizer), pad_token_id=0, **SHAPE))
+        marian.save_pretrained(model_folder)
+    path = Path(model_folder, "model.safetensors")
+    path.write_bytes(path.read_bytes()[:-9])
+    message = f"^`{model_folder}` cannot be loaded: `{path}` is cut short: it has"
+    with pytest.raises(InputError, match=message):
+        load_model(model_folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("length_penalty_type", "gmnt", "must be one of gnmt, power, but is 'gmnt' instead."),
+        ("patience", 0, "must be a positive number, but is 0 instead."),
+        ("max_length_beyond_source", -1, "must be a whole number, 0 or more, but is -1 instead."),
+    ],
+)
+def test_a_saved_search_that_is_impossible_is_one_line(
+    model_folder: str, field: str, value: Any, message: str
+) -> None:
+    path = Path(model_folder, "generation_config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(InputError) as caught:
+        load_model(model_folder, device="cpu")
+    assert str(caught.value) == f"`{path}` cannot be used: `{field}` {message}"
+
+
+def test_how_many_translations_are_saved_with_a_model_is_left_to_each_search(model_folder: str) -> None:
+    path = Path(model_folder, "generation_config.json")
+    beyond = {"num_beams": 4, "num_return_sequences": 4, "patience": 0.5, "length_penalty_type": "gnmt"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | beyond))
+    found: Any = load_model(model_folder, device="cpu")[0].generation_config
+    assert {name: getattr(found, name) for name in beyond} == beyond
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -347,9 +429,40 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
 ) -> None:
     full = raising(OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr(os, "replace", lambda *_: full())
-    assert run_script(lambda: write_lines(["a"], str(tmp_path / "out.txt"))) == 2
-    assert capsys.readouterr().err == "error: No space left on device\n"
+    path = tmp_path / "out.txt"
+    assert run_script(lambda: write_lines(["a"], str(path))) == 2
+    assert capsys.readouterr().err == f"error: `{path}` cannot be written: no space left on device.\n"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("resumable", "after"), [(True, ": the same command goes on with them"), (False, "")]
+)
+def test_of_a_full_disk_one_learns_where_the_lines_so_far_are(
+    resumable: bool, after: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out"
+    partial = PartialFile(str(path), {}, step=2, resumable=resumable)
+
+    def lines() -> Iterator[str]:
+        yield from ("a", "b")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert run_script(lambda: partial.write(lines())) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"the lines so far are in {path}.partial{after}",
+        f"error: `{path}` cannot be written: no space left on device.",
+    ]
+    assert Path(f"{path}.partial").read_text() == "a\nb\n"
+
+
+def test_a_note_that_the_disk_has_no_room_for_names_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = raising(OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(os, "replace", lambda *_: full())
+    with pytest.raises(InputError, match="out` cannot be written: no space left on device"):
+        PartialFile(str(tmp_path / "out"), {}, step=2)
 
 
 @pytest.mark.parametrize("name", ["pipe", "link to a pipe", "/dev/null"])

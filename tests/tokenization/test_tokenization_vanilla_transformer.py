@@ -5,6 +5,7 @@ import copy
 import json
 import pickle
 import random
+import re
 import shutil
 import sys
 import unicodedata
@@ -22,6 +23,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerTokenizer
 from vanilla_transformer.modeling.saving_vanilla_transformer import source_files
 from vanilla_transformer.tokenization import tokenization_vanilla_transformer as module
+from vanilla_transformer.training.embedded_grammar import sample_pair
 
 NAMES = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -296,6 +298,24 @@ def test_vocabulary_has_the_size_asked_for(vocab_size: int) -> None:
 def test_vocabulary_is_smaller_when_the_text_runs_out() -> None:
     tokenizer = trained(["ab"] * 3, 1000)
     assert set(tokenizer.get_vocab()) == {*NAMES, *BYTES, "<", "a", "b", "ab"}
+
+
+@pytest.mark.parametrize(("vocab_size", "told"), [(SMALLEST + 13, True), (SMALLEST + 21, False)])
+def test_characters_that_leave_few_entries_to_longer_pieces_are_told(
+    vocab_size: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nine letters, the space and the guard take eleven entries."""
+    assert len(trained(["abc def ghi abcdefghi"] * 3, vocab_size)) == vocab_size
+    lines = [record.getMessage() for record in caplog.records]
+    expected = "Single characters take 11 of the 14 entries of the vocabulary .* leaves 3 for longer pieces"
+    assert len(lines) == told and all(re.match(expected, line) and "\n" not in line for line in lines)
+
+
+def test_the_embedded_corpus_has_few_characters_for_the_vocabulary_of_the_demo() -> None:
+    draw = random.Random(0)
+    pairs = [sample_pair(draw) for _ in range(3000)]
+    characters = {character for pair in pairs for character in pair.source + pair.target}
+    assert 300 < len(characters) < (2000 - SMALLEST) / 2
 
 
 def test_rare_characters_have_no_piece() -> None:

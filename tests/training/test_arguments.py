@@ -84,6 +84,26 @@ def test_another_schedule_needs_no_warm_up(tmp_path: Path) -> None:
     assert arguments(tmp_path, warmup_steps=0, paper_schedule=False).warmup_steps == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, None),
+        ({"learning_rate": 5e-5, "lr_scheduler_type": "linear", "learning_rate_scale": 2.0}, None),
+        ({"learning_rate": 1e-3, "paper_schedule": False}, None),
+        ({"learning_rate": 1e-3}, "`learning_rate` would"),
+        ({"lr_scheduler_type": "cosine"}, "`lr_scheduler_type` would"),
+        ({"learning_rate": 1e-3, "lr_scheduler_type": "cosine"}, "`learning_rate` and `lr_scheduler_type`"),
+    ],
+)
+def test_another_schedule_than_the_papers_is_not_ignored_silently(
+    given: dict[str, Any], named: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments(tmp_path, **given)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (named is not None)
+    assert named is None or (named in messages[0] and "with `paper_schedule=False`" in messages[0])
+
+
 def test_the_command_line_parser_of_transformers_reads_them(tmp_path: Path) -> None:
     parser = HfArgumentParser(VanillaTransformerTrainingArguments)  # type: ignore[arg-type]  # its own example
     words = ["--output_dir", str(tmp_path), "--tokens_per_update", "500", "--tokens_per_device", "250"]

@@ -1,6 +1,7 @@
 """Batches by tokens: bounds, nothing lost, whole updates, equal shares, an order that a seed determines."""
 
 import itertools
+import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -506,6 +507,17 @@ class TestTokenizedPairs:
         got = pairs.__getitems__(wanted)
         assert [{name: ids.tolist() for name, ids in row.items()} for row in got] == [rows[i] for i in wanted]
         assert pairs[-1]["labels"].tolist() == rows[-1]["labels"]
+
+    def test_a_mapped_file_is_pickled_by_its_path(self, rows: list[dict[str, Any]], tmp_path: Any) -> None:
+        datasets.Dataset.from_list(rows).save_to_disk(tmp_path)
+        chosen = [2499, 0, 1000, 7]
+        pairs = TokenizedPairs(datasets.load_from_disk(tmp_path).select(chosen))
+        pickled = pickle.dumps(pairs)
+        assert len(pickled) < 5_000
+        again = pickle.loads(pickled)
+        assert again.target_lengths.tolist() == pairs.target_lengths.tolist()
+        got = again.__getitems__([0, 1, 2, 3])
+        assert [{name: ids.tolist() for name, ids in row.items()} for row in got] == [rows[i] for i in chosen]
 
     @pytest.mark.parametrize("chosen", [[5, 3, 2400, 17], list(range(100, 200))])
     def test_after_a_selection(self, rows: list[dict[str, Any]], chosen: list[int]) -> None:

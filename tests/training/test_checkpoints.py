@@ -3,7 +3,7 @@ import json
 import math
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,37 @@ def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path, name: str, share:
     assert checkpoints.last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
     with pytest.raises(InputError, match=name):
         checkpoints.check_checkpoint(tmp_path / "checkpoint-2")
+
+
+@pytest.mark.parametrize("name", ["optimizer.bin", "pytorch_model_fsdp.bin"])
+def test_what_fsdp_saves_is_checked_too(tmp_path: Path, name: str) -> None:
+    make_checkpoint(tmp_path, 1)
+    added = make_checkpoint(tmp_path, 2) / name
+    torch.save({"state": torch.arange(100.0)}, added)
+    assert checkpoints.last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    added.write_bytes(added.read_bytes()[:-10])
+    assert checkpoints.last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (["optimizer.pt", "scheduler.pt"], False),
+        (["optimizer.bin", "scheduler.pt"], False),
+        (["optimizer_0", "scheduler.pt"], False),
+        (["global_step7"], False),
+        (["scheduler.pt"], True),
+        (["optimizer.pt"], True),
+        ([], True),
+    ],
+)
+def test_training_goes_on_from_an_optimizer_and_a_learning_rate(
+    tmp_path: Path, names: list[str], refused: bool
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="without which training") if refused else nullcontext():
+        checkpoints.check_resumable(tmp_path)
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
@@ -141,7 +172,11 @@ def test_a_write_that_really_fails_is_one_clear_line(tmp_path: Path, write: Call
 def test_leftovers_of_a_killed_run_go(tmp_path: Path) -> None:
     (tmp_path / checkpoints.INCOMPLETE / "checkpoint-9").mkdir(parents=True)
     make_checkpoint(tmp_path, 3)
+    for name in (f".{tmp_path.name}.incomplete-0a1b", ".incomplete-x_y"):
+        (tmp_path / name).mkdir()
     checkpoints.clean_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-3", ".incomplete-x_y"}
+    checkpoints.clean_uploads(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
 
 

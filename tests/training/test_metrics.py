@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,6 +66,20 @@ def test_lowercase_and_word_splitter_are_passed_on() -> None:
     assert lowered["bleu"] == expected.score
     assert "case:lc" in lowered["bleu_signature"]
     assert "tok:intl" in lowered["bleu_signature"]
+
+
+def test_a_character_composed_of_two_is_the_one_that_it_looks_like() -> None:
+    """As the tokenizer writes it, whatever form a reference has it in."""
+    composed = ["Das schöne Café hört früh auf.", "Die Tür ist schön groß."]
+    parts = [unicodedata.normalize("NFD", text) for text in composed]
+    other = [["Das schöne Café hört spät auf.", "Die Tür ist sehr groß."]]
+    assert parts != composed
+    for lines, wanted in ((composed, [parts]), (parts, [composed])):
+        scores = score(lines, wanted)
+        assert (scores["bleu"], scores["chrf"], scores["ter"]) == (pytest.approx(100), 100, 0)
+        assert score(lines, other) == score(composed, other)
+        assert score_as_paper(lines, wanted, "de")["bleu"] == pytest.approx(100)
+        assert score_lowercased_tokenized(lines, wanted, "de")["bleu"] == pytest.approx(100)
 
 
 def test_chinese_is_scored_by_characters() -> None:

@@ -205,11 +205,14 @@ def test_a_run_that_died_while_finishing_is_finished_without_training(
     recipe = load_recipe(tmp_path / "run" / "recipe.yaml", ["--output_dir", str(tmp_path / "run")])
     for name in ("results.json", "model.safetensors"):
         (tmp_path / "run" / name).unlink()
+    for name in (".run.incomplete-0a1b", ".incomplete-x_y"):
+        (tmp_path / "run" / name).mkdir()
     before = [path.stat().st_mtime_ns for path in list_checkpoints(tmp_path / "run")]
     result = train(recipe)
     assert not result.finished_before
     assert result.scores == finished.scores
     assert [path.stat().st_mtime_ns for path in list_checkpoints(tmp_path / "run")] == before
+    assert not list((tmp_path / "run").glob(".*incomplete-*"))
 
 
 @pytest.mark.parametrize(
@@ -827,7 +830,15 @@ def test_bpe_dropout_draws_anew_in_each_epoch_and_a_resumed_run_keeps_its_own(
             if state.global_step == 8:
                 raise KeyboardInterrupt
 
+    ahead: list[int] = []
+    draw_ahead = EpochSegmentation.draw_ahead
+
+    def spy_ahead(self: EpochSegmentation, number: int) -> None:
+        ahead.append(number)
+        draw_ahead(self, number)
+
     monkeypatch.setattr(EpochSegmentation, "epoch", spy)
+    monkeypatch.setattr(EpochSegmentation, "draw_ahead", spy_ahead)
     changes: dict[str, Any] = {
         "bpe_dropout": 0.3,
         "vocab_size": 400,
@@ -842,10 +853,13 @@ def test_bpe_dropout_draws_anew_in_each_epoch_and_a_resumed_run_keeps_its_own(
     before = dict(drawn)
     assert list(before) == [0, 1]
     assert before[0] != before[1]
+    assert ahead == [1, 2]
     drawn.clear()
+    ahead.clear()
     result = train(recipe)
     after = dict(drawn)
     assert list(after) == [1, 2]
+    assert ahead == [2], "the next epoch, but none after the last"
     assert after[1] == before[1]
     tokenizer = json.loads((result.output_dir / "tokenizer.json").read_text())
     assert not tokenizer["model"].get("dropout")
@@ -877,7 +891,7 @@ def test_a_longer_run_needs_what_it_goes_on_from(tmp_path: Path) -> None:
     longer = dataclasses.replace(recipe, max_steps=8)
     last = list_checkpoints(folder)[-1]
     (last / "optimizer.pt").unlink()
-    with pytest.raises(InputError, match=f"`{last}` has lost its optimizer state"):
+    with pytest.raises(InputError, match=f"`{last}` has no optimizer state"):
         train(longer)
     for checkpoint in list_checkpoints(folder):
         shutil.rmtree(checkpoint)
@@ -1037,3 +1051,42 @@ def test_damaged_weights_to_start_from_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.safetensors` is cut short or damaged") as caught:
         train(load_recipe(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"version": "1.0", "added_tokens": []}', '{"model": '])
+def test_a_damaged_tokenizer_is_one_line(content: str, finished: TrainResult, tmp_path: Path) -> None:
+    """For which `tokenizers` raises an `Exception` of no class of its own."""
+    place = tmp_path / "tokenizer"
+    place.mkdir()
+    shutil.copy(finished.output_dir / "tokenizer_config.json", place)
+    (place / "tokenizer.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=f"tokenizer `{place}` cannot be loaded: "):
+        train(load_recipe(write_recipe(tmp_path, tokenizer=str(place))))
+
+
+def test_results_that_lack_something_are_named(finished: TrainResult, tmp_path: Path) -> None:
+    shutil.copytree(finished.output_dir, tmp_path / "run")
+    path = tmp_path / "run" / "results.json"
+    path.write_text(json.dumps({"steps": 4}), encoding="utf-8")
+    recipe = load_recipe(tmp_path / "run" / "recipe.yaml", ["--output_dir", str(tmp_path / "run")])
+    with pytest.raises(InputError, match=f"`{path}` lacks checkpoints, scores: delete it"):
+        train(recipe)
+
+
+@pytest.mark.parametrize(("wanted", "on_cpu"), [("true", True), ("1", True), ("false", False), (None, False)])
+def test_a_gpu_can_be_left_alone(
+    wanted: str | None, on_cpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", wanted)
+    given: list[Any] = []
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr(
+        "vanilla_transformer.training.run.VanillaTransformerTrainingArguments",
+        dataclasses.make_dataclass(
+            "Arguments", [], namespace={"__init__": lambda self, **all: given.append(all)}
+        ),
+    )
+    training_arguments(load_recipe(write_recipe(tmp_path)))
+    assert given[0]["use_cpu"] is on_cpu

@@ -1,5 +1,10 @@
 """BPE-dropout of a corpus: what is drawn says the same, and what does not fit stays as it was."""
 
+import errno
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,8 @@ import pytest
 from helpers import parallel_sentences
 
 from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer.errors import InputError
+from vanilla_transformer.training import segmentation
 from vanilla_transformer.training.filtering import FEATURES, prepare_pairs
 from vanilla_transformer.training.segmentation import EpochSegmentation
 
@@ -65,6 +72,103 @@ def test_a_pair_that_does_not_fit_keeps_both_its_sides(
 
 def rows_of(pairs: Any) -> list[tuple[list[int], list[int]]]:
     return list(zip(*(pairs[name][:] for name in WITH_IDS), strict=True))
+
+
+@pytest.fixture
+def ahead(pairs: datasets.Dataset, tokenizer: Any, tmp_path: Path) -> Iterator[EpochSegmentation]:
+    drawing = EpochSegmentation(pairs, tokenizer, dropout=0.5, run_dir=tmp_path, limits=(500, 500))
+    drawing.start(anew=True)
+    yield drawing
+    drawing.stop()
+
+
+class Draw:
+    """Takes the place of `EpochSegmentation._segment`: notes the thread, and waits until it may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.begun, self.may_go_on = threading.Event(), threading.Event()
+        self.threads: list[threading.Thread] = []
+        original = EpochSegmentation._segment
+
+        def segment(drawing: EpochSegmentation, table: Any) -> Any:
+            self.threads.append(threading.current_thread())
+            self.begun.set()
+            assert self.may_go_on.wait(60)
+            return original(drawing, table)
+
+        monkeypatch.setattr(EpochSegmentation, "_segment", segment)
+
+
+def test_an_epoch_is_drawn_in_the_background_and_others_encode_as_usual_meanwhile(
+    ahead: EpochSegmentation, pairs: datasets.Dataset, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = Draw(monkeypatch)
+    ahead.draw_ahead(1)
+    assert draw.begun.wait(60)
+    assert tokenizer(pairs["source"][:])["input_ids"] == pairs["input_ids"][:]
+    draw.may_go_on.set()
+    rows = rows_of(ahead.epoch(1))
+    assert len(rows) == len(pairs) and rows != rows_of(pairs)
+    assert rows_of(ahead.epoch(1)) == rows
+    ahead.draw_ahead(1)
+    assert rows_of(ahead.epoch(1)) == rows, "what is there is kept"
+    assert draw.threads and threading.main_thread() not in draw.threads
+
+
+def test_an_epoch_that_cannot_be_written_is_told_when_it_is_asked_for(
+    ahead: EpochSegmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    first = rows_of(ahead.epoch(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochSegmentation, "_segment", full)
+        ahead.draw_ahead(1)
+        with pytest.raises(InputError, match=r"epoch-1` cannot be written: no space left on device"):
+            ahead.epoch(1)
+    assert sorted(path.name for path in (tmp_path / "segmentation").glob("**/epoch-*")) == ["epoch-0"]
+    ahead.stop()
+    assert rows_of(ahead.epoch(1)) != first == rows_of(ahead.epoch(0))
+
+
+def test_what_is_stopped_leaves_nothing_that_a_resumed_run_would_take(
+    ahead: EpochSegmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmentation, "BATCH_SIZE", 100)
+    draw = Draw(monkeypatch)
+    ahead.draw_ahead(1)
+    assert draw.begun.wait(60)
+    threading.Timer(0.05, draw.may_go_on.set).start()
+    ahead.stop()
+    assert len(draw.threads) < 3
+    assert not list((tmp_path / "segmentation").glob("**/epoch-*"))
+    assert len(ahead.epoch(1)) == 299
+
+
+def test_processes_agree_whether_an_epoch_was_drawn_ahead(
+    pairs: datasets.Dataset, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one would find the file and the other not, and they would wait for each other forever."""
+    meeting = threading.Barrier(2, timeout=60)
+    settings: dict[str, Any] = {"dropout": 0.5, "run_dir": tmp_path, "limits": (500, 500)}
+    settings["wait"] = meeting.wait
+    first, second = (EpochSegmentation(pairs, tokenizer, main=main, **settings) for main in (True, False))
+    draw = Draw(monkeypatch)
+    first.draw_ahead(1)
+    second.draw_ahead(1)
+    assert draw.begun.wait(60)
+    with ThreadPoolExecutor(2) as processes:
+        other = processes.submit(second.epoch, 1)
+        while not meeting.n_waiting:
+            time.sleep(0.001)
+        draw.may_go_on.set()
+        one = processes.submit(first.epoch, 1)
+        try:
+            assert rows_of(one.result(60)) == rows_of(other.result(10))
+        finally:
+            meeting.abort()
+    assert len(draw.threads) == 1
 
 
 @pytest.mark.parametrize("change", ["nothing", "pairs", "dropout"])

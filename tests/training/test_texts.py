@@ -1,6 +1,7 @@
 """Texts for language models and classifiers: rows, what is hidden, batches, a classifier's scores."""
 
 import gzip
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from helpers import word_tokenizer
 from transformers import EvalPrediction
 
 from vanilla_transformer.errors import InputError
+from vanilla_transformer.training import texts as module
 from vanilla_transformer.training.classification import (
     ClassificationMetric,
     ClassificationScores,
     classification_scores,
 )
 from vanilla_transformer.training.corpus import load_labelled_texts, load_texts
+from vanilla_transformer.training.filtering import PROBE, encode
 from vanilla_transformer.training.text_collators import ClassifierCollator, TextCollator
 from vanilla_transformer.training.texts import (
     Masking,
@@ -101,6 +104,50 @@ def test_joined_lines_fill_the_rows(tokenizer: Any) -> None:
     assert rows["input_ids"][:] == [stream[:4], stream[4:]] == rows["labels"][:]
     with pytest.raises(InputError, match=r"^no text is left: 0 pieces of 2 texts; 2 empty\.$"):
         prepare_masked_texts(texts("", " "), tokenizer)
+
+
+def test_what_was_tokenized_is_mapped_and_not_made_again(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = texts("w1 w2 w3", "w4", " ", "w5", label=["a", "b", "a", "b"])
+    encoded: list[str] = []
+
+    def spy(one: Any, lines: list[str], **options: Any) -> Any:
+        encoded.extend(line for line in lines if line != PROBE)
+        return encode(one, lines, **options)
+
+    monkeypatch.setattr(module, "encode", spy)
+    for prepare in (
+        partial(prepare_causal_texts, corpus, tokenizer),
+        partial(prepare_masked_texts, corpus, tokenizer),
+        partial(prepare_labelled_texts, corpus, tokenizer, ["a", "b"]),
+    ):
+        encoded.clear()
+        rows, report = prepare(max_length=3)
+        assert encoded and rows.cache_files
+        encoded.clear()
+        again, same = prepare(max_length=3)
+        assert not encoded
+        assert same == report and report.empty == report.cut == 1
+        assert again.cache_files == rows.cache_files
+        assert list(again) == list(rows)
+        prepare(max_length=4)
+        assert encoded, "of another length"
+        Path(rows.cache_files[0]["filename"]).with_suffix(".json").unlink()
+        encoded.clear()
+        assert prepare(max_length=3)[1] == report
+        assert encoded, "a run was killed before it had the counts"
+
+
+def test_rows_of_another_tokenizer_are_others(tokenizer: Any) -> None:
+    corpus = texts("w1 w2", "w3", label=["a", "b"])
+    rows, _ = prepare_labelled_texts(corpus, tokenizer, ["a", "b"])
+    turned = prepare_labelled_texts(corpus, tokenizer, ["b", "a"])[0]
+    assert (rows["labels"][:], turned["labels"][:]) == ([[0], [1]], [[1], [0]])
+    without_end = word_tokenizer(WORDS)
+    without_end.backend_tokenizer.post_processor = None
+    others, _ = prepare_labelled_texts(corpus, without_end, ["a", "b"])
+    assert others["input_ids"][:] == [row[:-1] for row in rows["input_ids"]]
 
 
 def test_masks_follow_from_row_seed_and_epoch_in_the_shares_of_the_paper(tokenizer: Any) -> None:

@@ -1,3 +1,4 @@
+import copy
 import logging
 import math
 import multiprocessing
@@ -9,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from training_toy import collate, copy_dataset, copy_pairs, toy_arguments, toy_model
 from transformers import (
     BertConfig,
@@ -46,6 +48,7 @@ from vanilla_transformer.training import (
 )
 from vanilla_transformer.training.callbacks import IntervalCounts
 from vanilla_transformer.training.checkpoints import best_steps, list_checkpoints, read_state
+from vanilla_transformer.training.evaluating_trainer import sum_of_scores
 from vanilla_transformer.training.texts import Masking
 
 
@@ -321,6 +324,84 @@ def test_the_evaluation_loss_is_exact_per_token(tmp_path: Path, batch_size: int)
     assert metrics["eval_perplexity"] == pytest.approx(math.exp(wanted), rel=1e-5)
 
 
+def test_label_smoothing_is_that_of_the_arguments_when_training_begins(tmp_path: Path) -> None:
+    """A search for hyper-parameters sets it for each of its trainings."""
+    pairs = copy_pairs(7, seed=5)
+    smoothed = toy_model()(**collate(pairs), label_smoothing=0.3).loss.item()
+    trainer = make_trainer(
+        tmp_path, data=pairs, label_smoothing_factor=0.0, tokens_per_update=100, tokens_per_device=100,
+        max_steps=1,
+    )  # fmt: skip
+    trainer.args.label_smoothing_factor = 0.3
+    trainer.train()
+    assert losses(trainer) == [pytest.approx(smoothed, rel=1e-6)]
+
+
+def logits_beside_the_loss(model: torch.nn.Module) -> list[bool]:
+    """Return whether the passes of the model that compute a loss give logits too, as they are made."""
+    found: list[bool] = []
+
+    def note(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        if output.loss is not None:
+            found.append(output.logits is not None)
+
+    model.register_forward_hook(note, with_kwargs=True)
+    return found
+
+
+@pytest.mark.parametrize("generates", [False, True])
+def test_evaluation_computes_no_logits_that_nobody_reads(tmp_path: Path, generates: bool) -> None:
+    model, pairs = toy_model().eval(), copy_pairs(7, seed=5)
+    with torch.no_grad():
+        wanted = float(model(**collate(pairs)).loss)
+    given = logits_beside_the_loss(model)
+    trainer = make_trainer(
+        tmp_path, model=model, eval_dataset=pairs, per_device_eval_batch_size=3,
+        predict_with_generate=generates, compute_metrics=token_match if generates else None,
+    )  # fmt: skip
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-6)
+    assert given == [False] * 3
+
+
+def test_a_language_model_is_evaluated_without_logits(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    model = VanillaTransformerForMaskedLM(toy_model(vocab_size=len(tiny_tokenizer)).config)
+    collator = TextCollator(tiny_tokenizer, Masking(tiny_tokenizer, seed=1))
+    rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in copy_pairs(6)]
+    given = logits_beside_the_loss(model)
+    args = toy_arguments(tmp_path, predict_with_generate=True)
+    VanillaTransformerTrainer(model, args, collator, eval_dataset=rows).evaluate()
+    assert given == [False]
+
+
+def test_who_reads_logits_gets_them(tmp_path: Path) -> None:
+    class WithPenalty(VanillaTransformerTrainer):
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            loss = loss + outputs.logits.square().mean()
+            return (loss, outputs) if return_outputs else loss
+
+    def own_loss(outputs: Any, labels: Any, num_items_in_batch: Any) -> torch.Tensor:
+        return outputs.logits.square().mean()
+
+    pairs = copy_pairs(5)
+    width = toy_model().config.vocab_size
+    scored = make_trainer(
+        tmp_path, eval_dataset=pairs, compute_metrics=lambda found: {"width": found.predictions[0].shape[-1]}
+    )
+    assert scored.evaluate()["eval_width"] == width
+    assert make_trainer(tmp_path).predict(pairs).predictions[0].shape[-1] == width
+    args = toy_arguments(tmp_path)
+    penalised = WithPenalty(toy_model(), args, collate, eval_dataset=pairs)
+    assert penalised.evaluate()["eval_loss"] > make_trainer(tmp_path).evaluate(pairs)["eval_loss"]
+    free = VanillaTransformerTrainer(
+        toy_model(), args, collate, eval_dataset=pairs, compute_loss_func=own_loss
+    )
+    assert free.evaluate()["eval_loss"] > 0
+
+
 def test_the_stock_trainer_with_its_label_smoother_gives_the_same_gradients(tmp_path: Path) -> None:
     pairs = copy_pairs(12, seed=3)
     ours, theirs = Recorder(), Recorder()
@@ -403,6 +484,63 @@ def test_a_model_without_label_smoothing_keeps_the_label_smoother(tmp_path: Path
     trainer.train()
     assert losses(trainer) == [pytest.approx(smoothed, rel=1e-5)]
     assert smoothed != pytest.approx(float(outputs.loss), rel=1e-5)
+
+
+# The model that is made
+
+
+def test_targets_begin_as_those_of_the_model_that_is_made(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    """Converted models begin with </s>, and many a tokenizer has no <s>."""
+    without_bos = copy.deepcopy(tiny_tokenizer)
+    without_bos.bos_token = None
+    for tokenizer in (tiny_tokenizer, without_bos):
+        trainer = VanillaTransformerTrainer(
+            args=toy_arguments(tmp_path),
+            processing_class=tokenizer,
+            model_init=lambda: toy_model(decoder_start_token_id=2),
+        )
+        collator: Any = trainer.data_collator
+        assert collator(copy_pairs(1))["decoder_input_ids"][0, 0] == 2
+
+
+def test_what_a_target_begins_with_must_be_known(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.bos_token = None
+    model = toy_model()
+    model.config.decoder_start_token_id = None
+    with pytest.raises(InputError, match="nothing says what a target begins with"):
+        VanillaTransformerTrainer(model, toy_arguments(tmp_path), processing_class=tokenizer)
+
+
+def test_each_model_that_is_made_can_be_sharded(tmp_path: Path) -> None:
+    trainer = VanillaTransformerTrainer(
+        args=toy_arguments(tmp_path), data_collator=collate, train_dataset=copy_dataset(9),
+        model_init=lambda: toy_model(),
+    )  # fmt: skip
+    trainer.is_fsdp_enabled = True
+    parts = trainer.call_model_init().model
+    assert parts.encoder.embed_tokens is parts.decoder.embed_tokens is parts.shared
+
+
+@pytest.mark.parametrize(
+    ("metrics", "wanted"),
+    [
+        ({"eval_bleu": 30.0, "eval_chrf": 50.0, "eval_loss": 2.0, "eval_perplexity": 7.4, "epoch": 1}, 80.0),
+        ({"eval_loss": 2.0, "eval_perplexity": 7.4, "eval_model_preparation_time": 0.1}, 2.0),
+        ({"eval_a_bleu": 30.0, "eval_a_perplexity": 7.4, "eval_runtime": 3.0}, 30.0),
+    ],
+)
+def test_a_search_sums_the_scores_and_not_the_perplexity(
+    metrics: dict[str, float], wanted: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives: list[Any] = []
+    monkeypatch.setattr(
+        Seq2SeqTrainer, "hyperparameter_search", lambda self, space, objective: objectives.append(objective)
+    )
+    make_trainer(tmp_path).hyperparameter_search()
+    make_trainer(tmp_path).hyperparameter_search(compute_objective=len)
+    assert objectives == [sum_of_scores, len]
+    assert objectives[0](metrics) == wanted
 
 
 # Schedule and log
@@ -837,6 +975,37 @@ def test_a_finished_run_is_not_trained_further(
 def test_resuming_without_any_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no whole checkpoint"):
         make_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [("optimizer.pt", "has no optimizer state"), ("scheduler.pt", r"has no scheduler\.pt")],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_resuming_without_optimizer_or_learning_rate_is_refused(
+    named: bool, lost: str, message: str, tmp_path: Path
+) -> None:
+    make_trainer(tmp_path, save_strategy="steps", save_steps=1, max_steps=1).train()
+    checkpoint = tmp_path / "checkpoint-1"
+    (checkpoint / lost).unlink()
+    with pytest.raises(InputError, match=f"`{checkpoint}` {message}, without which training"):
+        make_trainer(tmp_path).train(resume_from_checkpoint=str(checkpoint) if named else True)
+
+
+def test_weights_of_wrapped_modules_are_loaded_by_their_own_names(tmp_path: Path) -> None:
+    """As FSDP trains them with torch.compile, or with activations computed again."""
+    make_trainer(tmp_path, save_strategy="steps", save_steps=4).train()
+    trainer = make_trainer(tmp_path)
+    layers = trainer.model.model.encoder.layers
+    layers[0] = checkpoint_wrapper(layers[0])
+    trainer.model = torch.compile(trainer.model)
+    trainer.is_fsdp_enabled = True
+    trainer.load_weights(tmp_path / "checkpoint-4")
+    names = dict(trainer.model.named_parameters())
+    saved = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    inside = "model.encoder.layers.0.{}fc1.weight"
+    loaded = names["_orig_mod." + inside.format("_checkpoint_wrapped_module.")]
+    assert torch.equal(loaded, saved[inside.format("")])
 
 
 def test_a_checkpoint_holds_the_models_weights(tmp_path: Path) -> None:
