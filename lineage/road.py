@@ -145,10 +145,8 @@ def neural_row(
         processing_class=experiment.tokenizer,
     )
     trainer.train()
+    trainer.save_model(str(experiment.output_dir / "models" / name))
     model: Any = trainer.model.eval()
-    folder = experiment.output_dir / "models" / name
-    model.save_pretrained(folder)
-    experiment.tokenizer.save_pretrained(folder)
     curve = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
     row = {"parameters": model.num_parameters(), "loss_by_step": curve}
     row["perplexity"] = trainer.evaluate()["eval_perplexity"]

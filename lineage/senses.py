@@ -1,8 +1,8 @@
 """Two senses of one word: 苹果 is a fruit and a company, and only its sentence says which.
 
 The sentences are made from the frames below with words of the embedded corpus. A task learns from those of
-the first frames and is asked about the others, which have other words around 苹果. It stands first, last and
-in the middle in either sense, so that its place does not give the sense away.
+the first frames and is asked about the others, which have other words around 苹果. In all frames together it
+stands first, last and in the middle in either sense; of the first ones, only the company stands first.
 """
 
 import itertools

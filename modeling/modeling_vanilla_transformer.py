@@ -586,6 +586,8 @@ class VanillaTransformerPreTrainedModel(SharedOnHub, PreTrainedModel):  # type: 
     ) -> Self:
         """Loads a model from a folder or the Hub; of weights only safetensors are read, never pickled ones.
 
+        Those of adapters are PEFT's matter.
+
         See `PreTrainedModel.from_pretrained` for the arguments.
 
         Raises:

@@ -12,7 +12,8 @@ word2vec needs the package gensim (`pip install '.[lineage]'`).
 
 The pictures in `--output_dir`: lineage.png (perplexity and BLEU), losses.png, bleu_by_length.png,
 words_cbow.png, words_skip_gram.png and, where 苹果 is a piece of the vocabulary, senses.png: the vectors that
-ELMo gives the word as a fruit and as a company. The tables are lineage.json and senses.json.
+ELMo gives the word as a fruit and as a company. The tables are lineage.json and senses.json, the trained
+models are in models/.
 """
 
 from __future__ import annotations

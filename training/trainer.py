@@ -593,7 +593,8 @@ class VanillaTransformerTrainer(EvaluatingTrainer):
 
     def _batching(self) -> dict[str, int | None]:
         """What decides, beside the data and the number of processes, which sentences are in a batch."""
-        return {"updates_per_epoch": self.updates_per_epoch, "tokens_per_device": self.args.tokens_per_device}
+        tokens = getattr(self.args, "tokens_per_device", None)  # of our own arguments alone
+        return {"updates_per_epoch": self.updates_per_epoch, "tokens_per_device": tokens}
 
     def _begin_training(self) -> None:
         """Restore the sums of an interrupted run, so that its next log is that of an uninterrupted one."""

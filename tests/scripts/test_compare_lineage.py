@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import write_parallel_files
+from transformers import AutoConfig
 
 from vanilla_transformer.lineage import road
 from vanilla_transformer.scripts import compare_lineage
@@ -50,6 +51,10 @@ def test_all_models_to_a_table_and_a_plot(tmp_path: Path, capsys: pytest.Capture
         assert ("loss_by_step" in row) == ("bleu" in row or name in ("nnlm", "elmo")), name
     for picture in ("lineage", "losses", "bleu_by_length", "words_cbow", "words_skip_gram"):
         assert (tmp_path / "road" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    saved = tmp_path / "road" / "models"
+    neural = {name for name, row in report["models"].items() if "loss_by_step" in row}
+    assert {path.name for path in saved.iterdir()} == neural
+    assert AutoConfig.from_pretrained(saved / "transformer").use_cache, "which the Trainer switches off"
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}
     assert compare_lineage.main(words) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "road" / "rows").iterdir()}

@@ -279,6 +279,17 @@ def test_plain_arguments_batch_by_sentences_as_the_stock_trainer(tmp_path: Path)
     assert results[0] == pytest.approx(results[1], rel=1e-6)
 
 
+def test_a_run_with_plain_arguments_is_saved_and_goes_on(tmp_path: Path) -> None:
+    def trainer(steps: int) -> VanillaTransformerTrainer:
+        args = stock_arguments(tmp_path, max_steps=steps, save_strategy="steps", save_steps=1)
+        return VanillaTransformerTrainer(toy_model(), args, collate, train_dataset=copy_pairs(20))
+
+    trainer(2).train()
+    resumed = trainer(3)
+    assert resumed.train(resume_from_checkpoint=True).global_step == 3
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"checkpoint-{n}" for n in (1, 2, 3)]
+
+
 def test_plain_arguments_have_the_collator_and_the_scores_too(tmp_path: Path, tiny_tokenizer: Any) -> None:
     data = copy_pairs(8)
     trainer = VanillaTransformerTrainer(
