@@ -10,6 +10,7 @@ import ctranslate2
 import pytest
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from vanilla_transformer import FairseqTokenizer, FsmtTokenizer, InputError, pipeline
 from vanilla_transformer.interop import from_marian, save_ctranslate2, to_ctranslate2
@@ -208,6 +209,8 @@ def test_the_papers_search_is_its_n_best_ranked_anew(
 ) -> None:
     """Scores are the GNMT form's of the model's log-probabilities; most translations are the exact ones."""
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    warn_once: Any = transformers_logging.warning_once
+    warn_once.cache_clear()  # another test may have been warned
     model, engine = (
         translating_model(dtype=torch.float32),
         load_engine("ctranslate2", translating_folder),
