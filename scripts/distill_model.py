@@ -143,19 +143,10 @@ def validation_texts(recipe: TrainRecipe) -> list[list[str]]:
     Raises:
         InputError: they cannot be read.
     """
-    from vanilla_transformer.training.corpus import load_pairs
+    from vanilla_transformer.training.tasks import load_validation_pairs
 
     try:
-        pairs: Any = load_pairs(
-            source=recipe.valid_source,
-            target=recipe.valid_target,
-            file=recipe.valid_file,
-            source_column=recipe.source_column,
-            target_column=recipe.target_column,
-            dataset=None if recipe.valid_split is None else recipe.dataset,
-            dataset_config=recipe.dataset_config,
-            split=recipe.valid_split or "train",
-        )
+        pairs: Any = load_validation_pairs(recipe)
     except InputError as error:
         raise InputError(f"validation data: {error}") from None
     return [pairs[side][:] for side in ("source", "target")]

@@ -225,6 +225,22 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, add_special_
     return cast(Rows, encoded["input_ids"])
 
 
+def rows_digest(version: str, data: str, tokenizer: PreTrainedTokenizerBase, *settings: Any) -> str:
+    """A digest of what decides tokenized rows, by which they are cached.
+
+    Args:
+        version: of how the rows are made.
+        data: fingerprint of the text.
+        tokenizer: encodes it.
+        settings: all else.
+    """
+    # The tokenizer's own pickle changes while it is used, which would make every run tokenise anew.
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = backend.to_str() if backend is not None else datasets.fingerprint.Hasher.hash(tokenizer)
+    parts = (version, data, state, *map(repr, settings))
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
 def encode_target(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
     """Token ids of each text as a target, nothing padded or cut."""
     if isinstance(tokenizer, VanillaTransformerTokenizer):
@@ -278,14 +294,8 @@ class _Preparer:
 
     def fingerprint(self, pairs: str, probe: dict[str, list[int]]) -> str:
         """Return a digest of what decides the result: the pairs, the tokenizer, its probe and the limits."""
-        # The tokenizer's own pickle changes while it is used, which would make every run tokenise anew.
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        tokenizer = (
-            backend.to_str() if backend is not None else datasets.fingerprint.Hasher.hash(self.tokenizer)
-        )
         # The backend does not tell what a call sets in it, such as the target language of NLLB and mBART.
-        parts = (CACHE_VERSION, pairs, tokenizer, repr(probe), repr(self.limits))
-        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+        return rows_digest(CACHE_VERSION, pairs, self.tokenizer, probe, self.limits)
 
     def _status(
         self, source: list[str], target: list[str], source_ids: Rows, target_ids: Rows

@@ -42,6 +42,30 @@ from .texts import (
 R = TypeVar("R", bound=RunRecipe)
 
 
+def load_validation_pairs(recipe: TrainRecipe) -> Any:
+    """What a recipe validates on, from whatever file or data set it names.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    # A stored split would bring the others along, for which there may be no room.
+    streamed = recipe.streaming and recipe.valid_split is not None and "[" not in recipe.valid_split
+    pairs = load_pairs(
+        source=recipe.valid_source,
+        target=recipe.valid_target,
+        file=recipe.valid_file,
+        source_column=recipe.source_column,
+        target_column=recipe.target_column,
+        dataset=recipe.dataset if recipe.valid_split is not None else None,
+        dataset_config=recipe.dataset_config,
+        split=recipe.valid_split or "train",
+        streaming=streamed,
+    )
+    if isinstance(pairs, IterableDataset):
+        pairs = held_in_memory(pairs, f"Split `{recipe.valid_split}` of `{recipe.dataset}`")
+    return pairs
+
+
 class Task(ABC, Generic[R]):
     """The parts of a run that depend on what is trained; `run.train` has the others.
 
@@ -188,23 +212,8 @@ class TranslationTask(Task[TrainRecipe]):
 
         None is cut, but for the end that is beyond learned positions, which the model cannot read.
         """
-        recipe = self.recipe
-        # A stored split would bring the others along, for which there may be no room.
-        streamed = recipe.streaming and recipe.valid_split is not None and "[" not in recipe.valid_split
-        pairs = load_pairs(
-            source=recipe.valid_source,
-            target=recipe.valid_target,
-            file=recipe.valid_file,
-            source_column=recipe.source_column,
-            target_column=recipe.target_column,
-            dataset=recipe.dataset if recipe.valid_split is not None else None,
-            dataset_config=recipe.dataset_config,
-            split=recipe.valid_split or "train",
-            streaming=streamed,
-        )
-        if isinstance(pairs, IterableDataset):
-            pairs = held_in_memory(pairs, f"Split `{recipe.valid_split}` of `{recipe.dataset}`")
-        whole = dataclasses.replace(recipe, long_sentences="keep", max_length_ratio=None)
+        whole = dataclasses.replace(self.recipe, long_sentences="keep", max_length_ratio=None)
+        pairs = load_validation_pairs(self.recipe)
         return self._prepare(self._within_positions(whole), pairs, tokenizer)
 
     def _within_positions(self, recipe: TrainRecipe) -> TrainRecipe:

@@ -7,7 +7,6 @@ texts, the tokenizer and the settings: processes that train together, and later 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -19,7 +18,6 @@ from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset, Features, List, Value, is_caching_enabled
-from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -27,7 +25,7 @@ from ..errors import InputError
 from ..files import read_json
 from ..modeling.loss_vanilla_transformer import IGNORED
 from .corpus import cache_file
-from .filtering import PROBE, encode
+from .filtering import PROBE, encode, rows_digest
 
 ROW_FEATURES = Features(
     {name: List(Value("int32")) for name in ("input_ids", "labels")}
@@ -217,11 +215,8 @@ def _some(classes: Sequence[str]) -> str:
 def _fingerprint(texts: Dataset, tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> str:
     """A digest of what decides the rows: the texts, the tokenizer, how it encodes a probe, the settings."""
     probe = encode(tokenizer, [PROBE])
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = Hasher.hash(tokenizer) if backend is None else backend.to_str()
     special = tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids)
-    parts = (CACHE_VERSION, texts._fingerprint, state, repr((probe, special, settings)))
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return rows_digest(CACHE_VERSION, texts._fingerprint, tokenizer, probe, special, settings)
 
 
 def _mapped(
